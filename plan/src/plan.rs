@@ -1,0 +1,134 @@
+//! What the planner gives the engine: a typed, checked dataflow.
+
+use millrace_sdk::convert::TimeFormat;
+use millrace_sdk::operator::{Env, Exec, MakeOperator, Port};
+use millrace_sdk::store::Tuning;
+use millrace_sdk::{Edge, Guarantee, SchemaRef, SinkFactory, Slot, SourceFactory, Store};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Index into [`Plan::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub usize);
+
+/// An output port of a node; `port` indexes the node's `ports`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRef {
+    pub node: NodeId,
+    pub port: usize,
+}
+
+pub struct Plan {
+    pub env: Arc<Env>,
+    pub parallelism: usize,
+    pub checkpoint: Option<CheckpointPlan>,
+    pub restart: Option<RestartPlan>,
+    /// In topological order: inputs come before their readers.
+    pub nodes: Vec<Node>,
+    /// The sink node that takes dead letters; its input has the schema of `Reject::schema()` and is wired by the engine.
+    pub dead_letter: NodeId,
+    /// Hash of the canonical configuration.
+    pub hash: u64,
+}
+
+pub struct Node {
+    /// Unique: stream, transform or sink name.
+    pub name: String,
+    /// The registered part's name.
+    pub part: &'static str,
+    pub kind: NodeKind,
+    pub inputs: Vec<Input>,
+    /// Output ports with what flows there. Every source and operator has `errors` last, with the schema of `Reject::schema()`.
+    pub ports: Vec<(Port, Edge)>,
+    /// Most workers that may host it.
+    pub parallelism: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Input {
+    pub from: PortRef,
+    /// Which input of the part: 0, or for joins 0 left, 1 right, 2 retry.
+    pub index: usize,
+}
+
+pub enum NodeKind {
+    Source(SourceNode),
+    Operator(OperatorNode),
+    Sink(SinkNode),
+}
+
+pub struct SourceNode {
+    /// For `Meta::source`.
+    pub number: u16,
+    pub factory: Arc<dyn SourceFactory>,
+    /// What the source delivers, before `operates`.
+    pub schema: SchemaRef,
+    pub bounded: bool,
+    pub replayable: bool,
+    /// `role: retry`: no part in any watermark; its end is the end of the other sources.
+    pub retry: bool,
+    /// Fused into the source, in order.
+    pub operates: Vec<Operate>,
+    pub watermark: Option<WatermarkPlan>,
+}
+
+/// A stateless step of a stream.
+pub struct Operate {
+    pub name: String,
+    pub part: &'static str,
+    pub make: MakeOperator,
+}
+
+pub struct WatermarkPlan {
+    /// In the schema after `operates`.
+    pub field: Slot,
+    pub format: TimeFormat,
+    pub max_out_of_orderness: Duration,
+    /// A row further ahead of the clock is dead-lettered before it can move the watermark.
+    pub max_future: Duration,
+    pub idle_after: Option<Duration>,
+}
+
+pub struct OperatorNode {
+    pub exec: Exec,
+    /// The stores that `exec` uses, in its order.
+    pub stores: Vec<StorePlan>,
+}
+
+#[derive(Clone)]
+pub struct StorePlan {
+    pub name: String,
+    pub part: &'static str,
+    pub store: Arc<dyn Store>,
+    pub tuning: Tuning,
+    /// What answers look like.
+    pub schema: SchemaRef,
+}
+
+pub struct SinkNode {
+    pub factory: Arc<dyn SinkFactory>,
+    pub guarantee: Guarantee,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointPlan {
+    pub interval: Duration,
+    pub dir: std::path::PathBuf,
+    pub exactly_once: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RestartPlan {
+    None,
+    FixedDelay {
+        attempts: u32,
+        delay: Duration,
+    },
+    FailureRate {
+        max_failures: u32,
+        interval: Duration,
+        delay: Duration,
+    },
+    /// The host's default.
+    FallBack,
+}

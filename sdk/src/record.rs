@@ -1,0 +1,151 @@
+//! A row wherever it lives: in a batch, in state bytes, on the wire.
+
+use crate::json;
+use crate::schema::{Access, Slot};
+use crate::value::{Span, Val, Value};
+
+/// The event time of a row that has none.
+pub const NO_TIME: i64 = i64::MIN;
+
+/// What a row carries beside its fields: kept by the codec and in state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Meta {
+    /// Event time, microseconds since 1970 UTC; [`NO_TIME`] before it is assigned.
+    pub time: i64,
+    /// Position in its partition: a Kafka offset, a byte position in a file, a row number.
+    pub offset: u64,
+    /// Where the original bytes lie, as long as the row is in the batch that the source made; length 0 afterwards.
+    pub raw: Span,
+    /// The source's partition, numbered by the source.
+    pub partition: u32,
+    /// The stream, numbered by the plan.
+    pub source: u16,
+    /// Bit 0: late, see [`Meta::late`].
+    pub flags: u16,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Meta { time: NO_TIME, offset: 0, raw: Span { off: 0, len: 0 }, partition: 0, source: 0, flags: 0 }
+    }
+}
+
+impl Meta {
+    pub const LATE: u16 = 1;
+
+    /// The row came at or below its own partition's watermark, or an operator emitted it at or below its output watermark.
+    #[inline]
+    pub fn late(&self) -> bool {
+        self.flags & Self::LATE != 0
+    }
+
+    #[inline]
+    pub fn set_late(&mut self, late: bool) {
+        self.flags = if late { self.flags | Self::LATE } else { self.flags & !Self::LATE };
+    }
+}
+
+/// A borrowed row: its text, its values, its meta column. Slots are those of the schema that the edge or the state declares.
+// No derived Debug: it would print the whole batch.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    text: &'a [u8],
+    vals: &'a [Value],
+    meta: &'a Meta,
+}
+
+impl<'a> Record<'a> {
+    /// # Safety
+    /// Every span in `vals` and in `meta.raw` lies inside `text`, and the spans of `Num`, `Str`, `Text`, `Json` and `Split` are UTF-8 there.
+    #[inline]
+    pub(crate) unsafe fn new(text: &'a [u8], vals: &'a [Value], meta: &'a Meta) -> Record<'a> {
+        Record { text, vals, meta }
+    }
+
+    #[inline]
+    pub fn meta(&self) -> &'a Meta {
+        self.meta
+    }
+
+    /// Number of fields.
+    #[inline]
+    pub fn width(&self) -> usize {
+        self.vals.len()
+    }
+
+    /// The value as it lies in the batch: to be kept by an operator that rewrites the same batch.
+    #[inline]
+    pub fn raw(&self, slot: Slot) -> Value {
+        self.vals[slot.index()]
+    }
+
+    #[inline]
+    pub fn raw_values(&self) -> &'a [Value] {
+        self.vals
+    }
+
+    /// The bytes of a span of this record.
+    #[inline]
+    pub fn bytes(&self, span: Span) -> &'a [u8] {
+        &self.text[span.off as usize..][..span.len as usize]
+    }
+
+    /// The bytes that the source delivered, while the row is still in the source's batch.
+    pub fn original(&self) -> Option<&'a [u8]> {
+        (self.meta.raw.len > 0).then(|| self.bytes(self.meta.raw))
+    }
+
+    #[inline]
+    fn text(&self, span: Span) -> &'a str {
+        let bytes = self.bytes(span);
+        debug_assert!(std::str::from_utf8(bytes).is_ok());
+        // SAFETY: `Record::new` demands UTF-8 at every textual span.
+        unsafe { std::str::from_utf8_unchecked(bytes) }
+    }
+
+    /// The field's value.
+    #[inline]
+    pub fn get(&self, slot: Slot) -> Val<'a> {
+        self.view(self.vals[slot.index()])
+    }
+
+    #[inline]
+    pub fn str(&self, slot: Slot) -> Option<&'a str> {
+        self.get(slot).as_str()
+    }
+
+    #[inline]
+    pub fn int(&self, slot: Slot) -> Option<i64> {
+        self.get(slot).as_int()
+    }
+
+    #[inline]
+    pub fn view(&self, value: Value) -> Val<'a> {
+        match value {
+            Value::Missing => Val::Missing,
+            Value::Null => Val::Null,
+            Value::Bool(b) => Val::Bool(b),
+            Value::Int(i) => Val::Int(i),
+            Value::Float(f) => Val::Float(f),
+            Value::Time(t) => Val::Time(t),
+            Value::Num(s) => Val::Num(self.text(s)),
+            Value::Str(s) | Value::Text(s) => Val::Str(self.text(s)),
+            Value::Bytes(s) => Val::Bytes(self.bytes(s)),
+            Value::Json(s) => Val::Json(self.text(s)),
+            Value::Split(s, pair, key) => Val::Split(self.text(s), pair, key),
+        }
+    }
+
+    /// The value at a resolved path; `scratch` receives a string that had to be unescaped. A path through something that is
+    /// neither map nor array is Missing.
+    pub fn find<'s>(&self, access: &Access, scratch: &'s mut String) -> Val<'s>
+    where
+        'a: 's,
+    {
+        let value = self.get(access.slot);
+        if access.rest.is_empty() {
+            return value;
+        }
+        json::lookup(value, &access.rest, scratch)
+    }
+}

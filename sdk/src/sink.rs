@@ -1,0 +1,101 @@
+//! Sinks: at-least-once writes with acknowledgement, and the four verbs of the engine's outbox.
+
+use crate::batch::Batch;
+use crate::clock::Clock;
+use crate::fault::Fault;
+use crate::operator::{Bind, Demand, Env, Reject};
+use crate::problem::Problem;
+use crate::source::Waker;
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guarantee {
+    /// Nothing is known to have arrived (a terminal).
+    None,
+    AtLeastOnce,
+    /// At least once, and writing a row again changes nothing.
+    Idempotent,
+    ExactlyOnce,
+}
+
+/// Names one `write` call; the sink gives it back once all of its rows are safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A sink's config, read and checked. It opens nothing.
+pub trait SinkSpec: Send + Sync {
+    fn guarantee(&self) -> Guarantee;
+    /// What it needs of each row.
+    fn demand(&self) -> Demand;
+    /// `bind.inputs`: one edge an input, all of which it must be able to write.
+    fn bind(&self, bind: &Bind<'_>) -> Result<Arc<dyn SinkFactory>, Vec<Problem>>;
+}
+
+pub trait SinkFactory: Send + Sync {
+    /// One clear sentence if the broker, topic, table or folder is missing; called once, before anything is read.
+    fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+    /// All rows must go through one writer (a file without `{worker}` in its path, a terminal).
+    fn single_writer(&self) -> bool {
+        false
+    }
+    fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault>;
+}
+
+#[derive(Clone)]
+pub struct SinkContext {
+    pub worker: usize,
+    pub workers: usize,
+    pub clock: Clock,
+    pub waker: Waker,
+    pub env: Arc<Env>,
+}
+
+/// What a sink has to say since it was last asked.
+#[derive(Default)]
+pub struct Acks {
+    /// Writes all of whose rows are safe, in any order.
+    pub done: Vec<Ticket>,
+    /// Rows that the server refused for good; their write is done all the same.
+    pub rejects: Vec<Reject>,
+}
+
+/// One writer. No call blocks for longer than a few milliseconds, but for `close`.
+pub trait Sink: Send {
+    /// Room for another write; false is backpressure, and the waker is called when that changes.
+    fn ready(&mut self) -> bool {
+        true
+    }
+    /// Takes the rows of one input. They are sent in call order.
+    fn write(&mut self, input: usize, batch: &Batch, ticket: Ticket) -> Result<(), Fault>;
+    /// The epoch is over: send what was gathered without waiting for more.
+    fn flush(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+    /// Collects acknowledgements. A server that is down is waited for inside the sink with backoff; an `Err` ends the job.
+    fn poll(&mut self, acks: &mut Acks) -> Result<(), Fault>;
+    /// Sends everything, waits for it, and says the last acknowledgements.
+    fn close(&mut self, acks: &mut Acks) -> Result<(), Fault>;
+
+    /// Exactly-once: the bytes that stand for these rows in the engine's outbox. None: this sink writes at least once.
+    fn encode(&mut self, input: usize, batch: &Batch, chunk: &mut Vec<u8>) -> Option<Result<(), Fault>> {
+        let _ = (input, batch, chunk);
+        None
+    }
+    /// Exactly-once: no writer named here can change anything any more.
+    fn fence(&mut self, writers: &[String]) -> Result<(), Fault> {
+        let _ = writers;
+        Err(Fault::bug("this sink has no outbox"))
+    }
+    /// Exactly-once: the marker of the last chunk that a writer applied.
+    fn applied(&mut self, writer: &str) -> Result<Option<u64>, Fault> {
+        let _ = writer;
+        Err(Fault::bug("this sink has no outbox"))
+    }
+    /// Exactly-once: makes a chunk visible together with its marker, or neither. Harmless when repeated.
+    fn apply(&mut self, writer: &str, chunk: &[u8], marker: u64) -> Result<(), Fault> {
+        let _ = (writer, chunk, marker);
+        Err(Fault::bug("this sink has no outbox"))
+    }
+}

@@ -1,0 +1,56 @@
+# make run    build, and run the quickstart: no server needed
+# make test   install what is missing, start the real servers, run all tests
+# make help   the other targets
+SHELL := /bin/bash
+export MILLRACE_CACHE ?= $(HOME)/.cache/millrace
+export CARGO_TARGET_DIR ?= $(MILLRACE_CACHE)/target
+export SERVICES_LIB ?= $(MILLRACE_CACHE)/services
+MILLRACE = $(CARGO_TARGET_DIR)/release/millrace
+PYTHON = $(MILLRACE_CACHE)/venv/bin/python
+
+.PHONY: help run build test unit e2e fmt bench bench-quick soak chaos
+
+help:
+	@grep -E '^# make|^## ' Makefile | sed 's/^#* *//'
+
+## make build        the executable, $(MILLRACE)
+build:
+	@scripts/install.sh build
+	cargo build --release --locked
+
+run: build
+	$(MILLRACE) run topologies/quickstart/topology.yaml
+
+test: unit e2e
+
+## make unit         unit, property and golden tests: no server
+unit:
+	@scripts/install.sh build
+	cargo test --release --locked --workspace
+
+## make e2e          the jobs against a real Kafka and a real HBase
+e2e: build
+	@scripts/install.sh test
+	$(PYTHON) -m pytest -q tests/e2e
+
+## make chaos        kill -9 of Kafka and HBase under load, 5 seeds each
+chaos: build
+	@scripts/install.sh test
+	$(PYTHON) -m pytest -q tests/e2e --chaos
+
+## make soak         10 minutes against a slow sink: memory must not grow
+soak: build
+	@scripts/install.sh test
+	$(PYTHON) tests/soak/soak.py
+
+## make bench-quick  jobs J1, J1t, J2, J3, J4 against the bare loop and Benthos: under 5 minutes once the peers are built
+bench-quick: build
+	bench/bench.py --quick
+
+## make bench        the same and Flink
+bench: build
+	bench/bench.py
+
+## make fmt          format the Rust sources
+fmt:
+	cargo fmt --all

@@ -1,0 +1,82 @@
+"""The real servers that the tests run against, as plain processes on free loopback ports in a temporary folder."""
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+SCRIPTS = HERE.parent / "servers"
+
+
+def free_ports(count):
+    """The first of `count` neighbouring free ports."""
+    for start in range(42000, 60000, 10):
+        held = []
+        try:
+            for port in range(start, start + count):
+                s = socket.socket()
+                held.append(s)
+                s.bind(("127.0.0.1", port))
+            return start
+        except OSError:
+            continue
+        finally:
+            for s in held:
+                s.close()
+    raise RuntimeError("no free ports")
+
+
+class Server:
+    """One server: started, stopped, killed and started again on the same port with the same data."""
+
+    def __init__(self, script, ports, *args):
+        self.script, self.args = script, [str(a) for a in args]
+        self.port = free_ports(ports)
+        self.data = pathlib.Path(tempfile.mkdtemp(prefix=f"millrace-{script}-"))
+
+    def start(self):
+        run = subprocess.run([SCRIPTS / f"{self.script}.sh", self.data, str(self.port), *self.args],
+                             capture_output=True, text=True)
+        if run.returncode:
+            raise RuntimeError(f"{self.script} did not start: {run.stderr}")
+        return self
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def pids(self):
+        return [int(f.read_text()) for f in self.data.glob("*.pid")]
+
+    def kill(self):
+        """kill -9 of all of its processes, at once."""
+        for pid in self.pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        subprocess.run([SCRIPTS / "stop.sh", self.data, "KILL"], check=True)
+
+    def end(self):
+        subprocess.run([SCRIPTS / "stop.sh", self.data, "KILL"], check=False)
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def kafka():
+    return Server("kafka", 2).start()
+
+
+def hbase():
+    return Server("hbase", 4).start()
+
+
+def hbase_table(server, table, family="d", splits=()):
+    """A table split in advance."""
+    run = subprocess.run([SCRIPTS / "hbase-table.sh", f"127.0.0.1:{server.port + 1}", table, family, *splits],
+                         capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(run.stderr)
+    return run.stdout.strip()

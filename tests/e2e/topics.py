@@ -1,0 +1,56 @@
+"""Kafka from the tests' side: librdkafka by its Python client, nothing of the engine."""
+import time
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+
+def create(server, *names, partitions=3):
+    admin = AdminClient({"bootstrap.servers": server.address})
+    for future in admin.create_topics([NewTopic(n, partitions, 1) for n in names]).values():
+        future.result(30)
+
+
+def produce(server, topic, rows):
+    """rows: (key, value, partition) or (key, value); waits until all are acknowledged."""
+    producer = Producer({"bootstrap.servers": server.address, "acks": "all", "linger.ms": 5,
+                         "queue.buffering.max.messages": 1000000})
+    failed = []
+    for row in rows:
+        extra = {"partition": row[2]} if len(row) > 2 else {}
+        while True:
+            try:
+                producer.produce(topic, key=row[0], value=row[1], on_delivery=lambda e, m: failed.append(e) if e else None, **extra)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+    assert not failed, failed[:3]
+
+
+def read(server, topic):
+    """All messages of a topic that are committed by now, partition by partition."""
+    consumer = Consumer({"bootstrap.servers": server.address, "group.id": "reader", "enable.auto.commit": False,
+                         "isolation.level": "read_committed"})
+    meta = consumer.list_topics(topic, 30).topics[topic]
+    assert meta.error is None, meta.error
+    messages = []
+    for partition in meta.partitions:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), 30)
+        if high == low:
+            continue
+        consumer.assign([TopicPartition(topic, partition, low)])
+        deadline = time.time() + 60
+        while time.time() < deadline:
+            message = consumer.poll(1)
+            if message is None:
+                if consumer.position([TopicPartition(topic, partition)])[0].offset >= high:
+                    break
+                continue
+            assert not message.error(), message.error()
+            messages.append(message)
+            if message.offset() >= high - 1:
+                break
+    consumer.close()
+    return messages

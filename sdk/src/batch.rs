@@ -398,7 +398,7 @@ impl BatchBuilder {
         debug_assert_eq!(self.pending(), self.schema.width(), "a row has as many fields as its schema");
         let mut meta = meta;
         if self.base == 0 {
-            meta.raw = Span { off: 0, len: 0 };
+            meta.raw = Meta::NO_RAW;
         }
         self.meta.push(meta);
     }

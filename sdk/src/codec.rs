@@ -145,7 +145,7 @@ impl RowBuf {
             partition: u32::from_le_bytes(head[16..20].try_into().expect("4 bytes")),
             source: u16::from_le_bytes(head[20..22].try_into().expect("2 bytes")),
             flags: u16::from_le_bytes(head[22..24].try_into().expect("2 bytes")),
-            raw: Span { off: 0, len: 0 },
+            raw: Meta::NO_RAW,
         };
         if bytes.len() > u32::MAX as usize {
             return Err(RowError("it is longer than 4 GiB"));

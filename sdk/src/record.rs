@@ -14,7 +14,7 @@ pub struct Meta {
     pub time: i64,
     /// Position in its partition: a Kafka offset, a byte position in a file, a row number.
     pub offset: u64,
-    /// Where the original bytes lie, as long as the row is in the batch that the source made; length 0 afterwards.
+    /// Where the original bytes lie, as long as the row is in the batch that the source made; [`Meta::NO_RAW`] afterwards.
     pub raw: Span,
     /// The source's partition, numbered by the source.
     pub partition: u32,
@@ -26,12 +26,14 @@ pub struct Meta {
 
 impl Default for Meta {
     fn default() -> Self {
-        Meta { time: NO_TIME, offset: 0, raw: Span { off: 0, len: 0 }, partition: 0, source: 0, flags: 0 }
+        Meta { time: NO_TIME, offset: 0, raw: Meta::NO_RAW, partition: 0, source: 0, flags: 0 }
     }
 }
 
 impl Meta {
     pub const LATE: u16 = 1;
+    /// The original bytes are gone (an empty original is a span of length 0 elsewhere).
+    pub const NO_RAW: Span = Span { off: u32::MAX, len: 0 };
 
     /// The row came at or below its own partition's watermark, or an operator emitted it at or below its output watermark.
     #[inline]
@@ -92,7 +94,7 @@ impl<'a> Record<'a> {
 
     /// The bytes that the source delivered, while the row is still in the source's batch.
     pub fn original(&self) -> Option<&'a [u8]> {
-        (self.meta.raw.len > 0).then(|| self.bytes(self.meta.raw))
+        (self.meta.raw != Meta::NO_RAW).then(|| self.bytes(self.meta.raw))
     }
 
     #[inline]

@@ -13,17 +13,18 @@ pub const MAX_ROWS: usize = 1024;
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// Rows of one schema. Cloning shares the text and copies values (16 bytes a field) and meta (40 bytes a row).
-#[derive(Clone)]
 pub struct Batch {
     text: Arc<Vec<u8>>,
     vals: Vec<Value>,
     meta: Vec<Meta>,
     schema: SchemaRef,
+    /// [`PAD`] bytes of the text's spare capacity are zero.
+    padded: bool,
 }
 
 impl Batch {
     pub fn empty(schema: SchemaRef) -> Batch {
-        Batch { text: Arc::default(), vals: vec![], meta: vec![], schema }
+        Batch { text: Arc::default(), vals: vec![], meta: vec![], schema, padded: false }
     }
 
     /// Number of rows.
@@ -82,6 +83,15 @@ impl Batch {
         for b in &mut text.spare_capacity_mut()[..PAD] {
             b.write(0);
         }
+        self.padded = true;
+    }
+
+    /// The text and [`PAD`] zero bytes behind it; None unless [`pad`](Self::pad) was called on this very batch.
+    #[inline]
+    pub fn padded_text(&self) -> Option<&[u8]> {
+        // SAFETY: while `padded` is true nobody has touched the text since `pad` reserved and zeroed PAD bytes behind it: only
+        // `pad` and `replaced_by` change it, clones start unpadded, and the Vec is never handed out.
+        self.padded.then(|| unsafe { std::slice::from_raw_parts(self.text.as_ptr(), self.text.len() + PAD) })
     }
 
     /// Keeps the rows for which `keep` is true, in order. The text stays; see [`Batch::compact`].
@@ -109,7 +119,7 @@ impl Batch {
             vals.extend_from_slice(&self.vals[r as usize * w..][..w]);
         }
         let meta = rows.iter().map(|&r| self.meta[r as usize]).collect();
-        Batch { text: self.text.clone(), vals, meta, schema: self.schema.clone() }
+        Batch { text: self.text.clone(), vals, meta, schema: self.schema.clone(), padded: false }
     }
 
     /// Copies the rows into a text of their own when less than a quarter of the present text is theirs. The original bytes of
@@ -143,7 +153,14 @@ impl Batch {
         if !rows.text.is_empty() {
             Arc::make_mut(&mut self.text).extend_from_slice(&rows.text);
         }
-        Batch { text: self.text, vals: rows.vals, meta: rows.meta, schema: rows.schema }
+        Batch { text: self.text, vals: rows.vals, meta: rows.meta, schema: rows.schema, padded: false }
+    }
+}
+
+impl Clone for Batch {
+    /// The clone is not padded: another owner of the text may append to it.
+    fn clone(&self) -> Batch {
+        Batch { text: self.text.clone(), vals: self.vals.clone(), meta: self.meta.clone(), schema: self.schema.clone(), padded: false }
     }
 }
 
@@ -420,7 +437,7 @@ impl BatchBuilder {
     pub fn finish(self) -> Batch {
         assert_eq!(self.base, 0, "a builder over a batch becomes its replacement: Batch::replaced_by");
         debug_assert_eq!(self.pending(), 0);
-        Batch { text: Arc::new(self.text), vals: self.vals, meta: self.meta, schema: self.schema }
+        Batch { text: Arc::new(self.text), vals: self.vals, meta: self.meta, schema: self.schema, padded: false }
     }
 
     /// The completed rows as a batch; the builder goes on empty.

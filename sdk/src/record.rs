@@ -86,6 +86,12 @@ impl<'a> Record<'a> {
         self.vals
     }
 
+    /// The text that spans lie in; other rows' text too.
+    #[inline]
+    pub(crate) fn arena(&self) -> &'a [u8] {
+        self.text
+    }
+
     /// The bytes of a span of this record.
     #[inline]
     pub fn bytes(&self, span: Span) -> &'a [u8] {

@@ -1,8 +1,12 @@
 //! JSON text as values of records hold it: numbers as written, look-ups in unopened containers, canonical writing.
 
-use crate::record::Record;
-use crate::schema::Schema;
-use crate::value::{Val, Value};
+mod read;
+mod split;
+mod write;
+
+pub use read::{MAX_DEPTH, Member, Members, UnescapeError, lookup, members, unescape, view};
+pub use split::{Pairs, positions, split_pairs};
+pub use write::{JsonWriter, canonical, write_row, write_time, write_val, write_value};
 
 /// A JSON number's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -166,25 +170,4 @@ pub fn quote(s: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.push(b'"');
-}
-
-/// Follows keys and array indexes into a container; `scratch` receives a string that had to be unescaped. Missing when the path
-/// leads nowhere or through something that is no container.
-pub fn lookup<'a>(value: Val<'a>, path: &[Box<str>], scratch: &'a mut String) -> Val<'a> {
-    let _ = (value, path, scratch);
-    todo!("formats helper: scan the container's text without building a tree")
-}
-
-/// Appends the row's visible fields as a JSON object in schema order, without spaces; then, for an open schema, the members of
-/// the tail that no field of the schema names. Missing fields are left out, Null is `null`, floats in shortest form, timestamps as
-/// ISO 8601 UTC strings with as many decimals (0, 3 or 6) as they need, bytes as text if UTF-8 else base64.
-pub fn write_row(row: &Record<'_>, schema: &Schema, out: &mut Vec<u8>) {
-    let _ = (row, schema, out);
-    todo!("formats helper")
-}
-
-/// Appends one value as JSON.
-pub fn write_value(row: &Record<'_>, value: Value, out: &mut Vec<u8>) {
-    let _ = (row, value, out);
-    todo!("formats helper")
 }

@@ -433,6 +433,18 @@ impl BatchBuilder {
         self.vals.truncate(self.meta.len() * self.schema.width());
     }
 
+    /// The field pushed last, if the row being built has any.
+    #[inline]
+    pub fn last(&self) -> Option<Value> {
+        if self.pending() == 0 { None } else { self.vals.last().copied() }
+    }
+
+    /// Forgets the fields of the row being built from the `pending`th on (their text stays in the arena).
+    #[inline]
+    pub fn truncate_fields(&mut self, pending: usize) {
+        self.vals.truncate(self.meta.len() * self.schema.width() + pending);
+    }
+
     /// The batch, for a builder made with [`new`](Self::new).
     pub fn finish(self) -> Batch {
         assert_eq!(self.base, 0, "a builder over a batch becomes its replacement: Batch::replaced_by");

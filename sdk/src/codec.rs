@@ -5,6 +5,7 @@
 //! The schema is not in the row: whoever keeps rows keeps the schema's id and names once beside them.
 
 use crate::record::{Meta, Record};
+use crate::schema::Slot;
 use crate::value::{Span, Value};
 use std::fmt;
 
@@ -24,14 +25,17 @@ impl std::error::Error for RowError {}
 impl Record<'_> {
     /// Appends the row to `out`: 24 bytes of meta, 1 to 9 bytes a scalar, 2 or 5 bytes plus its length a text.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let m = self.meta();
-        out.extend_from_slice(&m.time.to_le_bytes());
-        out.extend_from_slice(&m.offset.to_le_bytes());
-        out.extend_from_slice(&m.partition.to_le_bytes());
-        out.extend_from_slice(&m.source.to_le_bytes());
-        out.extend_from_slice(&m.flags.to_le_bytes());
+        encode_meta(self.meta(), out);
         for &v in self.raw_values() {
             self.encode_value(v, out);
+        }
+    }
+
+    /// As [`encode`](Self::encode), with the fields at `slots` only, in that order, and another meta.
+    pub fn encode_fields(&self, meta: &Meta, slots: &[Slot], out: &mut Vec<u8>) {
+        encode_meta(meta, out);
+        for &s in slots {
+            self.encode_value(self.raw(s), out);
         }
     }
 
@@ -56,6 +60,17 @@ impl Record<'_> {
             Value::Bytes(s) => text(11, self.bytes(s), out),
         }
     }
+}
+
+#[inline]
+fn encode_meta(m: &Meta, out: &mut Vec<u8>) {
+    let mut head = [0; META];
+    head[0..8].copy_from_slice(&m.time.to_le_bytes());
+    head[8..16].copy_from_slice(&m.offset.to_le_bytes());
+    head[16..20].copy_from_slice(&m.partition.to_le_bytes());
+    head[20..22].copy_from_slice(&m.source.to_le_bytes());
+    head[22..24].copy_from_slice(&m.flags.to_le_bytes());
+    out.extend_from_slice(&head);
 }
 
 #[inline]
@@ -155,7 +170,7 @@ impl RowBuf {
         for _ in 0..width {
             let tag = *bytes.get(p).ok_or(CUT)?;
             p += 1;
-            let mut word = |p: &mut usize| -> Result<[u8; 8], RowError> {
+            let word = |p: &mut usize| -> Result<[u8; 8], RowError> {
                 let w = bytes.get(*p..*p + 8).ok_or(CUT)?;
                 *p += 8;
                 Ok(w.try_into().expect("8 bytes"))

@@ -1,6 +1,7 @@
 //! Operators: from a typed config, through binding to schemas, to something that runs.
 
 use crate::batch::Batch;
+use crate::clock::Clock;
 use crate::key::Key;
 use crate::keyed::{KeyedOperator, StateDesc};
 use crate::problem::Problem;
@@ -92,6 +93,8 @@ pub struct Env {
     pub state_dir: PathBuf,
     /// Longest record that a source may hold, bytes.
     pub max_record: usize,
+    /// Wall time, for parts that have no [`crate::Context`]; virtual in tests.
+    pub clock: Clock,
 }
 
 impl Default for Env {
@@ -104,6 +107,7 @@ impl Default for Env {
             base_dir: PathBuf::from("."),
             state_dir: PathBuf::from("state"),
             max_record: 16 << 20,
+            clock: Clock::System,
         }
     }
 }
@@ -228,6 +232,8 @@ pub struct Keyed {
     pub states: Vec<StateDesc>,
     /// Stores that `ask` names by index.
     pub stores: Vec<StoreUse>,
+    /// While a worker has more holds open than this, it takes no more rows of input 0.
+    pub max_holds: Option<usize>,
     pub make: MakeKeyed,
 }
 

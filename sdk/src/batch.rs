@@ -409,6 +409,18 @@ impl BatchBuilder {
         self.vals.push(Value::Bytes(span));
     }
 
+    /// Bytes that already lie in this builder's own text, from `begun` on: a source reads a block into
+    /// [`text_mut`](Self::text_mut) once and then names the lines in it.
+    #[inline]
+    pub fn push_own(&mut self, begun: usize, len: usize) -> Span {
+        assert!(begun + len <= self.text.len(), "the bytes lie in the text");
+        let off = self.base as usize + begun;
+        assert!(off + len <= u32::MAX as usize, "a batch's text stays below 4 GiB");
+        let span = Span { off: off as u32, len: len as u32 };
+        self.vals.push(Value::Bytes(span));
+        span
+    }
+
     /// Completes a row; its fields have been pushed.
     #[inline]
     pub fn end_row(&mut self, meta: Meta) {

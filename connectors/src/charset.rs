@@ -4,7 +4,8 @@ use encoding_rs::{Encoding, UTF_8};
 use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::{BatchBuilder, Place, Problem, Span};
 
-const COMMON: &[&str] = &["utf-8", "gb18030", "gbk", "big5", "euc-jp", "shift_jis", "euc-kr", "iso-8859-1", "windows-1252", "utf-16le", "utf-16be"];
+const COMMON: &[&str] =
+    &["utf-8", "gb18030", "gbk", "big5", "euc-jp", "shift_jis", "euc-kr", "iso-8859-1", "windows-1252", "utf-16le", "utf-16be"];
 
 /// How a source's bytes become text. UTF-8 passes unread: parsers check it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,7 +49,8 @@ impl<R: Records> Counted<R> {
 impl<R: Records> Source for Counted<R> {
     fn discover(&mut self) -> Result<Discovery, Fault> {
         let name = self.records.name();
-        let new = self.partitions.iter().filter(|_| !self.told).map(|p| PartitionInfo { id: p.id, name: format!("{name}/{}", p.id) }).collect();
+        let new =
+            self.partitions.iter().filter(|_| !self.told).map(|p| PartitionInfo { id: p.id, name: format!("{name}/{}", p.id) }).collect();
         self.told = true;
         Ok(Discovery { new, complete: true })
     }

@@ -60,8 +60,12 @@ impl Layout<'_> {
         }
         if self.format == Format::Csv && self.columns.is_empty() && edge.schema.tail().is_some() {
             problems.push(
-                Problem::error("columns-needed", Place::at(["format"]), "csv needs `columns`, as these rows have fields that nobody declared")
-                    .hint("list the `columns`, or declare the fields where the rows are parsed"),
+                Problem::error(
+                    "columns-needed",
+                    Place::at(["format"]),
+                    "csv needs `columns`, as these rows have fields that nobody declared",
+                )
+                .hint("list the `columns`, or declare the fields where the rows are parsed"),
             );
         }
         let project = Projection::bind(self.columns, &edge.schema).unwrap_or_else(|p| {
@@ -190,7 +194,8 @@ impl Projection {
                     accesses.push(access);
                 }
                 None => problems.push(
-                    Problem::error("unknown-field", place, format!("unknown field `{}`", name.0)).suggest(did_you_mean(name, schema.names())),
+                    Problem::error("unknown-field", place, format!("unknown field `{}`", name.0))
+                        .suggest(did_you_mean(name, schema.names())),
                 ),
             }
         }

@@ -3,7 +3,8 @@
 use crate::counted::{Counted, Records};
 use millrace_sdk::operator::Env;
 use millrace_sdk::{
-    BatchBuilder, Bind, Demand, Fault, Field, Part, Place, Problem, Schema, SchemaRef, Source, SourceContext, SourceFactory, SourceSpec, Span, Type,
+    BatchBuilder, Bind, Demand, Fault, Field, Part, Place, Problem, Schema, SchemaRef, Source, SourceContext, SourceFactory, SourceSpec,
+    Span, Type,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -5,8 +5,8 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use millrace_sdk::operator::{MAX_REJECT_BYTES, Reject};
 use millrace_sdk::source::{Discovery, Pull, Waker};
 use millrace_sdk::{
-    Bind, Demand, Fault, Field, Meta, Part, PartitionInfo, Place, Poll, Position, Problem, Schema, SchemaRef, Source, SourceContext, SourceFactory,
-    SourceSpec, Type,
+    Bind, Demand, Fault, Field, Meta, Part, PartitionInfo, Place, Poll, Position, Problem, Schema, SchemaRef, Source, SourceContext,
+    SourceFactory, SourceSpec, Type,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -74,7 +74,15 @@ struct Factory {
 impl SourceFactory for Factory {
     fn open(&self, cx: SourceContext) -> Result<Box<dyn Source>, Fault> {
         if !cx.assignment.mine(0) {
-            return Ok(Box::new(Lines { chunks: None, chunk: Chunk::default(), at: 0, next: 0, told: true, source: cx.source, charset: self.charset }));
+            return Ok(Box::new(Lines {
+                chunks: None,
+                chunk: Chunk::default(),
+                at: 0,
+                next: 0,
+                told: true,
+                source: cx.source,
+                charset: self.charset,
+            }));
         }
         // Four reads of at most 64 KiB wait here; the pipe holds the writer back.
         let (send, chunks) = bounded(4);
@@ -83,7 +91,15 @@ impl SourceFactory for Factory {
             .name("stdin".into())
             .spawn(move || read(io::stdin().lock(), max, &send, &waker))
             .map_err(|e| Fault::refused(format!("no thread for the standard input: {e}")))?;
-        Ok(Box::new(Lines { chunks: Some(chunks), chunk: Chunk::default(), at: 0, next: 0, told: false, source: cx.source, charset: self.charset }))
+        Ok(Box::new(Lines {
+            chunks: Some(chunks),
+            chunk: Chunk::default(),
+            at: 0,
+            next: 0,
+            told: false,
+            source: cx.source,
+            charset: self.charset,
+        }))
     }
 }
 
@@ -294,13 +310,23 @@ mod tests {
                 read(Drops(text.as_bytes(), step), max, &send, &(Arc::new(|| {}) as Waker));
                 drop(send);
                 let schema = Schema::new(vec![Field::new("_value", Type::Bytes)]);
-                let mut lines =
-                    Lines { chunks: Some(chunks), chunk: Chunk::default(), at: 0, next: 0, told: false, source: 1, charset: Charset::default() };
+                let mut lines = Lines {
+                    chunks: Some(chunks),
+                    chunk: Chunk::default(),
+                    at: 0,
+                    next: 0,
+                    told: false,
+                    source: 1,
+                    charset: Charset::default(),
+                };
                 let mut got: Vec<(u64, String)> = vec![];
                 loop {
                     let (state, batch, rejects) = poll(&mut lines, 0, &schema, 2);
                     for r in batch.rows() {
-                        got.push((r.meta().offset, String::from_utf8_lossy(&batch.text()[r.meta().raw.off as usize..][..r.meta().raw.len as usize]).into()));
+                        got.push((
+                            r.meta().offset,
+                            String::from_utf8_lossy(&batch.text()[r.meta().raw.off as usize..][..r.meta().raw.len as usize]).into(),
+                        ));
                     }
                     for r in rejects {
                         assert_eq!((r.reason, r.length), ("record-too-long", if max == 10 { 11 } else { 200_000 }));

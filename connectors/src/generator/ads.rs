@@ -105,7 +105,7 @@ mod tests {
                 let key = (v["uid"].as_str().unwrap().to_string(), v["mid"].as_str().unwrap().to_string());
                 exposures.entry(key).or_default().push(v["ts"].as_i64().unwrap());
             }
-            let (mut joined, mut latest) = (0, i64::MIN);
+            let (mut joined, mut latest) = (0, 0);
             for i in 0..n {
                 line.clear();
                 click(&world, i, &mut line);

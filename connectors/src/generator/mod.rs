@@ -9,7 +9,8 @@ use crate::counted::{Counted, Records};
 use jiff::Timestamp;
 use millrace_sdk::config::Duration;
 use millrace_sdk::{
-    BatchBuilder, Bind, Demand, Fault, Field, Part, Place, Problem, Schema, SchemaRef, Source, SourceContext, SourceFactory, SourceSpec, Span, Type,
+    BatchBuilder, Bind, Demand, Fault, Field, Part, Place, Problem, Schema, SchemaRef, Source, SourceContext, SourceFactory, SourceSpec,
+    Span, Type,
 };
 use random::Random;
 use schemars::JsonSchema;
@@ -51,7 +52,8 @@ use std::sync::Arc;
 ///   - {type: Stdout, config: {format: json}}
 /// ```
 /// ```json
-/// EXAMPLE
+/// {"uid":"u9044730","mid":"5012345678900021","os":"iOS","ts":1767225599236,"price":4.85}
+/// {"uid":"u1055072","mid":"5012345678902037","os":"iOS","ts":1767225599912,"price":3.83}
 /// ```
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -289,15 +291,16 @@ fn broken(record: &[u8], i: i64, random: &mut Random) -> Vec<u8> {
             [&record[..at], &[0xff, 0xfe], &record[at..]].concat()
         }
         _ => {
-            // The event time is the first run of 13 digits, of which all profiles but web_access have one.
-            match record.windows(13).position(|w| w[0] == b'1' && w.iter().all(u8::is_ascii_digit)).filter(|at| *at + 14 < record.len()) {
+            // The event time is the first run of just 13 digits, of which all profiles but web_access and nexmark have one.
+            let digit = |at: usize| record.get(at).is_some_and(u8::is_ascii_digit);
+            let run = |at: &usize| !digit(at.wrapping_sub(1)) && (*at..at + 13).all(digit) && !digit(at + 13);
+            match (0..record.len()).find(run) {
                 Some(at) => [&record[..at], b"\"n/a\"", &record[at + 13..]].concat(),
                 None => record.iter().copied().filter(|c| *c != b'"').collect(),
             }
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -330,6 +333,16 @@ mod tests {
         }
     }
 
+    /// Recorded runs and the reference page rely on them.
+    #[test]
+    fn the_first_records_never_change() {
+        let clicks = all(r#"{"profile": "ad_clicks", "seed": 7, "count": 2}"#, 1);
+        assert_eq!(
+            clicks[0],
+            ["u9044730\t5012345678900021\tiOS\t1767225599236\t4.85", "u1055072\t5012345678902037\tiOS\t1767225599912\t3.83"]
+        );
+    }
+
     #[test]
     fn json_profiles_are_json_and_lines_have_their_form() {
         let nexmark = &all(r#"{"profile": "nexmark", "count": 5000}"#, 1)[0];
@@ -355,8 +368,12 @@ mod tests {
             let differ = whole.iter().zip(spoilt).filter(|(a, b)| a != b);
             let n = differ
                 .inspect(|(_, b)| match profile {
-                    "ad_exposures" => assert!(serde_json::from_str::<serde_json::Value>(b).is_err() || b.contains("n/a") || b.contains('\u{fffd}'), "{b}"),
-                    "ad_clicks" => assert!(b.split('\t').nth(3).is_none_or(|ts| ts.parse::<i64>().is_err()) || b.contains('\u{fffd}'), "{b}"),
+                    "ad_exposures" => {
+                        assert!(serde_json::from_str::<serde_json::Value>(b).is_err() || b.contains("n/a") || b.contains('\u{fffd}'), "{b}")
+                    }
+                    "ad_clicks" => {
+                        assert!(b.split('\t').nth(3).is_none_or(|ts| ts.parse::<i64>().is_err()) || b.contains('\u{fffd}'), "{b}")
+                    }
                     _ => {}
                 })
                 .count();

@@ -8,7 +8,9 @@ use cells::Cells;
 use millrace_sdk::config::{FieldName, TemplateText};
 use millrace_sdk::operator::Reject;
 use millrace_sdk::sink::Acks;
-use millrace_sdk::{Batch, Bind, Demand, Edge, Fault, Guarantee, Part, Place, Problem, SchemaRef, Sink, SinkContext, SinkFactory, SinkSpec, Ticket};
+use millrace_sdk::{
+    Batch, Bind, Demand, Edge, Fault, Guarantee, Part, Place, Problem, SchemaRef, Sink, SinkContext, SinkFactory, SinkSpec, Ticket,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::io::{self, Write};
@@ -104,7 +106,8 @@ impl SinkSpec for Stdout {
     }
 
     fn bind(&self, bind: &Bind<'_>) -> Result<Arc<dyn SinkFactory>, Vec<Problem>> {
-        let inputs = bind.inputs.iter().map(|edge| self.input(edge, bind).map(|i| (i, edge.schema.clone()))).collect::<Result<Vec<_>, _>>()?;
+        let inputs =
+            bind.inputs.iter().map(|edge| self.input(edge, bind).map(|i| (i, edge.schema.clone()))).collect::<Result<Vec<_>, _>>()?;
         Ok(Arc::new(Factory { inputs: inputs.into() }))
     }
 }
@@ -217,7 +220,9 @@ mod tests {
         let schema =
             Schema::open(vec![Field::new("item", Type::String), Field::new("n", Type::Bigint), Field::hidden("_topic", Type::String)]);
         let mut b = BatchBuilder::new(schema);
-        for (item, n, rest) in [("中文", 7, r#"{"item":"x","z":"a b","m":{"k":[1, 2]}}"#), ("nut", 1200, r#"{"z":null}"#), ("a=b", -3, r#"{"z":"q\"\n"}"#)] {
+        for (item, n, rest) in
+            [("中文", 7, r#"{"item":"x","z":"a b","m":{"k":[1, 2]}}"#), ("nut", 1200, r#"{"z":null}"#), ("a=b", -3, r#"{"z":"q\"\n"}"#)]
+        {
             b.push_str(item);
             b.push_int(n);
             b.push_str("t");
@@ -232,7 +237,8 @@ mod tests {
         let edges: Vec<Edge> = batches.iter().map(|b| Edge::new(b.schema().clone())).collect();
         let env = Env::default();
         let bind = Bind { inputs: &edges, demands: &[], env: &env, stores: &[] };
-        let inputs: Vec<_> = edges.iter().map(|e| (spec.input(e, &bind).map_err(|p| format!("{p:?}")).unwrap(), e.schema.clone())).collect();
+        let inputs: Vec<_> =
+            edges.iter().map(|e| (spec.input(e, &bind).map_err(|p| format!("{p:?}")).unwrap(), e.schema.clone())).collect();
         let mut out = vec![];
         let mut sink = Terminal::new(inputs.into(), &mut out);
         for (i, b) in batches.iter().enumerate() {
@@ -248,14 +254,14 @@ mod tests {
     #[test]
     fn tables_align_by_display_width() {
         let want = "\
-item      n  z      m
-----  -----  -----  -----------
-中文      7  a b    {\"k\":[1,2]}
-nut    1200
-a=b      -3  q\"\\n
+item     n  z     m
+----  ----  ----  -----------
+中文     7  a b   {\"k\":[1,2]}
+nut   1200
+a=b     -3  q\"\\n
 ";
         assert_eq!(printed(r#"{"format": "table"}"#, &[items()]), want);
-        let narrow = "n     item\n----  ----\n   7  中文\n1200  nut\n  -3  a=b\n";
+        let narrow = "   n  item\n----  ----\n   7  中文\n1200  nut\n  -3  a=b\n";
         assert_eq!(printed(r#"{"format": "table", "columns": ["n", "item"]}"#, &[items()]), narrow);
     }
 

@@ -1,1 +1,15 @@
+//! The operators: one file each, in reading order: page, config, registration, logic, tests.
 
+mod check;
+mod project;
+#[cfg(test)]
+mod testing;
+
+pub mod count_window;
+pub mod filter;
+pub mod key_by;
+pub mod map;
+pub mod select_stream;
+pub mod split_stream;
+pub mod template_extract;
+pub mod union;

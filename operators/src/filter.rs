@@ -1,0 +1,137 @@
+use crate::check;
+use millrace_expr::{Expr, Scratch};
+use millrace_sdk::config::ExprText;
+use millrace_sdk::operator::Outputs;
+use millrace_sdk::{Batch, Bind, Bound, Demand, Exec, Operator, OperatorSpec, Part, Place, Problem, Reject};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Keeps the rows for which a condition is true.
+///
+/// A condition that is NULL is not true. Rows that do not pass are counted as dropped, reason `filtered`. A row for which the
+/// condition cannot be evaluated (overflow, a value of the wrong type) is rejected and goes to the dead letter.
+///
+/// Order and key of the rows stay as they are.
+///
+/// # Example
+/// ```yaml
+/// name: filter
+/// streams:
+///   orders:
+///     config:
+///       source:
+///         type: Inline
+///         config:
+///           lines: ['{"id":1,"price":5}', '{"id":2}', '{"id":3,"price":50}']
+///       operates:
+///         - {type: StringToMap, config: {format: json, fields: {id: bigint, price: bigint}}}
+/// transforms:
+///   - {type: Filter, config: {where: price > 10}}
+/// sink:
+///   - {type: Stdout, config: {format: json}}
+/// ```
+/// ```json
+/// {"id":3,"price":50}
+/// ```
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// The condition: an expression over the row.
+    r#where: ExprText,
+}
+
+millrace_sdk::inventory::submit! { Part::operator::<Filter>("Filter", &[]) }
+
+impl OperatorSpec for Filter {
+    fn demand(&self, outputs: &[Demand]) -> Vec<Demand> {
+        let mut demand = check::joined(outputs);
+        demand.add(Expr::fields(&self.r#where));
+        vec![demand]
+    }
+
+    fn bind(&self, bind: &Bind<'_>) -> Result<Bound, Vec<Problem>> {
+        let mut problems = vec![];
+        let input = bind.input();
+        let condition = check::expr(&self.r#where, &input.schema, bind.env, &Place::at(["where"]), &mut problems);
+        let Some(condition) = condition.map(Arc::new) else { return Err(problems) };
+        let make = move || Box::new(Run { condition: condition.clone(), scratch: Scratch::default(), keep: vec![] }) as Box<dyn Operator>;
+        Ok(Bound::new(vec![input.clone()], Exec::Stateless(Arc::new(make))))
+    }
+}
+
+struct Run {
+    condition: Arc<Expr>,
+    scratch: Scratch,
+    keep: Vec<bool>,
+}
+
+impl Operator for Run {
+    fn process(&mut self, mut batch: Batch, out: &mut Outputs) {
+        let rows = batch.len();
+        let (mut kept, mut filtered) = (0, 0);
+        self.keep.clear();
+        for row in batch.rows() {
+            let keep = match self.condition.is_true(&row, &mut self.scratch) {
+                Ok(true) => true,
+                Ok(false) => {
+                    filtered += 1;
+                    false
+                }
+                Err(e) => {
+                    out.reject(Reject::row(e.reason, e.message, &row, batch.schema()));
+                    false
+                }
+            };
+            kept += usize::from(keep);
+            self.keep.push(keep);
+        }
+        out.dropped("filtered", filtered);
+        if kept < rows {
+            batch.retain(|i| self.keep[i]);
+            // Few rows should not keep the text of many in memory.
+            if kept * 4 < rows {
+                batch = batch.compact();
+            }
+        }
+        out.emit(0, batch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Job, rows};
+
+    #[test]
+    fn keeps_what_is_true_and_counts_the_rest() {
+        for (condition, kept, filtered) in [
+            ("n > 1", "[2,3]", 3),
+            ("n is null", "[null,null]", 3),
+            ("n = n", "[1,2,3]", 2),
+            ("n <> 2 or n is null", "[1,3,null,null]", 1),
+            ("true", "[1,2,3,null,null]", 0),
+            ("null", "[]", 5),
+        ] {
+            let mut job = Job::operator("Filter", serde_json::json!({ "where": condition }), &[("n", "bigint")]);
+            let out = job.run(rows(r#"[{"n":1},{"n":2},{"n":3},{"n":null},{}]"#));
+            assert_eq!(out.column("", "n").to_string(), kept, "{condition}");
+            assert_eq!(out.dropped("filtered"), filtered, "{condition}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_judged_is_rejected() {
+        let mut job = Job::operator("Filter", serde_json::json!({ "where": "1 / n > 0" }), &[("n", "bigint")]);
+        let out = job.run(rows(r#"[{"n":1},{"n":0}]"#));
+        assert_eq!(out.column("", "n").to_string(), "[1]");
+        assert_eq!(out.reasons(), ["division-by-zero"]);
+    }
+
+    #[test]
+    fn problems_have_their_place() {
+        let p = Job::problems("Filter", serde_json::json!({ "where": "prise > 1" }), &[("price", "bigint")]);
+        assert_eq!(p[0].id, "unknown-field");
+        assert_eq!(p[0].suggestion.as_deref(), Some("price"));
+        assert_eq!(p[0].place.path, millrace_sdk::Place::at(["where"]).path);
+    }
+}

@@ -1,1 +1,3 @@
+//! Bytes to records and back: JSON, delimited and other text, CSV, charsets.
 
+pub mod json;

@@ -1,1 +1,22 @@
+//! Runs a [`millrace_plan::Plan`] as a dataflow: time, exchange, state, look-ups, acknowledgement. The only crate that names timely.
 
+mod build;
+mod control;
+mod event_time;
+mod graph;
+mod inbox;
+mod outlet;
+mod parcel;
+mod progress;
+mod reject;
+mod run;
+mod sink;
+mod source;
+mod stateless;
+pub mod summary;
+mod ts;
+
+pub use control::{Control, RunOptions};
+pub use progress::{Meters, Progress, Reporter, Snapshot};
+pub use run::{check, run};
+pub use summary::Summary;

@@ -1,0 +1,276 @@
+//! Builds the dataflow, identically on every worker.
+
+use crate::control::Shared;
+use crate::event_time::Assigner;
+use crate::graph::{Graph, is_pass};
+use crate::inbox::Inbox;
+use crate::outlet::{Exit, Outlet, Target};
+use crate::parcel::{Parcel, Route};
+use crate::reject::Origins;
+use crate::sink::Writer;
+use crate::source::{Again, Reader, Setup};
+use crate::stateless::{Step, Tree};
+use crate::ts::Ts;
+use millrace_plan::plan::{NodeId, NodeKind, Plan, PortRef, SinkNode, SourceNode};
+use millrace_sdk::source::Waker;
+use millrace_sdk::{Assignment, Exec, Fault, SinkContext, SourceContext};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use timely::dataflow::channels::pushers::Output;
+use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::probe::Handle;
+use timely::dataflow::{Scope, Stream};
+use timely::scheduling::Activator;
+
+/// All that a worker needs to build its part of a run.
+pub struct Job {
+    pub plan: Arc<Plan>,
+    pub graph: Graph,
+    pub shared: Arc<Shared>,
+    pub origins: Arc<Origins>,
+}
+
+/// Readers outlive their operators' capabilities: they are told at the end what was acknowledged.
+pub type Readers = Rc<RefCell<Vec<Rc<RefCell<Reader>>>>>;
+
+/// A dataflow under construction on one worker.
+pub struct Build<'j, 's> {
+    pub job: &'j Job,
+    pub scope: Scope<'s, Ts>,
+    pub probe: Handle<Ts>,
+    pub readers: Readers,
+    streams: HashMap<PortRef, Stream<'s, Ts, Parcel>>,
+    dead: Vec<Stream<'s, Ts, Parcel>>,
+}
+
+impl<'j, 's> Build<'j, 's> {
+    pub fn new(job: &'j Job, scope: Scope<'s, Ts>, probe: Handle<Ts>) -> Build<'j, 's> {
+        Build { job, scope, probe, readers: Readers::default(), streams: HashMap::new(), dead: vec![] }
+    }
+
+    /// # Errors
+    /// A part that could not be opened. The graph is then of no use, on this worker and on all others.
+    pub fn all(&mut self) -> Result<(), Fault> {
+        let plan = &self.job.plan;
+        let mut source = 0;
+        for (i, node) in plan.nodes.iter().enumerate() {
+            match &node.kind {
+                NodeKind::Source(s) => {
+                    self.source(i, source, s)?;
+                    source += 1;
+                }
+                NodeKind::Sink(s) if i != plan.dead_letter.0 => self.sink(i, s)?,
+                NodeKind::Sink(_) => {}
+                NodeKind::Operator(_) if is_pass(plan, i) || self.job.graph.root[i] != i => {}
+                NodeKind::Operator(op) => match &op.exec {
+                    Exec::Pass => {}
+                    Exec::Stateless(_) => self.tree(i),
+                    Exec::Keyed(_) | Exec::Lookup(_) => return Err(Fault::bug("not built")),
+                },
+            }
+        }
+        // Last, as every other node's rejects end here.
+        let dead_letter = plan.dead_letter.0;
+        match &plan.nodes[dead_letter].kind {
+            NodeKind::Sink(s) => self.sink(dead_letter, s),
+            _ => Err(Fault::bug("the plan's dead letter is no sink")),
+        }
+    }
+
+    pub fn me(&self) -> usize {
+        self.scope.index()
+    }
+
+    /// How many workers host a node.
+    pub fn hosts(&self, node: usize) -> usize {
+        let peers = self.scope.peers();
+        self.job.plan.nodes[node].parallelism.map_or(peers, |p| p.clamp(1, peers))
+    }
+
+    pub fn builder(&self, node: usize) -> OperatorBuilder<'s, Ts> {
+        OperatorBuilder::new(self.job.plan.nodes[node].name.clone(), self.scope)
+    }
+
+    /// Makes the outputs of an operator that runs `nodes`: one for each port that is read outside, and one for dead letters.
+    pub fn outlet(&mut self, b: &mut OperatorBuilder<'s, Ts>, nodes: &[usize]) -> (Outlet, Vec<Exit>) {
+        let mut outputs: Vec<Output<Ts, Parcel>> = Vec::new();
+        let (dead, stream) = b.new_output::<Parcel>();
+        outputs.push(dead);
+        self.dead.push(stream);
+        let mut exits = Vec::new();
+        for &node in nodes {
+            let n = &self.job.plan.nodes[node];
+            let mut exit = Exit { node, name: n.name.clone(), ports: vec![], errors: 0 };
+            for (p, (port, _)) in n.ports.iter().enumerate() {
+                let at = PortRef { node: NodeId(node), port: p };
+                let target = if self.job.graph.wired.contains(&at) {
+                    let (output, stream) = b.new_output::<Parcel>();
+                    outputs.push(output);
+                    self.streams.insert(at, stream);
+                    Target::Wired(outputs.len() - 1)
+                } else if port.dead {
+                    // Once a node and run: names live as long as the rejects that carry them.
+                    Target::Dead(Box::leak(port.name.clone().into_boxed_str()))
+                } else {
+                    Target::Unread
+                };
+                if let (Target::Wired(output), "errors") = (target, port.name.as_str()) {
+                    exit.errors = output;
+                }
+                exit.ports.push(target);
+            }
+            exits.push(exit);
+        }
+        (Outlet::new(outputs, self.job.shared.clone(), self.job.origins.clone()), exits)
+    }
+
+    /// Connects a node's inputs; `route` by the part's input index.
+    pub fn inbox(&self, b: &mut OperatorBuilder<'s, Ts>, node: usize, route: impl Fn(usize) -> Route) -> Inbox {
+        let mut inbox = Inbox::default();
+        for (from, index) in &self.job.graph.inputs[node] {
+            let stream = self.streams[from].clone();
+            inbox.add(b, stream, self.local(route(*index)), *index, self.me());
+        }
+        inbox
+    }
+
+    /// With one worker nothing is exchanged.
+    fn local(&self, route: Route) -> Route {
+        if self.scope.peers() == 1 { Route::Local } else { route }
+    }
+
+    pub fn activator(&self, b: &OperatorBuilder<'s, Ts>) -> Activator {
+        self.scope.activator_for(b.operator_info().address)
+    }
+
+    /// Wakes an operator from any thread; `woken` is set first.
+    pub fn waker(&self, b: &OperatorBuilder<'s, Ts>, woken: Arc<AtomicBool>) -> Waker {
+        let activator = std::sync::Mutex::new(self.scope.worker().sync_activator_for(b.operator_info().address.to_vec()));
+        Arc::new(move || {
+            woken.store(true, SeqCst);
+            // A worker that is gone needs no waking.
+            let _ = activator.lock().unwrap_or_else(|e| e.into_inner()).activate();
+        })
+    }
+
+    fn source(&mut self, node: usize, index: usize, s: &SourceNode) -> Result<(), Fault> {
+        let job = self.job;
+        let mut b = self.builder(node);
+        let (mut outlet, mut exits) = self.outlet(&mut b, &[node]);
+        let woken = Arc::new(AtomicBool::new(false));
+        let instances = self.hosts(node);
+        let source = if self.me() < instances {
+            Some(s.factory.open(SourceContext {
+                assignment: Assignment { index: self.me(), instances, shift: s.number as usize },
+                clock: job.shared.options.clock.clone(),
+                waker: self.waker(&b, woken.clone()),
+                source: s.number,
+                env: job.plan.env.clone(),
+            })?)
+        } else {
+            None
+        };
+        let setup = Setup {
+            index,
+            worker: self.me(),
+            source,
+            operates: s.operates.iter().map(|o| (o.name.clone(), (o.make)())).collect(),
+            assigner: Assigner::new(s, &job.plan.env, &job.shared.options)?,
+            exit: exits.remove(0),
+            probe: self.probe.clone(),
+            woken,
+        };
+        let again = self.activator(&b);
+        let (shared, clock, readers) = (job.shared.clone(), job.shared.options.clock.clone(), self.readers.clone());
+        b.build_reschedule(move |caps| {
+            outlet.open(caps);
+            let reader = Rc::new(RefCell::new(Reader::new(setup, s, outlet, clock)));
+            readers.borrow_mut().push(reader.clone());
+            move |_| {
+                let next = reader.borrow_mut().turn();
+                schedule(&again, &shared, next) != Again::Never
+            }
+        });
+        Ok(())
+    }
+
+    fn tree(&mut self, root: usize) {
+        let nodes = self.job.graph.tree(root);
+        let mut b = self.builder(root);
+        let (mut outlet, exits) = self.outlet(&mut b, &nodes);
+        let mut inbox = self.inbox(&mut b, root, |_| Route::Local);
+        let steps = exits.into_iter().map(|exit| {
+            let NodeKind::Operator(op) = &self.job.plan.nodes[exit.node].kind else { unreachable!("trees are of operators") };
+            let Exec::Stateless(make) = &op.exec else { unreachable!("trees are of stateless operators") };
+            let place = |n: &usize| nodes.iter().position(|m| m == n).expect("a tree's readers are in the tree");
+            let inner = |port| {
+                let at = PortRef { node: NodeId(exit.node), port };
+                self.job.graph.inner.get(&at).map(|v| v.iter().map(place).collect()).unwrap_or_default()
+            };
+            Step { operator: make(), next: (0..exit.ports.len()).map(inner).collect(), exit }
+        });
+        let mut tree = Tree { steps: steps.collect() };
+        let again = self.activator(&b);
+        b.build(move |caps| {
+            outlet.open(caps);
+            move |frontiers| tree.turn(&mut inbox, &mut outlet, frontiers, &again)
+        });
+    }
+
+    fn sink(&mut self, node: usize, s: &SinkNode) -> Result<(), Fault> {
+        let job = self.job;
+        let dead_letter = node == job.plan.dead_letter.0;
+        let mut b = self.builder(node);
+        let dead = if dead_letter { std::mem::take(&mut self.dead) } else { vec![] };
+        let (mut outlet, mut exits) = self.outlet(&mut b, &[node]);
+        let workers = if s.factory.single_writer() { 1 } else { self.hosts(node) };
+        let route = if workers == self.scope.peers() { Route::Local } else { Route::First { workers } };
+        let mut inbox = self.inbox(&mut b, node, |_| route.clone());
+        for stream in dead {
+            inbox.add(&mut b, stream, self.local(route.clone()), 0, self.me());
+        }
+        if dead_letter && let Some(own) = self.dead.pop() {
+            // All rejects and with them all capabilities lead here, so this frontier is the job's.
+            own.probe_with(&self.probe);
+        }
+        let sink = if self.me() < workers {
+            Some(s.factory.open(SinkContext {
+                worker: self.me(),
+                workers,
+                clock: job.shared.options.clock.clone(),
+                waker: self.waker(&b, Arc::default()),
+                env: job.plan.env.clone(),
+            })?)
+        } else {
+            None
+        };
+        let mut writer = Writer::new(sink, exits.remove(0), dead_letter);
+        let (again, shared) = (self.activator(&b), job.shared.clone());
+        b.build(move |caps| {
+            outlet.open(caps);
+            move |frontiers| {
+                let next = writer.turn(&mut inbox, &mut outlet, frontiers);
+                schedule(&again, &shared, next);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Asks for the next activation; a fault ends the run.
+pub fn schedule(again: &Activator, shared: &Shared, next: Result<Again, Fault>) -> Again {
+    match next {
+        Ok(Again::Now) => again.activate(),
+        Ok(Again::After(d)) => again.activate_after(d),
+        Ok(Again::Never) => {}
+        Err(fault) => {
+            shared.fail(fault);
+            return Again::Never;
+        }
+    }
+    next.unwrap_or(Again::Never)
+}

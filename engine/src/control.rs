@@ -1,0 +1,247 @@
+//! What the workers of a run share: the announced epoch, the stop sign, the first fault, and who is how far in event time.
+
+use crate::progress::Meters;
+use millrace_sdk::{Clock, Fault};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The handle by which the outside ends a run. Clones are the same handle.
+#[derive(Clone, Default)]
+pub struct Control {
+    drain: Arc<AtomicBool>,
+}
+
+impl Control {
+    pub fn new() -> Control {
+        Control::default()
+    }
+
+    /// Sources stop reading, the watermark goes to infinity, everything fires, sinks flush and close.
+    pub fn drain(&self) {
+        self.drain.store(true, SeqCst);
+    }
+
+    pub fn draining(&self) -> bool {
+        self.drain.load(Relaxed)
+    }
+}
+
+/// How a run is to be run, beside what the plan says.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Worker threads; None: the plan's parallelism.
+    pub workers: Option<usize>,
+    pub clock: Clock,
+    /// Drain after this time.
+    pub duration: Option<Duration>,
+    /// Drain after this many records of each stream.
+    pub limit: Option<u64>,
+    /// Length of an epoch: how often positions are acknowledged and sinks flushed.
+    pub epoch: Duration,
+    /// A source waits while the sinks are this many epochs behind it.
+    pub max_lag: u64,
+    /// A source waits while this many of its bytes (a worker) are not yet acknowledged by the sinks.
+    pub max_bytes_in_flight: usize,
+    /// A source waits while it is further ahead in event time than this of a source that has rows at hand.
+    pub max_drift: Duration,
+    /// Halt when a partition's first 100 rows lie before 2000 or more than a day ahead, reject single ones.
+    pub check_plausibility: bool,
+    /// Look-ups that an operator may have pending before it takes no more input, on each worker.
+    pub max_pending_asks: usize,
+    /// Test mode: write all state out and read it back at every epoch. The output must not change.
+    pub roundtrip_state: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        RunOptions {
+            workers: None,
+            clock: Clock::System,
+            duration: None,
+            limit: None,
+            epoch: Duration::from_millis(20),
+            max_lag: 50,
+            max_bytes_in_flight: 32 << 20,
+            max_drift: Duration::from_secs(10),
+            check_plausibility: true,
+            max_pending_asks: 50_000,
+            roundtrip_state: false,
+        }
+    }
+}
+
+/// Whether an instance of a source counts for those who follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Active = 0,
+    /// Stepped aside: its watermark counts for nobody.
+    Idle = 1,
+    Ended = 2,
+}
+
+struct Instance {
+    wm: AtomicI64,
+    /// The least watermark of its partitions that have rows at hand; `i64::MAX` if none has.
+    head: AtomicI64,
+    reading: AtomicU8,
+}
+
+/// Everything shared by the workers of one process.
+///
+/// Worker 0 announces epochs and the others take what was announced, so no second clock is read; a dataflow that carries the
+/// announcements to other processes only has to write `epoch`. The watermark table is likewise only read, so that gossip can fill it.
+pub struct Shared {
+    pub options: RunOptions,
+    pub control: Control,
+    pub meters: Arc<Meters>,
+    start: Instant,
+    epoch: AtomicU64,
+    failed: AtomicBool,
+    fault: Mutex<Option<Fault>>,
+    /// By source (in plan order), then worker.
+    table: Vec<Vec<Instance>>,
+    retry: Vec<bool>,
+    /// By source: rows that may still be reserved, and rows that were read.
+    limits: Vec<(AtomicI64, AtomicU64)>,
+    /// Look-ups asked by keyed operators and not yet answered.
+    pub pending_asks: AtomicUsize,
+    /// The last epoch in which a retry source delivered a row.
+    pub retry_epoch: AtomicU64,
+    quiet: Vec<AtomicBool>,
+    /// Partition names for dead letters, by (source, partition).
+    pub partitions: Mutex<HashMap<(u16, u32), Arc<str>>>,
+}
+
+impl Shared {
+    /// `sources`: for each whether it is a retry stream.
+    pub fn new(options: RunOptions, control: Control, meters: Arc<Meters>, sources: &[bool], workers: usize) -> Shared {
+        let instance = || Instance {
+            wm: AtomicI64::new(i64::MIN),
+            head: AtomicI64::new(i64::MIN),
+            reading: AtomicU8::new(Reading::Active as u8),
+        };
+        let limit = options.limit.map_or(i64::MAX, |l| l.min(i64::MAX as u64) as i64);
+        Shared {
+            options,
+            control,
+            meters,
+            start: Instant::now(),
+            epoch: AtomicU64::new(1),
+            failed: AtomicBool::new(false),
+            fault: Mutex::new(None),
+            table: sources.iter().map(|_| (0..workers).map(|_| instance()).collect()).collect(),
+            retry: sources.to_vec(),
+            limits: sources.iter().map(|_| (AtomicI64::new(limit), AtomicU64::new(0))).collect(),
+            pending_asks: AtomicUsize::new(0),
+            retry_epoch: AtomicU64::new(0),
+            quiet: sources.iter().flat_map(|&r| (0..workers).map(move |_| AtomicBool::new(!r))).collect(),
+            partitions: Mutex::default(),
+        }
+    }
+
+    /// Microseconds since the run began.
+    #[inline]
+    pub fn micros(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Worker 0's tick.
+    pub fn announce(&self) {
+        let e = 1 + self.micros() / self.options.epoch.as_micros().max(1) as u64;
+        self.epoch.fetch_max(e, Relaxed);
+    }
+
+    /// The newest announced epoch.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// Ends the run; the first fault is the one that is told.
+    pub fn fail(&self, fault: Fault) {
+        let mut slot = self.fault.lock().unwrap_or_else(|e| e.into_inner());
+        slot.get_or_insert(fault);
+        self.failed.store(true, SeqCst);
+    }
+
+    #[inline]
+    pub fn failed(&self) -> bool {
+        self.failed.load(Relaxed)
+    }
+
+    pub fn take_fault(&self) -> Option<Fault> {
+        self.fault.lock().unwrap_or_else(|e| e.into_inner()).take()
+    }
+
+    /// Tells the others how far an instance is.
+    #[inline]
+    pub fn tell(&self, source: usize, worker: usize, wm: i64, head: i64, reading: Reading) {
+        let i = &self.table[source][worker];
+        i.wm.store(wm, Relaxed);
+        i.head.store(head, Relaxed);
+        i.reading.store(reading as u8, Relaxed);
+    }
+
+    fn instances(&self) -> impl Iterator<Item = (usize, &Instance)> {
+        self.table.iter().enumerate().filter(|(s, _)| !self.retry[*s]).flat_map(|(s, row)| row.iter().map(move |i| (s, i)))
+    }
+
+    /// The watermark that an idle instance follows: the least of its own source's active instances, or if there are none of all
+    /// sources'. None: nobody is active, so it stands.
+    pub fn follow(&self, source: usize) -> Option<i64> {
+        let active = || self.instances().filter(|(_, i)| i.reading.load(Relaxed) == Reading::Active as u8);
+        let least = |own: bool| active().filter(|(s, _)| !own || *s == source).map(|(_, i)| i.wm.load(Relaxed)).min();
+        least(true).or_else(|| least(false))
+    }
+
+    /// The watermark furthest behind among the partitions that have rows at hand.
+    pub fn slowest(&self) -> i64 {
+        self.instances().map(|(_, i)| i.head.load(Relaxed)).min().unwrap_or(i64::MAX)
+    }
+
+    /// Whether every source that is no retry stream has ended on every worker.
+    pub fn inputs_ended(&self) -> bool {
+        self.instances().all(|(_, i)| i.reading.load(Relaxed) == Reading::Ended as u8)
+    }
+
+    /// A retry instance says whether it has nothing to read; true when all of them have nothing.
+    pub fn quiet(&self, source: usize, worker: usize, quiet: bool) -> bool {
+        let workers = self.table[source].len();
+        self.quiet[source * workers + worker].store(quiet, SeqCst);
+        quiet && self.quiet.iter().all(|q| q.load(SeqCst))
+    }
+
+    /// Reserves up to `rows` rows of a source's limit; [`Shared::used`] settles it.
+    pub fn reserve(&self, source: usize, rows: usize) -> usize {
+        if self.options.limit.is_none() {
+            return rows;
+        }
+        let left = self.limits[source].0.fetch_sub(rows as i64, SeqCst);
+        let allowed = left.clamp(0, rows as i64);
+        self.limits[source].0.fetch_add(rows as i64 - allowed, SeqCst);
+        allowed as usize
+    }
+
+    /// Of `reserved` rows `used` were read.
+    pub fn used(&self, source: usize, reserved: usize, used: usize) {
+        if self.options.limit.is_some() {
+            self.limits[source].0.fetch_add(reserved as i64 - used as i64, SeqCst);
+            self.limits[source].1.fetch_add(used as u64, SeqCst);
+        }
+    }
+
+    /// Whether a source has read all that the limit lets it.
+    pub fn exhausted(&self, source: usize) -> bool {
+        self.options.limit.is_some_and(|l| self.limits[source].1.load(SeqCst) >= l)
+    }
+
+    pub fn name_partition(&self, source: u16, id: u32, name: &str) {
+        self.partitions.lock().unwrap_or_else(|e| e.into_inner()).entry((source, id)).or_insert_with(|| name.into());
+    }
+}

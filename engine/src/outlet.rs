@@ -1,0 +1,171 @@
+//! The outputs of an operator: its ports, its dead letters, and the capabilities that hold them open.
+
+use crate::control::Shared;
+use crate::parcel::Parcel;
+use crate::progress::NodeMeter;
+use crate::reject::{self, Origins};
+use crate::ts::Ts;
+use millrace_sdk::{Batch, BatchBuilder, Reject};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use timely::container::NoopBuilder;
+use timely::dataflow::channels::pushers::Output;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+
+/// Where a port leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Somebody reads it: an output by its index.
+    Wired(usize),
+    /// Nobody does, and its rows go to the dead letter under the port's name.
+    Dead(&'static str),
+    /// Nobody does, and its rows are dropped and counted.
+    Unread,
+}
+
+/// One node's part in an operator's outputs; several fused nodes share one [`Outlet`].
+pub struct Exit {
+    pub node: usize,
+    pub name: String,
+    /// By the plan's port index.
+    pub ports: Vec<Target>,
+    /// The output that takes this node's rejects.
+    pub errors: usize,
+}
+
+struct Way {
+    output: OutputBuilder<Ts, NoopBuilder<Parcel>>,
+    cap: Option<Capability<Ts>>,
+    rejects: BatchBuilder,
+}
+
+/// Invariant: every output's capability stands at [`Outlet::held`], which is at or below everything that may still be sent; all rows
+/// leave at that time. Whoever forgets an output's capability freezes all its readers, so they are kept, moved and given up together.
+pub struct Outlet {
+    ways: Vec<Way>,
+    held: Ts,
+    pub shared: Arc<Shared>,
+    origins: Arc<Origins>,
+}
+
+impl Outlet {
+    pub fn new(outputs: Vec<Output<Ts, Parcel>>, shared: Arc<Shared>, origins: Arc<Origins>) -> Outlet {
+        let way = |o| Way { output: OutputBuilder::from(o), cap: None, rejects: BatchBuilder::new(Reject::schema()) };
+        Outlet { ways: outputs.into_iter().map(way).collect(), held: Ts::new(0, i64::MIN), shared, origins }
+    }
+
+    /// Takes the capabilities that timely gives when the operator is built, one an output, in order.
+    pub fn open(&mut self, caps: Vec<Capability<Ts>>) {
+        assert_eq!(caps.len(), self.ways.len(), "one capability an output");
+        for (way, cap) in self.ways.iter_mut().zip(caps) {
+            way.cap = Some(cap);
+        }
+    }
+
+    /// The time at which rows leave; `held().wm` is the output watermark.
+    #[inline]
+    pub fn held(&self) -> Ts {
+        self.held
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.ways.iter().any(|w| w.cap.is_some())
+    }
+
+    fn meter(&self, exit: &Exit) -> &NodeMeter {
+        &self.shared.meters.nodes[exit.node]
+    }
+
+    /// Counts rows that leave by a port.
+    #[inline]
+    pub fn count(&self, exit: &Exit, port: usize, rows: usize) {
+        if let Some((_, n)) = self.meter(exit).ports.get(port) {
+            n.fetch_add(rows as u64, Relaxed);
+        }
+    }
+
+    /// Sends a batch to a wired output.
+    pub fn send(&mut self, output: usize, batch: Batch, born: u64) {
+        let way = &mut self.ways[output];
+        if batch.is_empty() {
+            return;
+        }
+        if let Some(cap) = &way.cap {
+            way.output.activate().session_with_builder(cap).give_container(&mut Parcel::new(batch, born));
+        }
+    }
+
+    /// Sends a batch by a node's port, wherever that leads.
+    pub fn emit(&mut self, exit: &Exit, port: usize, batch: Batch, born: u64) {
+        self.count(exit, port, batch.len());
+        self.pass(exit, port, batch, born);
+    }
+
+    /// As [`emit`](Self::emit) for rows that are already counted.
+    pub fn pass(&mut self, exit: &Exit, port: usize, batch: Batch, born: u64) {
+        match exit.ports.get(port).copied().unwrap_or(Target::Unread) {
+            Target::Wired(output) => self.send(output, batch, born),
+            Target::Unread => self.drop_rows(exit, "unread-port", batch.len() as u64),
+            Target::Dead(name) => {
+                for row in batch.rows() {
+                    let mut r = Reject::row(name, format!("left by `{name}`, which nobody reads"), &row, batch.schema());
+                    r.port = name;
+                    self.reject(exit, &r, born);
+                }
+            }
+        }
+    }
+
+    pub fn drop_rows(&self, exit: &Exit, reason: &str, rows: u64) {
+        self.meter(exit).dropped.add(reason, rows);
+    }
+
+    /// Takes a rejected record; it leaves at the next [`flush`](Self::flush).
+    pub fn reject(&mut self, exit: &Exit, reject: &Reject, born: u64) {
+        self.reject_by(exit, &exit.name, reject, born);
+    }
+
+    /// As [`reject`](Self::reject), in the name of a part inside the node.
+    pub fn reject_by(&mut self, exit: &Exit, part: &str, reject: &Reject, born: u64) {
+        self.meter(exit).rejected.add(reject.reason, 1);
+        if let Some(last) = self.meter(exit).ports.last().filter(|p| p.0 == "errors" && reject.port == "errors") {
+            last.1.fetch_add(1, Relaxed);
+        }
+        let rows = &mut self.ways[exit.errors].rejects;
+        reject::push(rows, &self.origins, &self.shared, part, reject.port, reject);
+        if rows.is_full() {
+            let batch = rows.take();
+            self.send(exit.errors, batch, born);
+        }
+    }
+
+    /// Sends the rejects that were gathered.
+    pub fn flush(&mut self, born: u64) {
+        for i in 0..self.ways.len() {
+            if !self.ways[i].rejects.is_empty() {
+                let batch = self.ways[i].rejects.take();
+                self.send(i, batch, born);
+            }
+        }
+    }
+
+    /// Moves all capabilities up to `time`; they never go back in either part.
+    pub fn downgrade(&mut self, time: Ts) {
+        let time = Ts::new(time.epoch.max(self.held.epoch), time.wm.max(self.held.wm));
+        if time == self.held {
+            return;
+        }
+        debug_assert!(self.ways.iter().all(|w| w.rejects.is_empty()), "rejects leave before the capability moves");
+        self.held = time;
+        for cap in self.ways.iter_mut().filter_map(|w| w.cap.as_mut()) {
+            cap.downgrade(&time);
+        }
+    }
+
+    /// Nothing more will be sent.
+    pub fn close(&mut self) {
+        self.flush(self.shared.micros());
+        self.ways.iter_mut().for_each(|w| w.cap = None);
+    }
+}

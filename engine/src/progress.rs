@@ -1,0 +1,313 @@
+//! Counters of a running job: atomics that workers add to once a batch, and anybody may read.
+
+use crate::summary::{Latency, NodeSummary, PortSummary, SourceSummary, StoreSummary};
+use millrace_plan::plan::{NodeKind, Plan};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Latency buckets: 8 a power of two, microseconds.
+const BUCKETS: usize = 8 * 40;
+
+/// A histogram of times with a resolution of an eighth.
+pub struct Histogram {
+    buckets: Vec<AtomicU64>,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Histogram {
+    fn index(micros: u64) -> usize {
+        if micros < 8 {
+            return micros as usize;
+        }
+        let top = 63 - micros.leading_zeros() as usize;
+        ((top - 2) * 8 + ((micros >> (top - 3)) & 7) as usize).min(BUCKETS - 1)
+    }
+
+    fn lower(index: usize) -> u64 {
+        if index < 8 { index as u64 } else { (8 + (index % 8) as u64) << (index / 8 - 1) }
+    }
+
+    pub fn add(&self, micros: u64, rows: u64) {
+        self.buckets[Self::index(micros)].fetch_add(rows, Relaxed);
+    }
+
+    /// The time below which this part of all rows lies; None if there are no rows.
+    pub fn quantile(&self, part: f64) -> Option<u64> {
+        let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Relaxed)).collect();
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let mut left = (total as f64 * part).ceil() as u64;
+        for (i, c) in counts.iter().enumerate() {
+            if left <= *c {
+                return Some(Self::lower(i));
+            }
+            left -= c;
+        }
+        None
+    }
+}
+
+/// Rare events by name, kept behind a lock: touched once a batch at most.
+#[derive(Default)]
+pub struct Named(Mutex<BTreeMap<String, u64>>);
+
+impl Named {
+    pub fn add(&self, name: &str, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let mut map = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        match map.get_mut(name) {
+            Some(v) => *v += n,
+            None => drop(map.insert(name.to_string(), n)),
+        }
+    }
+    pub fn get(&self) -> BTreeMap<String, u64> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+}
+
+/// A node's counters, over all workers.
+#[derive(Default)]
+pub struct NodeMeter {
+    pub name: String,
+    pub part: String,
+    pub kind: &'static str,
+    /// By the part's input index.
+    pub inputs: Vec<AtomicU64>,
+    pub ports: Vec<(String, AtomicU64)>,
+    pub bytes: AtomicU64,
+    pub rejected: Named,
+    pub dropped: Named,
+    pub counters: Named,
+    pub watermark: AtomicI64,
+    /// Rows that went through as they were, by a node without an operator: the node's inputs are counted where they came from.
+    passes: Vec<(usize, usize)>,
+}
+
+/// A stream's counters beside those of its node.
+#[derive(Default)]
+pub struct SourceMeter {
+    pub node: usize,
+    pub records: AtomicU64,
+    pub bytes: AtomicU64,
+    pub partitions: AtomicU64,
+    /// By worker; u64::MAX: not known.
+    pub lag: Vec<AtomicU64>,
+}
+
+#[derive(Default)]
+pub struct StoreMeter {
+    pub name: String,
+    pub lookups: AtomicU64,
+    pub cache_hits: AtomicU64,
+    /// Questions that another one in flight answered.
+    pub shared: AtomicU64,
+    pub calls: AtomicU64,
+    pub keys: AtomicU64,
+    pub errors: AtomicU64,
+    pub failed: AtomicU64,
+}
+
+/// All counters of a run.
+#[derive(Default)]
+pub struct Meters {
+    pub nodes: Vec<NodeMeter>,
+    pub sources: Vec<SourceMeter>,
+    pub stores: Vec<StoreMeter>,
+    pub latency: Histogram,
+    /// Records that could be written nowhere.
+    pub lost: AtomicU64,
+    /// A store or sink is being waited for.
+    pub waiting: AtomicBool,
+}
+
+impl Meters {
+    pub fn new(plan: &Plan, workers: usize) -> Meters {
+        let mut stores: Vec<StoreMeter> = Vec::new();
+        let mut sources = Vec::new();
+        let mut nodes = Vec::new();
+        for (i, n) in plan.nodes.iter().enumerate() {
+            let mut passes = Vec::new();
+            let kind = match &n.kind {
+                NodeKind::Source(_) => {
+                    sources.push(SourceMeter {
+                        node: i,
+                        lag: (0..workers).map(|_| AtomicU64::new(u64::MAX)).collect(),
+                        ..SourceMeter::default()
+                    });
+                    "source"
+                }
+                NodeKind::Operator(op) => {
+                    for s in &op.stores {
+                        if !stores.iter().any(|m| m.name == s.name) {
+                            stores.push(StoreMeter { name: s.name.clone(), ..StoreMeter::default() });
+                        }
+                    }
+                    if matches!(op.exec, millrace_sdk::Exec::Pass) {
+                        passes = n.inputs.iter().map(|i| (i.from.node.0, i.from.port)).collect();
+                    }
+                    "operator"
+                }
+                NodeKind::Sink(_) => "sink",
+            };
+            let inputs = n.inputs.iter().map(|i| i.index + 1).max().unwrap_or(1);
+            nodes.push(NodeMeter {
+                name: n.name.clone(),
+                part: n.part.to_string(),
+                kind,
+                inputs: (0..inputs).map(|_| AtomicU64::new(0)).collect(),
+                ports: n.ports.iter().map(|(p, _)| (p.name.clone(), AtomicU64::new(0))).collect(),
+                watermark: AtomicI64::new(i64::MIN),
+                passes,
+                ..NodeMeter::default()
+            });
+        }
+        Meters { nodes, sources, stores, ..Meters::default() }
+    }
+
+    pub fn store(&self, name: &str) -> usize {
+        self.stores.iter().position(|s| s.name == name).unwrap_or(0)
+    }
+
+    /// Rows that left by a port; those of a node that only passes rows are its inputs'.
+    fn port(&self, node: usize, port: usize) -> u64 {
+        let n = &self.nodes[node];
+        match n.passes.is_empty() {
+            true => n.ports.get(port).map_or(0, |p| p.1.load(Relaxed)),
+            false if port == 0 => n.passes.iter().map(|&(n, p)| self.port(n, p)).sum(),
+            false => 0,
+        }
+    }
+
+    pub fn node_summaries(&self) -> Vec<NodeSummary> {
+        let one = |(i, n): (usize, &NodeMeter)| {
+            let rejected = n.rejected.get();
+            let inputs: Vec<u64> = match n.passes.is_empty() {
+                true => n.inputs.iter().map(|i| i.load(Relaxed)).collect(),
+                false => n.passes.iter().map(|&(f, p)| self.port(f, p)).collect(),
+            };
+            let wm = n.watermark.load(Relaxed);
+            NodeSummary {
+                name: n.name.clone(),
+                part: n.part.clone(),
+                kind: n.kind.to_string(),
+                records_in: inputs.iter().sum(),
+                inputs,
+                records_out: (0..n.ports.len()).filter(|&p| n.ports[p].0 != "errors").map(|p| self.port(i, p)).sum(),
+                ports: (0..n.ports.len()).map(|p| PortSummary { name: n.ports[p].0.clone(), records: self.port(i, p) }).collect(),
+                bytes: n.bytes.load(Relaxed),
+                rejected_total: rejected.values().sum(),
+                rejected,
+                dropped: n.dropped.get(),
+                counters: n.counters.get(),
+                watermark: (wm != i64::MIN && wm != i64::MAX).then_some(wm),
+            }
+        };
+        self.nodes.iter().enumerate().map(one).collect()
+    }
+
+    pub fn source_summaries(&self) -> Vec<SourceSummary> {
+        let one = |s: &SourceMeter| SourceSummary {
+            name: self.nodes[s.node].name.clone(),
+            records: s.records.load(Relaxed),
+            bytes: s.bytes.load(Relaxed),
+            partitions: s.partitions.load(Relaxed),
+            lag: s.lag.iter().map(|l| l.load(Relaxed)).filter(|&l| l != u64::MAX).reduce(|a, b| a + b),
+        };
+        self.sources.iter().map(one).collect()
+    }
+
+    pub fn store_summaries(&self) -> Vec<StoreSummary> {
+        let one = |s: &StoreMeter| StoreSummary {
+            name: s.name.clone(),
+            lookups: s.lookups.load(Relaxed),
+            cache_hits: s.cache_hits.load(Relaxed),
+            shared: s.shared.load(Relaxed),
+            calls: s.calls.load(Relaxed),
+            keys: s.keys.load(Relaxed),
+            errors: s.errors.load(Relaxed),
+            failed: s.failed.load(Relaxed),
+        };
+        self.stores.iter().map(one).collect()
+    }
+
+    pub fn latency(&self) -> Latency {
+        Latency { p50_micros: self.latency.quantile(0.5), p99_micros: self.latency.quantile(0.99) }
+    }
+}
+
+/// The figures of a progress line, at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    pub elapsed: Duration,
+    pub records_in: u64,
+    pub records_out: u64,
+    pub rejected: u64,
+    pub lag: Option<u64>,
+    /// The least watermark of the sources; None: before the first.
+    pub watermark: Option<i64>,
+    pub waiting: bool,
+}
+
+/// A running job as the executable sees it.
+pub struct Progress {
+    pub meters: std::sync::Arc<Meters>,
+    pub started: Instant,
+}
+
+impl Progress {
+    pub fn snapshot(&self) -> Snapshot {
+        let m = &self.meters;
+        let sinks = m.nodes.iter().filter(|n| n.kind == "sink");
+        let wms = m.sources.iter().map(|s| m.nodes[s.node].watermark.load(Relaxed)).filter(|&w| w != i64::MIN && w != i64::MAX);
+        Snapshot {
+            elapsed: self.started.elapsed(),
+            records_in: m.sources.iter().map(|s| s.records.load(Relaxed)).sum(),
+            records_out: sinks.map(|n| n.inputs.iter().map(|i| i.load(Relaxed)).sum::<u64>()).sum(),
+            rejected: m.nodes.iter().map(|n| n.rejected.get().values().sum::<u64>()).sum(),
+            lag: m.source_summaries().iter().filter_map(|s| s.lag).reduce(|a, b| a + b),
+            watermark: wms.min(),
+            waiting: m.waiting.load(Relaxed),
+        }
+    }
+}
+
+/// Told what a run does, beside its log.
+pub trait Reporter: Sync {
+    /// All parts were checked and opened, reading begins.
+    fn started(&self, progress: std::sync::Arc<Progress>) {
+        let _ = progress;
+    }
+}
+
+impl Reporter for () {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histogram_resolves_an_eighth() {
+        for micros in [0u64, 1, 7, 8, 9, 15, 16, 100, 999, 1_000_000, 60_000_000] {
+            let h = Histogram::default();
+            h.add(micros, 3);
+            let got = h.quantile(0.5).unwrap();
+            assert!(got <= micros && micros - got <= micros / 8, "{micros}: {got}");
+        }
+        let h = Histogram::default();
+        h.add(10, 98);
+        h.add(5000, 2);
+        assert_eq!(h.quantile(0.5), Some(10));
+        assert!(h.quantile(0.99).unwrap() > 4000);
+    }
+}

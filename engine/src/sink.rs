@@ -1,0 +1,151 @@
+//! The sink operator: writes batches, and lets an epoch pass only when everything in it is safe.
+
+use crate::inbox::Inbox;
+use crate::outlet::{Exit, Outlet};
+use crate::source::Again;
+use crate::stateless::TURN;
+use crate::ts::Ts;
+use millrace_sdk::sink::Acks;
+use millrace_sdk::{Fault, Reject, Sink, Ticket};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::{Duration, Instant};
+use timely::progress::frontier::MutableAntichain;
+
+/// How often a sink with writes in flight is asked, unless it wakes us.
+const ASK: Duration = Duration::from_millis(2);
+
+/// One writer.
+///
+/// Invariant: the acknowledgement capability (the outlet's) stands at the least epoch of the input frontier, the stash and the writes
+/// whose ticket is not done. The probe behind all sinks therefore passes an epoch only when all of its rows are safe or rejected.
+pub struct Writer {
+    pub sink: Option<Box<dyn Sink>>,
+    pub exit: Exit,
+    pub dead_letter: bool,
+    next: u64,
+    open: HashMap<Ticket, u64>,
+    epochs: BTreeMap<u64, usize>,
+    /// Something was written since the last flush.
+    dirty: bool,
+    flushed: u64,
+    rest: Instant,
+}
+
+impl Writer {
+    pub fn new(sink: Option<Box<dyn Sink>>, exit: Exit, dead_letter: bool) -> Writer {
+        Writer { sink, exit, dead_letter, next: 0, open: HashMap::new(), epochs: BTreeMap::new(), dirty: false, flushed: 0, rest: Instant::now() }
+    }
+
+    pub fn turn(&mut self, inbox: &mut Inbox, outlet: &mut Outlet, frontiers: &[MutableAntichain<Ts>]) -> Result<Again, Fault> {
+        inbox.pull();
+        if !outlet.is_open() {
+            return Ok(Again::Never);
+        }
+        let again = self.write(inbox, outlet)?;
+        self.poll(outlet)?;
+        let ahead = inbox.time(frontiers, |_| true);
+        if ahead.is_none() {
+            self.close(outlet)?;
+            outlet.close();
+            return Ok(Again::Never);
+        }
+        let coming = ahead.map_or(u64::MAX, |t| t.epoch);
+        let rested = inbox.stash.is_empty() && self.rest.elapsed() >= ASK;
+        if self.dirty && (coming > self.flushed || rested) {
+            if let Some(sink) = &mut self.sink {
+                sink.flush()?;
+            }
+            self.dirty = false;
+            self.flushed = coming;
+            self.rest = Instant::now();
+        }
+        let written = self.epochs.keys().next().copied().unwrap_or(u64::MAX);
+        outlet.flush(outlet.shared.micros());
+        outlet.downgrade(Ts::new(coming.min(written), i64::MIN));
+        Ok(match again {
+            Again::Never if self.dirty || !self.open.is_empty() => Again::After(ASK),
+            again => again,
+        })
+    }
+
+    /// Writes while there is room.
+    fn write(&mut self, inbox: &mut Inbox, outlet: &mut Outlet) -> Result<Again, Fault> {
+        let begun = Instant::now();
+        while let Some(front) = inbox.stash.front() {
+            let Some(sink) = &mut self.sink else {
+                return Err(Fault::bug(format!("rows for `{}` came to a worker that does not host it", self.exit.name)));
+            };
+            if !sink.ready() {
+                return Ok(Again::After(ASK));
+            }
+            if begun.elapsed() > TURN {
+                return Ok(Again::Now);
+            }
+            let (time, index, born) = (front.time, inbox.index(front.input), front.parcel.born);
+            let Some(batch) = inbox.stash.pop_front().and_then(|a| a.parcel.batch) else { continue };
+            let ticket = Ticket(self.next);
+            self.next += 1;
+            self.open.insert(ticket, time.epoch);
+            *self.epochs.entry(time.epoch).or_default() += 1;
+            sink.write(index, &batch, ticket)?;
+            self.dirty = true;
+            let meters = &outlet.shared.meters;
+            let node = &meters.nodes[self.exit.node];
+            node.inputs[index.min(node.inputs.len() - 1)].fetch_add(batch.len() as u64, Relaxed);
+            node.bytes.fetch_add(batch.bytes() as u64, Relaxed);
+            if !self.dead_letter {
+                meters.latency.add(outlet.shared.micros().saturating_sub(born), batch.len() as u64);
+            }
+        }
+        Ok(Again::Never)
+    }
+
+    fn poll(&mut self, outlet: &mut Outlet) -> Result<(), Fault> {
+        let mut acks = Acks::default();
+        if let Some(sink) = self.sink.as_mut().filter(|_| !self.open.is_empty()) {
+            sink.poll(&mut acks)?;
+        }
+        self.settle(acks, outlet);
+        Ok(())
+    }
+
+    fn settle(&mut self, acks: Acks, outlet: &mut Outlet) {
+        for ticket in acks.done {
+            let Some(epoch) = self.open.remove(&ticket) else { continue };
+            if let Some(n) = self.epochs.get_mut(&epoch) {
+                *n -= 1;
+                if *n == 0 {
+                    self.epochs.remove(&epoch);
+                }
+            }
+        }
+        for r in &acks.rejects {
+            self.refused(r, outlet);
+        }
+    }
+
+    /// A row that the server does not take goes to the dead letter; one that the dead letter does not take is lost.
+    fn refused(&self, reject: &Reject, outlet: &mut Outlet) {
+        if self.dead_letter {
+            tracing::error!(sink = self.exit.name, reason = reject.reason, message = reject.message, "the dead letter refused a record: it is lost");
+            outlet.shared.meters.lost.fetch_add(1, SeqCst);
+            outlet.shared.meters.nodes[self.exit.node].rejected.add(reject.reason, 1);
+        } else {
+            outlet.reject(&self.exit, reject, outlet.shared.micros());
+        }
+    }
+
+    fn close(&mut self, outlet: &mut Outlet) -> Result<(), Fault> {
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        let mut acks = Acks::default();
+        let result = sink.close(&mut acks);
+        self.settle(acks, outlet);
+        self.sink = None;
+        result?;
+        if !self.open.is_empty() {
+            return Err(Fault::bug(format!("`{}` closed without acknowledging {} of its writes", self.exit.name, self.open.len())));
+        }
+        Ok(())
+    }
+}

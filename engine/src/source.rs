@@ -1,0 +1,427 @@
+//! The source operator: reads partitions in event-time step, washes rows, gives them their time, and keeps count of what the sinks
+//! have acknowledged.
+
+use crate::control::{Reading, Shared};
+use crate::event_time::{Assigner, PartitionTime};
+use crate::outlet::{Exit, Outlet};
+use crate::ts::{Ts, meet};
+use millrace_plan::plan::SourceNode;
+use millrace_sdk::operator::Operator;
+use millrace_sdk::source::Pull;
+use millrace_sdk::{Batch, BatchBuilder, Clock, Fault, Outputs, PartitionInfo, Poll, Position, Reject, SchemaRef, Source};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use timely::dataflow::operators::probe::Handle;
+
+/// Rows and bytes of one poll.
+const POLL_ROWS: usize = 1024;
+const POLL_BYTES: usize = 1 << 20;
+/// Rows after which an activation ends, if its partitions give little each.
+const TURN_ROWS: usize = 1024;
+/// How long a partition without rows is left alone, unless the source wakes us.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Between two questions for new partitions.
+const DISCOVER: Duration = Duration::from_millis(200);
+/// A retry stream has ended when nothing moved for this long.
+const SETTLE: Duration = Duration::from_millis(500);
+
+struct Partition {
+    info: PartitionInfo,
+    time: PartitionTime,
+    ended: bool,
+    /// Nothing to read before this moment.
+    pause: Option<Instant>,
+    idle: bool,
+    /// When it last had rows, or was not asked for any.
+    active: Instant,
+    turn: u64,
+}
+
+/// Rows of one epoch on their way to the sinks, and the positions behind them.
+struct Flight {
+    epoch: u64,
+    bytes: usize,
+    positions: Vec<(u32, Position)>,
+}
+
+/// What a source operator is made of.
+pub struct Setup {
+    /// Index among the sources.
+    pub index: usize,
+    pub worker: usize,
+    /// None: this worker hosts no instance.
+    pub source: Option<Box<dyn Source>>,
+    pub operates: Vec<(String, Box<dyn Operator>)>,
+    pub assigner: Assigner,
+    pub exit: Exit,
+    pub probe: Handle<Ts>,
+    pub woken: Arc<AtomicBool>,
+}
+
+/// One instance of a source.
+pub struct Reader {
+    s: Setup,
+    pub outlet: Outlet,
+    shared: Arc<Shared>,
+    clock: Clock,
+    schema: SchemaRef,
+    number: u16,
+    retry: bool,
+    idle_after: Option<Duration>,
+    partitions: Vec<Partition>,
+    complete: bool,
+    discovered: Option<Instant>,
+    flights: VecDeque<Flight>,
+    bytes: usize,
+    /// Rows, bytes and partitions read in the present epoch.
+    current: (usize, usize, Vec<u32>),
+    turns: u64,
+    quiet_since: Option<Instant>,
+    closed: bool,
+}
+
+/// When the operator wants to run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    Now,
+    After(Duration),
+    Never,
+}
+
+impl Reader {
+    pub fn new(s: Setup, node: &SourceNode, outlet: Outlet, clock: Clock) -> Reader {
+        let shared = outlet.shared.clone();
+        Reader {
+            outlet,
+            shared,
+            clock,
+            schema: node.schema.clone(),
+            number: node.number,
+            retry: node.retry,
+            idle_after: node.watermark.as_ref().and_then(|w| w.idle_after),
+            partitions: vec![],
+            complete: s.source.is_none(),
+            discovered: None,
+            flights: VecDeque::new(),
+            bytes: 0,
+            current: (0, 0, vec![]),
+            turns: 0,
+            quiet_since: None,
+            closed: s.source.is_none(),
+            s,
+        }
+    }
+
+    /// One activation: enter the announced epoch, read a little if the sinks keep up, move the watermark.
+    pub fn turn(&mut self) -> Result<Again, Fault> {
+        if !self.outlet.is_open() {
+            self.acknowledge()?;
+            return Ok(if self.closed { Again::Never } else { Again::After(Duration::from_millis(5)) });
+        }
+        self.enter_epoch();
+        self.acknowledge()?;
+        if self.shared.control.draining() {
+            self.end();
+            return Ok(Again::Now);
+        }
+        self.discover()?;
+        if self.s.woken.swap(false, SeqCst) {
+            self.partitions.iter_mut().for_each(|p| p.pause = None);
+        }
+        let again = match self.throttled() {
+            true => {
+                let now = Instant::now();
+                self.partitions.iter_mut().for_each(|p| p.active = now);
+                Again::After(Duration::from_millis(1))
+            }
+            false => self.read()?,
+        };
+        self.outlet.flush(self.shared.micros());
+        let done = self.complete && self.partitions.iter().all(|p| p.ended);
+        if done || self.shared.exhausted(self.s.index) || (self.retry && self.settled()) {
+            self.end();
+            return Ok(Again::Now);
+        }
+        self.move_watermark();
+        Ok(again)
+    }
+
+    fn enter_epoch(&mut self) {
+        let held = self.outlet.held();
+        let epoch = self.shared.epoch();
+        if epoch <= held.epoch {
+            return;
+        }
+        self.take_off(held.epoch);
+        self.outlet.downgrade(Ts::new(epoch, held.wm));
+    }
+
+    /// Closes the present epoch: what was read in it is now waited for.
+    fn take_off(&mut self, epoch: u64) {
+        let (rows, bytes, touched) = std::mem::take(&mut self.current);
+        let Some(source) = self.s.source.as_mut().filter(|_| rows > 0) else { return };
+        let positions = touched.into_iter().map(|p| (p, source.position(p))).collect();
+        self.flights.push_back(Flight { epoch, bytes, positions });
+    }
+
+    fn done_epoch(&self) -> u64 {
+        self.s.probe.with_frontier(meet).map_or(u64::MAX, |t| t.epoch)
+    }
+
+    /// Tells the source what all sinks have made safe. A record's epoch is passed only when everything that came of it is written.
+    fn acknowledge(&mut self) -> Result<(), Fault> {
+        let done = self.done_epoch();
+        let mut newest: Vec<(u32, Position)> = Vec::new();
+        while self.flights.front().is_some_and(|f| f.epoch < done) {
+            let Some(flight) = self.flights.pop_front() else { break };
+            self.bytes -= flight.bytes;
+            for (p, position) in flight.positions {
+                match newest.iter_mut().find(|n| n.0 == p) {
+                    Some(n) => n.1 = position,
+                    None => newest.push((p, position)),
+                }
+            }
+        }
+        let Some(source) = &mut self.s.source else { return Ok(()) };
+        if !newest.is_empty() {
+            source.acknowledged(&newest)?;
+        }
+        if !self.outlet.is_open() && self.flights.is_empty() && !self.closed {
+            self.closed = true;
+            source.close()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the source the rest and closes it, when the dataflow is done or given up.
+    pub fn finish(&mut self) -> Result<(), Fault> {
+        self.acknowledge()?;
+        if !self.closed {
+            self.closed = true;
+            if let Some(source) = &mut self.s.source {
+                return source.close();
+            }
+        }
+        Ok(())
+    }
+
+    fn throttled(&self) -> bool {
+        let o = &self.shared.options;
+        let behind = self.done_epoch().saturating_add(o.max_lag) < self.outlet.held().epoch;
+        let full = self.bytes + self.current.1 > o.max_bytes_in_flight;
+        let asks = self.shared.pending_asks.load(Relaxed) > 2 * o.max_pending_asks;
+        behind || full || asks
+    }
+
+    fn discover(&mut self) -> Result<(), Fault> {
+        if self.complete || self.discovered.is_some_and(|t| t.elapsed() < DISCOVER) {
+            return Ok(());
+        }
+        self.discovered = Some(Instant::now());
+        let Some(source) = &mut self.s.source else { return Ok(()) };
+        let found = source.discover()?;
+        self.complete = found.complete;
+        let meter = &self.shared.meters.sources[self.s.index];
+        meter.partitions.fetch_add(found.new.len() as u64, Relaxed);
+        if let Some(lag) = source.lag() {
+            meter.lag[self.s.worker].store(lag, Relaxed);
+        }
+        for info in found.new {
+            self.shared.name_partition(self.number, info.id, &info.name);
+            // A partition that joins starts at the watermark that the stream has promised.
+            let time = PartitionTime::new(self.outlet.held().wm);
+            self.partitions.push(Partition { info, time, ended: false, pause: None, idle: false, active: Instant::now(), turn: 0 });
+        }
+        Ok(())
+    }
+
+    /// The readable partition that is furthest behind in event time; among equals the one that waited longest.
+    fn next(&self, now: Instant) -> Option<usize> {
+        let bound = self.s.assigner.bound();
+        let readable = |p: &Partition| !p.ended && p.pause.is_none_or(|t| t <= now);
+        let at = |i: &usize| (self.partitions[*i].time.watermark(bound), self.partitions[*i].turn);
+        (0..self.partitions.len()).filter(|&i| readable(&self.partitions[i])).min_by_key(at)
+    }
+
+    fn read(&mut self) -> Result<Again, Fault> {
+        let now = Instant::now();
+        let drift = self.shared.options.max_drift.as_micros().min(i64::MAX as u128) as i64;
+        let steps = matches!(self.s.assigner, Assigner::Field { .. }) && !self.retry;
+        let mut rows = 0;
+        for _ in 0..self.partitions.len().max(1) {
+            let Some(i) = self.next(now) else { break };
+            let ahead = self.partitions[i].time.watermark(self.s.assigner.bound());
+            if steps && ahead > self.shared.slowest().saturating_add(drift) {
+                return Ok(Again::After(Duration::from_micros(200)));
+            }
+            let want = self.shared.reserve(self.s.index, POLL_ROWS);
+            if want == 0 {
+                return Ok(Again::After(Duration::from_millis(1)));
+            }
+            let got = self.poll(i, want);
+            self.shared.used(self.s.index, want, *got.as_ref().unwrap_or(&0));
+            rows += got?;
+            if rows >= TURN_ROWS {
+                break;
+            }
+        }
+        Ok(if self.next(Instant::now()).is_some() { Again::Now } else { Again::After(PAUSE) })
+    }
+
+    /// Reads a little of one partition and sends it; the number of rows read.
+    fn poll(&mut self, i: usize, max_rows: usize) -> Result<usize, Fault> {
+        let Some(source) = &mut self.s.source else { return Ok(0) };
+        let born = self.shared.micros();
+        let mut rows = BatchBuilder::new(self.schema.clone());
+        let mut rejects: Vec<Reject> = Vec::new();
+        let p = &mut self.partitions[i];
+        let mut pull = Pull { rows: &mut rows, rejects: &mut rejects, max_rows, max_bytes: POLL_BYTES };
+        let result = source.poll(p.info.id, &mut pull)?;
+        self.turns += 1;
+        p.turn = self.turns;
+        p.pause = None;
+        match result {
+            Poll::Ready => {}
+            Poll::Pending => p.pause = Some(Instant::now() + PAUSE),
+            Poll::Ended => p.ended = true,
+        }
+        let count = rows.len() + rejects.len();
+        if count == 0 {
+            return Ok(0);
+        }
+        p.active = Instant::now();
+        self.quiet_since = None;
+        if std::mem::take(&mut p.idle) {
+            p.time.raise(self.outlet.held().wm);
+        }
+        let batch = rows.finish();
+        let bytes = batch.bytes();
+        let meter = &self.shared.meters.sources[self.s.index];
+        meter.records.fetch_add(count as u64, Relaxed);
+        meter.bytes.fetch_add(batch.text().len() as u64, Relaxed);
+        let node = &self.shared.meters.nodes[self.s.exit.node];
+        node.inputs[0].fetch_add(count as u64, Relaxed);
+        node.bytes.fetch_add(batch.text().len() as u64, Relaxed);
+        if self.retry {
+            self.shared.retry_epoch.fetch_max(self.outlet.held().epoch, SeqCst);
+            self.shared.quiet(self.s.index, self.s.worker, false);
+        }
+        self.current.0 += count;
+        self.current.1 += bytes;
+        if !self.current.2.contains(&self.partitions[i].info.id) {
+            self.current.2.push(self.partitions[i].info.id);
+        }
+        for r in &rejects {
+            self.outlet.reject(&self.s.exit, r, born);
+        }
+        if !batch.is_empty() {
+            self.wash(i, batch, born)?;
+        }
+        Ok(count)
+    }
+
+    /// The stream's own stateless steps, then the time, then away.
+    fn wash(&mut self, i: usize, batch: Batch, born: u64) -> Result<(), Fault> {
+        let mut batches = vec![batch];
+        for (name, operator) in &mut self.s.operates {
+            let mut out = Outputs::default();
+            for b in batches.drain(..) {
+                operator.process(b, &mut out);
+            }
+            for r in &out.rejects {
+                self.outlet.reject_by(&self.s.exit, name, r, born);
+            }
+            for (reason, rows) in out.dropped {
+                self.outlet.drop_rows(&self.s.exit, reason, rows);
+            }
+            for (port, b) in out.batches {
+                match port {
+                    0 => batches.push(b),
+                    _ => self.outlet.drop_rows(&self.s.exit, "unread-port", b.len() as u64),
+                }
+            }
+        }
+        let now = self.clock.now();
+        let p = &mut self.partitions[i];
+        for mut b in batches {
+            self.s.assigner.assign(&mut b, &mut p.time, &p.info.name, now, &self.s.exit, &mut self.outlet, born)?;
+            self.outlet.emit(&self.s.exit, 0, b, born);
+        }
+        Ok(())
+    }
+
+    /// The stream's watermark on this worker is the least of its active partitions'; who has none follows the others.
+    fn move_watermark(&mut self) {
+        let held = self.outlet.held();
+        let (index, worker) = (self.s.index, self.s.worker);
+        let now = Instant::now();
+        let mut reading = Reading::Active;
+        let mut head = i64::MAX;
+        let wm = match &self.s.assigner {
+            Assigner::Clock { last } if !self.retry => self.clock.now().max(*last).saturating_sub(1),
+            _ if self.retry => match self.shared.follow(index) {
+                Some(w) => w,
+                None if self.shared.inputs_ended() => i64::MAX,
+                None => held.wm,
+            },
+            Assigner::Clock { .. } | Assigner::Given => {
+                reading = Reading::Idle;
+                held.wm
+            }
+            Assigner::Field { bound, .. } => {
+                let mut least = None;
+                for p in self.partitions.iter_mut().filter(|p| !p.ended) {
+                    if p.pause.is_none() {
+                        head = head.min(p.time.watermark(*bound));
+                    } else if self.idle_after.is_some_and(|after| now - p.active >= after) {
+                        p.idle = true;
+                    }
+                    if !p.idle {
+                        let w = p.time.watermark(*bound);
+                        least = Some(least.map_or(w, |l: i64| l.min(w)));
+                    }
+                }
+                // Until the first discovery nobody knows whether there are partitions.
+                if least.is_none() && self.discovered.is_some() {
+                    reading = Reading::Idle;
+                }
+                least.unwrap_or_else(|| match reading {
+                    Reading::Idle => self.shared.follow(index).unwrap_or(held.wm),
+                    _ => held.wm,
+                })
+            }
+        };
+        self.outlet.downgrade(Ts::new(held.epoch, wm));
+        let wm = self.outlet.held().wm;
+        self.shared.tell(index, worker, wm, head, reading);
+        self.shared.meters.nodes[self.s.exit.node].watermark.store(wm, Relaxed);
+    }
+
+    /// A retry stream ends when all other input has, nothing is pending or on its way to a sink, and no instance has anything to read.
+    fn settled(&mut self) -> bool {
+        if !self.shared.inputs_ended() {
+            return false;
+        }
+        let lag = self.s.source.as_mut().and_then(|s| s.lag()).unwrap_or(0);
+        let mine = lag == 0 && self.partitions.iter().all(|p| p.ended || p.pause.is_some());
+        let passed = self.done_epoch() > self.shared.retry_epoch.load(SeqCst) + 1;
+        let empty = mine && passed && self.current.0 == 0 && self.flights.is_empty() && self.shared.pending_asks.load(SeqCst) == 0;
+        if !empty {
+            self.quiet_since = None;
+        } else if self.quiet_since.is_none() {
+            self.quiet_since = Some(Instant::now());
+        }
+        let quiet = self.quiet_since.is_some_and(|t| t.elapsed() >= SETTLE);
+        self.shared.quiet(self.s.index, self.s.worker, quiet)
+    }
+
+    /// This instance reads no more: its capabilities go, and with the last one's the watermark is infinite.
+    fn end(&mut self) {
+        self.take_off(self.outlet.held().epoch);
+        self.outlet.close();
+        self.shared.tell(self.s.index, self.s.worker, i64::MAX, i64::MAX, Reading::Ended);
+        self.shared.quiet(self.s.index, self.s.worker, true);
+    }
+}

@@ -166,7 +166,7 @@ impl<'j, 's> Build<'j, 's> {
         let source = if self.me() < instances {
             Some(s.factory.open(SourceContext {
                 assignment: Assignment { index: self.me(), instances, shift: s.number as usize },
-                clock: job.shared.options.clock.clone(),
+                clock: job.plan.env.clock.clone(),
                 waker: self.waker(&b, woken.clone()),
                 source: s.number,
                 env: job.plan.env.clone(),
@@ -185,7 +185,7 @@ impl<'j, 's> Build<'j, 's> {
             woken,
         };
         let again = self.activator(&b);
-        let (shared, clock, readers) = (job.shared.clone(), job.shared.options.clock.clone(), self.readers.clone());
+        let (shared, clock, readers) = (job.shared.clone(), job.plan.env.clock.clone(), self.readers.clone());
         b.build_reschedule(move |caps| {
             outlet.open(caps);
             let reader = Rc::new(RefCell::new(Reader::new(setup, s, outlet, clock)));
@@ -241,7 +241,7 @@ impl<'j, 's> Build<'j, 's> {
             Some(s.factory.open(SinkContext {
                 worker: self.me(),
                 workers,
-                clock: job.shared.options.clock.clone(),
+                clock: job.plan.env.clock.clone(),
                 waker: self.waker(&b, Arc::default()),
                 env: job.plan.env.clone(),
             })?)

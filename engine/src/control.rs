@@ -1,7 +1,7 @@
 //! What the workers of a run share: the announced epoch, the stop sign, the first fault, and who is how far in event time.
 
 use crate::progress::Meters;
-use millrace_sdk::{Clock, Fault};
+use millrace_sdk::Fault;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,6 @@ impl Control {
 pub struct RunOptions {
     /// Worker threads; None: the plan's parallelism.
     pub workers: Option<usize>,
-    pub clock: Clock,
     /// Drain after this time.
     pub duration: Option<Duration>,
     /// Drain after this many records of each stream.
@@ -58,7 +57,6 @@ impl Default for RunOptions {
     fn default() -> Self {
         RunOptions {
             workers: None,
-            clock: Clock::System,
             duration: None,
             limit: None,
             epoch: Duration::from_millis(20),
@@ -117,11 +115,8 @@ pub struct Shared {
 impl Shared {
     /// `sources`: for each whether it is a retry stream.
     pub fn new(options: RunOptions, control: Control, meters: Arc<Meters>, sources: &[bool], workers: usize) -> Shared {
-        let instance = || Instance {
-            wm: AtomicI64::new(i64::MIN),
-            head: AtomicI64::new(i64::MIN),
-            reading: AtomicU8::new(Reading::Active as u8),
-        };
+        let instance =
+            || Instance { wm: AtomicI64::new(i64::MIN), head: AtomicI64::new(i64::MIN), reading: AtomicU8::new(Reading::Active as u8) };
         let limit = options.limit.map_or(i64::MAX, |l| l.min(i64::MAX as u64) as i64);
         Shared {
             options,

@@ -21,13 +21,8 @@ pub struct Graph {
 impl Graph {
     pub fn new(plan: &Plan) -> Graph {
         let n = plan.nodes.len();
-        let mut g = Graph {
-            wired: HashSet::new(),
-            inputs: vec![vec![]; n],
-            root: (0..n).collect(),
-            inner: HashMap::new(),
-            retry: vec![false; n],
-        };
+        let mut g =
+            Graph { wired: HashSet::new(), inputs: vec![vec![]; n], root: (0..n).collect(), inner: HashMap::new(), retry: vec![false; n] };
         let stateless = |i: usize| matches!(&plan.nodes[i].kind, NodeKind::Operator(o) if matches!(o.exec, Exec::Stateless(_)));
         for (i, node) in plan.nodes.iter().enumerate() {
             for input in &node.inputs {

@@ -3,9 +3,9 @@
 use crate::parcel::{Parcel, Route};
 use crate::ts::{Ts, meet};
 use std::collections::VecDeque;
+use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::Stream;
 use timely::progress::frontier::MutableAntichain;
 
 /// A parcel, when it was sent, and the timely input that it came by.

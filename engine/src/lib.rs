@@ -14,6 +14,8 @@ mod sink;
 mod source;
 mod stateless;
 pub mod summary;
+#[cfg(test)]
+mod tests;
 mod ts;
 
 pub use control::{Control, RunOptions};

@@ -22,8 +22,7 @@ impl Origins {
 /// Appends a reject as a row of [`Reject::schema`].
 pub fn push(out: &mut BatchBuilder, origins: &Origins, shared: &Shared, part: &str, port: &str, reject: &Reject) {
     let m = &reject.meta;
-    let partition: Option<Arc<str>> =
-        shared.partitions.lock().unwrap_or_else(|e| e.into_inner()).get(&(m.source, m.partition)).cloned();
+    let partition: Option<Arc<str>> = shared.partitions.lock().unwrap_or_else(|e| e.into_inner()).get(&(m.source, m.partition)).cloned();
     out.push_str(&origins.job);
     out.push_str(part);
     out.push_str(port);

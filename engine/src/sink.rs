@@ -34,7 +34,17 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(sink: Option<Box<dyn Sink>>, exit: Exit, dead_letter: bool) -> Writer {
-        Writer { sink, exit, dead_letter, next: 0, open: HashMap::new(), epochs: BTreeMap::new(), dirty: false, flushed: 0, rest: Instant::now() }
+        Writer {
+            sink,
+            exit,
+            dead_letter,
+            next: 0,
+            open: HashMap::new(),
+            epochs: BTreeMap::new(),
+            dirty: false,
+            flushed: 0,
+            rest: Instant::now(),
+        }
     }
 
     pub fn turn(&mut self, inbox: &mut Inbox, outlet: &mut Outlet, frontiers: &[MutableAntichain<Ts>]) -> Result<Again, Fault> {
@@ -128,7 +138,12 @@ impl Writer {
     /// A row that the server does not take goes to the dead letter; one that the dead letter does not take is lost.
     fn refused(&self, reject: &Reject, outlet: &mut Outlet) {
         if self.dead_letter {
-            tracing::error!(sink = self.exit.name, reason = reject.reason, message = reject.message, "the dead letter refused a record: it is lost");
+            tracing::error!(
+                sink = self.exit.name,
+                reason = reject.reason,
+                message = reject.message,
+                "the dead letter refused a record: it is lost"
+            );
             outlet.shared.meters.lost.fetch_add(1, SeqCst);
             outlet.shared.meters.nodes[self.exit.node].rejected.add(reject.reason, 1);
         } else {

@@ -163,6 +163,7 @@ impl Reader {
         let (rows, bytes, touched) = std::mem::take(&mut self.current);
         let Some(source) = self.s.source.as_mut().filter(|_| rows > 0) else { return };
         let positions = touched.into_iter().map(|p| (p, source.position(p))).collect();
+        self.bytes += bytes;
         self.flights.push_back(Flight { epoch, bytes, positions });
     }
 

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn order_is_the_product_order() {
-        let cases = [((1, 5), (1, 5), true), ((1, 5), (2, 5), true), ((1, 6), (2, 5), false), ((3, 1), (2, 9), false), ((0, 0), (9, 9), true)];
+        let cases =
+            [((1, 5), (1, 5), true), ((1, 5), (2, 5), true), ((1, 6), (2, 5), false), ((3, 1), (2, 9), false), ((0, 0), (9, 9), true)];
         for ((a, b), (c, d), want) in cases {
             assert_eq!(Ts::new(a, b).less_equal(&Ts::new(c, d)), want, "({a},{b}) <= ({c},{d})");
         }

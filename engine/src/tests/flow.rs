@@ -1,0 +1,196 @@
+//! Sources, stateless trees, sinks, ends.
+
+use super::harness::*;
+use crate::summary::Ended;
+use crate::{Control, RunOptions, Summary, run};
+use millrace_plan::plan::Plan;
+use millrace_sdk::operator::TimeCharacteristic::EventTime;
+use millrace_sdk::{Batch, Exec, Operator, Outputs};
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+pub fn options(workers: usize) -> RunOptions {
+    RunOptions { workers: Some(workers), check_plausibility: false, epoch: Duration::from_millis(2), ..RunOptions::default() }
+}
+
+pub fn go(plan: Plan, options: RunOptions) -> Summary {
+    let s = run(plan, options, Control::new(), &());
+    assert_eq!(s.fault, None);
+    s
+}
+
+fn numbers(partitions: usize, rows: i64) -> Vec<Vec<Row>> {
+    (0..partitions as i64).map(|p| (1..=rows).map(|i| ("k", 1000 * i, p * rows + i)).collect()).collect()
+}
+
+#[test]
+fn stateless_tree_ports_rejects_and_drops() {
+    for workers in 1..=3 {
+        let mut p = PlanBuilder::new(EventTime);
+        let rows = Rows::new(numbers(5, 300));
+        let src = p.source("src", &rows, 0, None);
+        let split = p.stateless("split", at(src, 0), &["", "odd"], || Parity);
+        let inc = p.stateless("inc", at(split, 1), &[""], || Increment);
+        let pass = p.operator("pass", Exec::Pass, &[at(inc, 0)], &[(millrace_sdk::operator::Port::main(), schema())]);
+        let (even, odd) = (Collect::default(), Collect { single: true, ..Collect::default() });
+        p.sink("even", &even, &[at(split, 0)]);
+        p.sink("odd", &odd, &[at(pass, 0)]);
+        let dead = p.dead.clone();
+        let s = go(p.build(), options(workers));
+        let want: Vec<i64> = (1..=1500).filter(|v| v % 100 != 0 && v % 7 != 0).collect();
+        let nums = |c: &Collect| {
+            let mut v: Vec<i64> = c.rows.lock().unwrap().iter().map(|r| r.rsplit(',').next().unwrap().parse().unwrap()).collect();
+            v.sort_unstable();
+            v
+        };
+        assert_eq!(nums(&even), want.iter().copied().filter(|v| v % 2 == 0).collect::<Vec<_>>());
+        assert_eq!(nums(&odd), want.iter().copied().filter(|v| v % 2 == 1).map(|v| v + 1).collect::<Vec<_>>());
+        let split = s.node("split").unwrap();
+        assert_eq!((split.records_in, split.rejected["round"], split.dropped["seven"]), (1500, 15, 212));
+        assert_eq!(split.records_in, split.records_out + 15 + 212);
+        assert_eq!(s.node("pass").unwrap().records_out, odd.sorted().len() as u64);
+        assert_eq!(s.node("dead_letter").unwrap().records_in, 15);
+        let first = "test,split,errors,round,a round number,src,p0,99,100000000,";
+        assert!(dead.sorted().iter().any(|r| r.starts_with(first)), "{:?}", dead.sorted());
+        assert_eq!((s.ended, s.records_in, s.lost, s.rejected), (Ended::Finished, 1500, 0, 15));
+        assert_eq!(*rows.acked.lock().unwrap(), (0..5).map(|p| (p, 300)).collect());
+        assert_eq!((odd.closed.load(SeqCst), even.closed.load(SeqCst)), (1, workers));
+    }
+}
+
+#[test]
+fn rows_of_unread_ports_are_counted() {
+    let mut p = PlanBuilder::new(EventTime);
+    let src = p.source("src", &Rows::new(numbers(1, 50)), 0, None);
+    let split = p.stateless("split", at(src, 0), &["", "odd"], || Parity);
+    p.sink("even", &Collect::default(), &[at(split, 0)]);
+    let s = go(p.build(), options(1));
+    let n = s.node("split").unwrap();
+    assert_eq!(n.dropped["unread-port"], n.ports[1].records);
+}
+
+#[test]
+fn late_is_decided_by_the_rows_own_partition() {
+    for workers in 1..=3 {
+        let a: Vec<Row> = vec![("a", 10_000, 1), ("a", 5_000, 2), ("a", 4_999, 3), ("a", 20_000, 4), ("a", 14_999, 5), ("a", 15_000, 6)];
+        let b: Vec<Row> = vec![("b", 1_000, 7), ("b", 2_000, 8), ("b", 500_000, 9), ("b", 3_000, 10)];
+        for chunk in [1, 2, 100] {
+            let mut p = PlanBuilder::new(EventTime);
+            let rows = Rows { chunk, ..Rows::new(vec![a.clone(), b.clone()]) };
+            let src = p.source("src", &rows, 5000, None);
+            let out = Collect::default();
+            p.sink("out", &out, &[at(src, 0)]);
+            go(p.build(), options(workers));
+            let late: Vec<String> = out.sorted().into_iter().filter(|r| r.starts_with('!')).collect();
+            assert_eq!(late, ["!a,14999,5", "!a,4999,3", "!b,3000,10"]);
+        }
+    }
+}
+
+#[test]
+fn far_future_and_implausible_times() {
+    let now = millrace_sdk::Clock::System.now() / 1000;
+    let rows = Rows::new(vec![vec![("a", now, 1), ("a", now + 200_000_000, 2), ("a", 5, 3), ("a", now + 1, 4)]]);
+    let mut p = PlanBuilder::new(EventTime);
+    let src = p.source("src", &rows, 5000, None);
+    let out = Collect::default();
+    p.sink("out", &out, &[at(src, 0)]);
+    let s = go(p.build(), RunOptions { check_plausibility: true, ..options(1) });
+    assert_eq!(
+        s.node("src").unwrap().rejected.iter().map(|(k, v)| (k.as_str(), *v)).collect::<Vec<_>>(),
+        [("implausible-event-time", 1), ("too-far-in-future", 1)]
+    );
+    assert_eq!(out.sorted().len(), 2);
+
+    let mut p = PlanBuilder::new(EventTime);
+    let src = p.source("src", &Rows::new(numbers(1, 200)), 5000, None);
+    p.sink("out", &Collect::default(), &[at(src, 0)]);
+    let s = run(p.build(), RunOptions { check_plausibility: true, ..options(1) }, Control::new(), &());
+    assert!(s.fault.unwrap().message.contains("implausible-event-time"));
+}
+
+#[test]
+fn limit_duration_and_drain() {
+    let endless = || Rows { open_for: Duration::from_secs(600), ..Rows::new(numbers(2, 500)) };
+    let plan = |rows: &Rows, out: &Collect| {
+        let mut p = PlanBuilder::new(EventTime);
+        let src = p.source("src", rows, 0, None);
+        p.sink("out", out, &[at(src, 0)]);
+        p.build()
+    };
+    for workers in 1..=2 {
+        let (rows, out) = (endless(), Collect::default());
+        let s = go(plan(&rows, &out), RunOptions { limit: Some(333), ..options(workers) });
+        assert_eq!((s.ended, s.records_in, out.sorted().len()), (Ended::Drained, 333, 333));
+        let (rows, out) = (endless(), Collect::default());
+        let s = go(plan(&rows, &out), RunOptions { duration: Some(Duration::from_millis(300)), ..options(workers) });
+        assert_eq!((s.ended, s.records_in, out.sorted().len()), (Ended::Drained, 1000, 1000));
+        assert_eq!(rows.acked.lock().unwrap().values().sum::<u64>(), 1000);
+    }
+}
+
+#[test]
+fn a_slow_sink_bounds_what_is_in_flight() {
+    let mut p = PlanBuilder::new(EventTime);
+    let rows = Rows { chunk: 100, ..Rows::new(numbers(1, 20_000)) };
+    let src = p.source("src", &rows, 0, None);
+    let out = Collect { delay: 2, ..Collect::default() };
+    p.sink("out", &out, &[at(src, 0)]);
+    let s = go(p.build(), RunOptions { max_bytes_in_flight: 30_000, ..options(1) });
+    assert_eq!(s.records_out, 20_000);
+    assert!(out.most.load(SeqCst) <= 2);
+}
+
+#[test]
+fn refused_rows_go_to_the_dead_letter_and_its_own_are_lost() {
+    let plan = |dead_refuses: bool| {
+        let mut p = PlanBuilder::new(EventTime);
+        let src = p.source("src", &Rows::new(vec![vec![("good", 1, 1), ("bad", 2, 2)]]), 0, None);
+        p.sink("out", &Collect { refuse: Some("bad"), ..Collect::default() }, &[at(src, 0)]);
+        p.dead.refuse = dead_refuses.then_some("test");
+        let dead = p.dead.clone();
+        (p.build(), dead)
+    };
+    let (p, dead) = plan(false);
+    let s = go(p, options(2));
+    assert_eq!((s.lost, dead.sorted().len(), s.node("out").unwrap().rejected["refused"]), (0, 1, 1));
+    let (p, dead) = plan(true);
+    let s = go(p, options(2));
+    assert_eq!((s.lost, dead.sorted().len()), (1, 0));
+}
+
+struct Bomb;
+
+impl Operator for Bomb {
+    fn process(&mut self, batch: Batch, out: &mut Outputs) {
+        assert!(batch.metas()[0].offset < 20, "boom");
+        out.emit(0, batch);
+    }
+}
+
+#[test]
+fn a_panic_ends_all_workers_with_a_bug() {
+    for workers in 1..=3 {
+        let mut p = PlanBuilder::new(EventTime);
+        let src = p.source("src", &Rows { open_for: Duration::from_secs(600), ..Rows::new(numbers(1, 100)) }, 0, None);
+        let bomb = p.stateless("bomb", at(src, 0), &[""], || Bomb);
+        p.sink("out", &Collect::default(), &[at(bomb, 0)]);
+        let s = run(p.build(), options(workers), Control::new(), &());
+        let fault = s.fault.unwrap();
+        assert_eq!((fault.kind, s.ended), (crate::summary::FaultClass::Bug, Ended::Failed));
+        assert!(fault.message.contains("boom"), "{}", fault.message);
+    }
+}
+
+#[test]
+fn what_is_missing_is_told_before_anything_is_read() {
+    let mut p = PlanBuilder::new(EventTime);
+    let a = p.source("a", &Rows { missing: Some("no topic `a`"), ..Rows::new(numbers(1, 9)) }, 0, None);
+    let b = p.source("b", &Rows { missing: Some("no topic `b`"), ..Rows::new(numbers(1, 9)) }, 0, None);
+    let out = Collect::default();
+    p.sink("out", &out, &[at(a, 0), at(b, 0)]);
+    let s = run(p.build(), options(1), Control::new(), &());
+    let f = s.fault.unwrap();
+    assert_eq!((f.kind, s.records_in, out.sorted().len()), (crate::summary::FaultClass::Dependency, 0, 0));
+    assert!(f.detail.unwrap().contains("no topic `b`"));
+}

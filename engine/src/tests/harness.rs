@@ -1,0 +1,324 @@
+//! Small real parts: a source over rows in memory, a collecting sink, and plans put together by hand.
+
+use millrace_plan::plan::*;
+use millrace_sdk::convert::TimeFormat;
+use millrace_sdk::operator::{Env, Port, TimeCharacteristic};
+use millrace_sdk::sink::Acks;
+use millrace_sdk::source::{Discovery, Pull};
+use millrace_sdk::{
+    Assignment, Batch, BatchBuilder, Edge, Exec, Fault, Field, Guarantee, Meta, Operator, Outputs, PartitionInfo, Poll, Position, Reject,
+    Schema, SchemaRef, Sink, SinkContext, SinkFactory, Slot, Source, SourceContext, SourceFactory, Ticket, Type, Val,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A test row: key, event time in milliseconds, number.
+pub type Row = (&'static str, i64, i64);
+
+pub fn schema() -> SchemaRef {
+    Schema::new(vec![Field::new("k", Type::String), Field::new("ts", Type::Bigint), Field::new("v", Type::Bigint)])
+}
+
+/// Partitions of rows; `chunk` rows a poll, an unbounded one stays open for `linger` after its rows.
+#[derive(Clone)]
+pub struct Rows {
+    pub partitions: Arc<Vec<Vec<Row>>>,
+    pub chunk: usize,
+    pub open_for: Duration,
+    /// Partition number -> polls that find nothing before each row is given.
+    pub slow: BTreeMap<usize, u32>,
+    pub acked: Arc<Mutex<BTreeMap<u32, u64>>>,
+    pub missing: Option<&'static str>,
+}
+
+impl Rows {
+    pub fn new(partitions: Vec<Vec<Row>>) -> Rows {
+        Rows {
+            partitions: Arc::new(partitions),
+            chunk: 7,
+            open_for: Duration::ZERO,
+            slow: BTreeMap::new(),
+            acked: Arc::default(),
+            missing: None,
+        }
+    }
+}
+
+impl SourceFactory for Rows {
+    fn check(&self) -> Result<(), Fault> {
+        self.missing.map_or(Ok(()), |m| Err(Fault::refused(m)))
+    }
+    fn open(&self, cx: SourceContext) -> Result<Box<dyn Source>, Fault> {
+        let opened = std::time::Instant::now();
+        Ok(Box::new(Open {
+            rows: self.clone(),
+            at: BTreeMap::new(),
+            polls: 0,
+            assignment: cx.assignment,
+            source: cx.source,
+            opened,
+            told: false,
+        }))
+    }
+}
+
+struct Open {
+    rows: Rows,
+    at: BTreeMap<u32, usize>,
+    polls: u32,
+    assignment: Assignment,
+    source: u16,
+    opened: std::time::Instant,
+    told: bool,
+}
+
+impl Source for Open {
+    fn discover(&mut self) -> Result<Discovery, Fault> {
+        let mine = (0..self.rows.partitions.len()).filter(|&p| self.assignment.mine(p as u64));
+        let new: Vec<PartitionInfo> = match std::mem::replace(&mut self.told, true) {
+            true => vec![],
+            false => mine.map(|p| PartitionInfo { id: p as u32, name: format!("p{p}") }).collect(),
+        };
+        self.at.extend(new.iter().map(|p| (p.id, 0)));
+        Ok(Discovery { new, complete: true })
+    }
+    fn seek(&mut self, partition: u32, position: &Position) -> Result<(), Fault> {
+        let bytes: [u8; 8] = position.0[..].try_into().map_err(|_| Fault::bug("position"))?;
+        self.at.insert(partition, u64::from_le_bytes(bytes) as usize);
+        Ok(())
+    }
+    fn poll(&mut self, partition: u32, pull: &mut Pull<'_>) -> Result<Poll, Fault> {
+        self.polls += 1;
+        let rows = &self.rows.partitions[partition as usize];
+        let at = self.at.get_mut(&partition).ok_or_else(|| Fault::bug("unknown partition"))?;
+        let slow = self.rows.slow.get(&(partition as usize)).copied().unwrap_or(0);
+        if slow > 0 && !self.polls.is_multiple_of(slow) && *at < rows.len() {
+            return Ok(Poll::Pending);
+        }
+        let end = rows.len().min(*at + self.rows.chunk.min(pull.max_rows));
+        for (i, (k, ts, v)) in rows.iter().enumerate().take(end).skip(*at) {
+            pull.rows.push_str(k);
+            pull.rows.push_int(*ts);
+            pull.rows.push_int(*v);
+            pull.rows.end_source_row(Meta { offset: i as u64, partition, source: self.source, ..Meta::default() });
+        }
+        *at = end;
+        Ok(match end == rows.len() {
+            true if self.opened.elapsed() >= self.rows.open_for => Poll::Ended,
+            true => Poll::Pending,
+            false => Poll::Ready,
+        })
+    }
+    fn position(&mut self, partition: u32) -> Position {
+        Position((self.at[&partition] as u64).to_le_bytes().to_vec())
+    }
+    fn acknowledged(&mut self, positions: &[(u32, Position)]) -> Result<(), Fault> {
+        let mut acked = self.rows.acked.lock().unwrap();
+        for (p, position) in positions {
+            let at = u64::from_le_bytes(position.0[..].try_into().unwrap());
+            let old = acked.insert(*p, at).unwrap_or(0);
+            assert!(old <= at, "acknowledged positions grow");
+        }
+        Ok(())
+    }
+}
+
+/// Collects rows as text: field values joined by `,`, a `!` before late ones.
+#[derive(Clone, Default)]
+pub struct Collect {
+    pub rows: Arc<Mutex<Vec<String>>>,
+    pub single: bool,
+    /// Writes are acknowledged only when this many polls have passed.
+    pub delay: u32,
+    pub in_flight: Arc<AtomicUsize>,
+    pub most: Arc<AtomicUsize>,
+    pub closed: Arc<AtomicUsize>,
+    /// Rows whose first field is this are refused by the "server".
+    pub refuse: Option<&'static str>,
+}
+
+impl Collect {
+    pub fn sorted(&self) -> Vec<String> {
+        let mut rows = self.rows.lock().unwrap().clone();
+        rows.sort();
+        rows
+    }
+}
+
+struct Collector {
+    c: Collect,
+    open: VecDeque<(Ticket, u32)>,
+    rejects: Vec<Reject>,
+}
+
+impl SinkFactory for Collect {
+    fn single_writer(&self) -> bool {
+        self.single
+    }
+    fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {
+        assert!(cx.worker < cx.workers);
+        Ok(Box::new(Collector { c: self.clone(), open: VecDeque::new(), rejects: vec![] }))
+    }
+}
+
+pub fn text(v: Val<'_>) -> String {
+    match v {
+        Val::Missing | Val::Null => "null".into(),
+        Val::Int(i) => i.to_string(),
+        Val::Time(t) => t.to_string(),
+        Val::Num(s) | Val::Str(s) | Val::Json(s) => s.to_string(),
+        v => format!("{v:?}"),
+    }
+}
+
+impl Sink for Collector {
+    fn ready(&mut self) -> bool {
+        self.c.delay == 0 || self.open.len() < 2
+    }
+    fn write(&mut self, _: usize, batch: &Batch, ticket: Ticket) -> Result<(), Fault> {
+        let now = self.c.in_flight.fetch_add(1, SeqCst) + 1;
+        self.c.most.fetch_max(now, SeqCst);
+        let mut rows = self.c.rows.lock().unwrap();
+        for r in batch.rows() {
+            if self.c.refuse.is_some() && r.str(Slot(0)) == self.c.refuse {
+                self.rejects.push(Reject::row("refused", "no", &r, batch.schema()));
+                continue;
+            }
+            let fields: Vec<String> = (0..r.width()).map(|i| text(r.get(Slot(i as u16)))).collect();
+            rows.push(format!("{}{}", if r.meta().late() { "!" } else { "" }, fields.join(",")));
+        }
+        self.open.push_back((ticket, self.c.delay));
+        Ok(())
+    }
+    fn poll(&mut self, acks: &mut Acks) -> Result<(), Fault> {
+        for o in &mut self.open {
+            o.1 = o.1.saturating_sub(1);
+        }
+        while self.open.front().is_some_and(|o| o.1 == 0) {
+            acks.done.extend(self.open.pop_front().map(|o| o.0));
+            self.c.in_flight.fetch_sub(1, SeqCst);
+        }
+        acks.rejects.append(&mut self.rejects);
+        Ok(())
+    }
+    fn close(&mut self, acks: &mut Acks) -> Result<(), Fault> {
+        acks.done.extend(self.open.drain(..).map(|o| o.0));
+        acks.rejects.append(&mut self.rejects);
+        self.c.closed.fetch_add(1, SeqCst);
+        Ok(())
+    }
+}
+
+/// Puts a plan together node by node.
+pub struct PlanBuilder {
+    pub nodes: Vec<Node>,
+    pub env: Env,
+    pub dead: Collect,
+    sources: u16,
+}
+
+pub fn at(node: usize, port: usize) -> PortRef {
+    PortRef { node: NodeId(node), port }
+}
+
+impl PlanBuilder {
+    pub fn new(time: TimeCharacteristic) -> PlanBuilder {
+        let env = Env { job: "test".into(), time, ..Env::default() };
+        PlanBuilder { nodes: vec![], env, dead: Collect { single: true, ..Collect::default() }, sources: 0 }
+    }
+
+    fn add(&mut self, name: &str, kind: NodeKind, inputs: Vec<Input>, mut ports: Vec<(Port, Edge)>) -> usize {
+        if !matches!(kind, NodeKind::Sink(_)) {
+            ports.push((Port::named("errors"), Edge::new(Reject::schema())));
+        }
+        self.nodes.push(Node { name: name.into(), part: "Test", kind, inputs, ports, parallelism: None });
+        self.nodes.len() - 1
+    }
+
+    pub fn source(&mut self, name: &str, rows: &Rows, bound_ms: u64, idle: Option<Duration>) -> usize {
+        let number = self.sources;
+        self.sources += 1;
+        let node = SourceNode {
+            number,
+            factory: Arc::new(rows.clone()),
+            schema: schema(),
+            bounded: true,
+            replayable: true,
+            retry: false,
+            operates: vec![],
+            watermark: Some(WatermarkPlan {
+                field: Slot(1),
+                format: TimeFormat::EpochMs,
+                max_out_of_orderness: Duration::from_millis(bound_ms),
+                max_future: Duration::from_secs(86400),
+                idle_after: idle,
+            }),
+        };
+        self.add(name, NodeKind::Source(node), vec![], vec![(Port::main(), Edge::new(schema()))])
+    }
+
+    pub fn operator(&mut self, name: &str, exec: Exec, inputs: &[PortRef], ports: &[(Port, SchemaRef)]) -> usize {
+        self.stored(name, exec, vec![], inputs, ports)
+    }
+
+    pub fn stored(&mut self, name: &str, exec: Exec, stores: Vec<StorePlan>, inputs: &[PortRef], ports: &[(Port, SchemaRef)]) -> usize {
+        let inputs = inputs.iter().enumerate().map(|(index, &from)| Input { from, index }).collect();
+        let ports = ports.iter().map(|(p, s)| (p.clone(), Edge::new(s.clone()))).collect();
+        self.add(name, NodeKind::Operator(OperatorNode { exec, stores }), inputs, ports)
+    }
+
+    pub fn stateless<O: Operator + 'static>(&mut self, name: &str, from: PortRef, ports: &[&str], make: fn() -> O) -> usize {
+        let exec = Exec::Stateless(Arc::new(move || Box::new(make())));
+        let ports: Vec<_> = ports.iter().map(|p| (Port::named(*p), schema())).collect();
+        self.operator(name, exec, &[from], &ports)
+    }
+
+    pub fn sink(&mut self, name: &str, sink: &Collect, inputs: &[PortRef]) -> usize {
+        let inputs = inputs.iter().enumerate().map(|(index, &from)| Input { from, index }).collect();
+        let kind = NodeKind::Sink(SinkNode { factory: Arc::new(sink.clone()), guarantee: Guarantee::AtLeastOnce });
+        self.add(name, kind, inputs, vec![])
+    }
+
+    pub fn build(mut self) -> Plan {
+        let dead = self.dead.clone();
+        let dead_letter = NodeId(self.sink("dead_letter", &dead, &[]));
+        Plan { env: Arc::new(self.env), parallelism: 1, checkpoint: None, restart: None, nodes: self.nodes, dead_letter, hash: 0 }
+    }
+}
+
+/// Splits by the number's parity: even to port 0, odd to port 1; multiples of 100 are rejected, of 7 dropped.
+pub struct Parity;
+
+impl Operator for Parity {
+    fn process(&mut self, batch: Batch, out: &mut Outputs) {
+        let mut ports = [vec![], vec![]];
+        for (i, r) in batch.rows().enumerate() {
+            match r.int(Slot(2)).unwrap_or(0) {
+                v if v % 100 == 0 => out.reject(Reject::row("round", "a round number", &r, batch.schema())),
+                v if v % 7 == 0 => out.dropped("seven", 1),
+                v => ports[(v % 2) as usize].push(i as u32),
+            }
+        }
+        for (p, rows) in ports.iter().enumerate() {
+            out.emit(p, batch.select(rows));
+        }
+    }
+}
+
+/// Adds one to the number.
+pub struct Increment;
+
+impl Operator for Increment {
+    fn process(&mut self, batch: Batch, out: &mut Outputs) {
+        let mut b = BatchBuilder::over(&batch, batch.schema().clone());
+        for r in batch.rows() {
+            b.keep(r.raw(Slot(0)));
+            b.keep(r.raw(Slot(1)));
+            b.push_int(r.int(Slot(2)).unwrap_or(0) + 1);
+            b.end_row(*r.meta());
+        }
+        out.emit(0, batch.replaced_by(b));
+    }
+}

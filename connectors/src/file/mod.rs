@@ -1,11 +1,14 @@
-//! Files: a source that reads them once or follows them.
+//! Files: a source that reads them once or follows them, a sink that appends and rolls.
 
 mod csv;
 mod input;
 mod lineage;
 mod listing;
+mod naming;
 mod reading;
+mod sink;
 mod source;
+mod writer;
 
 use schemars::JsonSchema;
 use serde::Deserialize;

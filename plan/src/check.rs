@@ -1,0 +1,571 @@
+//! A config tree against the JSON schema of its part: every problem with its place, and the JSON that the part reads.
+
+use crate::diagnostic::Found;
+use crate::scalar;
+use crate::source::{Sources, Span};
+use crate::yaml::{Content, Entry, Node, Scalar, snake_case};
+use millrace_sdk::config::{Duration, Size};
+use millrace_sdk::problem::did_you_mean;
+use millrace_sdk::{Place, Step, Type};
+use serde_json::{Map, Value};
+
+/// `$ref`s followed in a row; a schema that leads further is its author's mistake.
+const MAX_REFS: usize = 32;
+
+pub(crate) struct Checked {
+    /// What the part reads; only of use when `found` is empty.
+    pub value: Value,
+    pub found: Vec<Found>,
+    pub secrets: Vec<Span>,
+    /// Whether something in it was broken before it came here.
+    pub bad: bool,
+}
+
+/// Checks a node against a schema. `owner`: where to point when a key is missing.
+pub(crate) fn check(sources: &Sources, node: &Node, schema: &Value, owner: Span) -> Checked {
+    let mut c = Checker { sources, root: schema, found: vec![], secrets: vec![], bad: false, depth: 0 };
+    let value = c.value(node, schema, owner);
+    Checked { value, found: c.found, secrets: c.secrets, bad: c.bad }
+}
+
+/// Where a part's problem stands in the file.
+pub(crate) fn locate(report: &crate::diagnostic::Report, config: &Node, owner: Span, place: &Place) -> Span {
+    let mut node = config;
+    let mut last_key = None;
+    for (i, step) in place.path.iter().enumerate() {
+        let next = match step {
+            Step::Key(k) => node.entry(k).map(|e| (&e.value, Some(e.key_span))),
+            Step::Index(n) => node.items().get(*n).map(|v| (v, None)),
+        };
+        let Some((value, key)) = next else {
+            // A single value where the part counts a list (`topics: a` is `topics: [a]`); else the deepest place there is.
+            let single = i + 1 == place.path.len() && matches!(step, Step::Index(0)) && matches!(node.content, Content::Scalar(_));
+            if single {
+                break;
+            }
+            return last_key.unwrap_or(if node.span.start == node.span.end { owner } else { first_line(report, node, owner) });
+        };
+        (node, last_key) = (value, key.or(last_key));
+    }
+    if place.path.is_empty() {
+        return owner;
+    }
+    if place.key
+        && let Some(key) = last_key
+    {
+        return key;
+    }
+    match (&node.content, &place.range) {
+        (Content::Scalar(_), Some(range)) => node.within(report, range.clone()),
+        (Content::Scalar(_), None) => node.span,
+        _ => last_key.unwrap_or(node.span),
+    }
+}
+
+fn first_line(report: &crate::diagnostic::Report, node: &Node, owner: Span) -> Span {
+    let text = report.sources.slice(node.span);
+    if text.contains('\n') { owner } else { node.span }
+}
+
+struct Checker<'a> {
+    sources: &'a Sources,
+    root: &'a Value,
+    found: Vec<Found>,
+    secrets: Vec<Span>,
+    bad: bool,
+    depth: usize,
+}
+
+impl<'a> Checker<'a> {
+    fn value(&mut self, node: &Node, schema: &Value, owner: Span) -> Value {
+        let schema = self.resolve(schema);
+        if node.is_bad() {
+            self.bad = true;
+            return Value::Null;
+        }
+        let Some(rules) = schema.as_object() else { return free(node) };
+        if matches!(node.content, Content::Null) && self.takes_null(schema) {
+            return Value::Null;
+        }
+        if let Some(names) = self.names(schema) {
+            return self.one_of(node, &names);
+        }
+        if let Some(branches) = rules.get("oneOf").or_else(|| rules.get("anyOf")).and_then(Value::as_array) {
+            return self.branches(node, rules, branches, owner);
+        }
+        if let Some(all) = rules.get("allOf").and_then(Value::as_array) {
+            let mut merged = rules.clone();
+            merged.remove("allOf");
+            for s in all {
+                merged = merge(&merged, self.resolve(s));
+            }
+            return self.value(node, &Value::Object(merged), owner);
+        }
+        let types = types(rules);
+        let wanted: Vec<&str> = types.iter().copied().filter(|t| *t != "null").collect();
+        match wanted[..] {
+            [] if rules.contains_key("properties") => self.object(node, rules, owner),
+            [] => free(node),
+            ["object"] => self.object(node, rules, owner),
+            ["array"] => self.array(node, rules),
+            ["string"] => self.string(node, rules),
+            ["integer"] | ["number"] => self.number(node, rules, wanted[0] == "integer"),
+            ["boolean"] => self.boolean(node),
+            _ => self.several(node, rules, &wanted, owner),
+        }
+    }
+
+    /// `type: [string, integer]`: the type that the value has.
+    fn several(&mut self, node: &Node, rules: &Map<String, Value>, wanted: &[&str], owner: Span) -> Value {
+        let branches: Vec<Value> = wanted
+            .iter()
+            .map(|t| {
+                let mut one = rules.clone();
+                one.insert("type".into(), Value::String(t.to_string()));
+                Value::Object(one)
+            })
+            .collect();
+        self.branches(node, &Map::new(), &branches, owner)
+    }
+
+    fn resolve<'s>(&self, mut schema: &'s Value) -> &'s Value
+    where
+        'a: 's,
+    {
+        for _ in 0..MAX_REFS {
+            let Some(pointer) = schema.get("$ref").and_then(Value::as_str) else { break };
+            let Some(target) = pointer.strip_prefix('#').and_then(|p| self.root.pointer(p)) else { break };
+            schema = target;
+        }
+        schema
+    }
+
+    fn takes_null(&self, schema: &Value) -> bool {
+        let schema = self.resolve(schema);
+        let Some(rules) = schema.as_object() else { return schema.as_bool().unwrap_or(true) };
+        let any = |key: &str| rules.get(key).and_then(Value::as_array).is_some_and(|b| b.iter().any(|s| self.takes_null(s)));
+        if any("anyOf") || any("oneOf") {
+            return true;
+        }
+        let types = types(rules);
+        types.contains(&"null")
+            || rules.get("enum").and_then(Value::as_array).is_some_and(|e| e.contains(&Value::Null))
+            || rules.get("const").is_some_and(Value::is_null)
+            || (types.is_empty() && !["anyOf", "oneOf", "allOf", "enum", "const", "properties"].iter().any(|k| rules.contains_key(*k)))
+    }
+
+    /// The values of an enum of texts; None: it is something else.
+    fn names(&self, schema: &Value) -> Option<Vec<String>> {
+        let schema = self.resolve(schema);
+        if let Some(c) = schema.get("const") {
+            return c.as_str().map(|s| vec![s.to_string()]);
+        }
+        if let Some(all) = schema.get("enum").and_then(Value::as_array) {
+            return Some(all.iter().filter_map(Value::as_str).map(String::from).collect());
+        }
+        let branches = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
+        let mut out = vec![];
+        for b in branches.iter().filter(|b| self.resolve(b).get("type").and_then(Value::as_str) != Some("null")) {
+            out.extend(self.names(b)?);
+        }
+        Some(out)
+    }
+
+    fn one_of(&mut self, node: &Node, names: &[String]) -> Value {
+        let Content::Scalar(s) = &node.content else {
+            return self.wrong(node, &format!("one of {}", list(names)));
+        };
+        if !names.contains(&s.text) {
+            let near = did_you_mean(&s.text, names.iter().map(String::as_str))
+                .or_else(|| names.iter().find(|n| snake_case(n) == snake_case(&s.text)).cloned());
+            self.found.push(
+                Found::error("unknown-value", node.span, format!("unknown value `{}`", s.text))
+                    .suggest(near)
+                    .hint(format!("possible values are {}", list(names))),
+            );
+        }
+        Value::String(s.text.clone())
+    }
+
+    fn branches(&mut self, node: &Node, rules: &Map<String, Value>, branches: &[Value], owner: Span) -> Value {
+        let merged: Vec<Value> = branches
+            .iter()
+            .filter(|b| self.resolve(b).get("type").and_then(Value::as_str) != Some("null"))
+            .map(|b| {
+                let resolved = self.resolve(b);
+                if rules.contains_key("properties") { Value::Object(merge(rules, resolved)) } else { resolved.clone() }
+            })
+            .collect();
+        if let [only] = &merged[..] {
+            return self.value(node, only, owner);
+        }
+        if let Some(value) = self.tagged(node, &merged, owner) {
+            return value;
+        }
+        let fitting: Vec<&Value> = merged.iter().filter(|s| self.fits(node, s)).collect();
+        match fitting[..] {
+            [] => {
+                let mut wanted: Vec<&str> = merged.iter().flat_map(|s| s.as_object().map(types).unwrap_or_default()).map(noun).collect();
+                wanted.dedup();
+                self.wrong(node, &wanted.join(" or "))
+            }
+            [only] => self.value(node, only, owner),
+            _ => {
+                // The first without problems, else the one with fewest.
+                let mut best: Option<(Value, Vec<Found>, Vec<Span>, bool)> = None;
+                for schema in fitting {
+                    if self.depth > 8 {
+                        break;
+                    }
+                    let mut trial = Checker {
+                        sources: self.sources,
+                        root: self.root,
+                        found: vec![],
+                        secrets: vec![],
+                        bad: false,
+                        depth: self.depth + 1,
+                    };
+                    let value = trial.value(node, schema, owner);
+                    if best.as_ref().is_none_or(|b| trial.found.len() < b.1.len()) {
+                        best = Some((value, trial.found, trial.secrets, trial.bad));
+                    }
+                }
+                let Some((value, found, secrets, bad)) = best else { return free(node) };
+                self.found.extend(found);
+                self.secrets.extend(secrets);
+                self.bad |= bad;
+                value
+            }
+        }
+    }
+
+    /// Objects told apart by a key with a constant: `type: tumbling`.
+    fn tagged(&mut self, node: &Node, branches: &[Value], owner: Span) -> Option<Value> {
+        let constant = |b: &Value, tag: &str| b.get("properties")?.get(tag)?.get("const")?.as_str().map(String::from);
+        let first = branches.first()?.get("properties")?.as_object()?;
+        let tag = first.keys().find(|k| branches.iter().all(|b| constant(b, k).is_some()))?;
+        let names: Vec<String> = branches.iter().filter_map(|b| constant(b, tag)).collect();
+        if !matches!(node.content, Content::Map(_)) {
+            return Some(self.wrong(node, &format!("a map with `{tag}`")));
+        }
+        let Some(chosen) = node.get(tag) else {
+            let found = Found::error("missing-key", owner, format!("the key `{tag}` is missing"));
+            self.found.push(found.hint(format!("possible values are {}", list(&names))));
+            return Some(Value::Null);
+        };
+        if chosen.is_bad() {
+            self.bad = true;
+            return Some(Value::Null);
+        }
+        let branch = chosen.text().and_then(|t| names.iter().position(|n| n == t));
+        match branch {
+            Some(i) => Some(self.value(node, &branches[i], owner)),
+            None => {
+                self.one_of(chosen, &names);
+                Some(Value::Null)
+            }
+        }
+    }
+
+    /// Whether the value's kind is the schema's.
+    fn fits(&self, node: &Node, schema: &Value) -> bool {
+        let schema = self.resolve(schema);
+        let Some(rules) = schema.as_object() else { return true };
+        if let Some(inner) = rules.get("oneOf").or_else(|| rules.get("anyOf")).and_then(Value::as_array) {
+            return inner.iter().any(|s| self.fits(node, s));
+        }
+        if let Some(names) = self.names(schema) {
+            return node.text().is_some_and(|t| names.iter().any(|n| n == t));
+        }
+        let types = types(rules);
+        if types.is_empty() {
+            return !rules.contains_key("properties") || matches!(node.content, Content::Map(_));
+        }
+        types.iter().any(|t| match (&node.content, *t) {
+            (Content::Map(_), "object") | (Content::Seq(_), "array") | (Content::Scalar(_), "string") | (Content::Null, "null") => true,
+            (Content::Scalar(s), "integer" | "number") => scalar::resolve(s).is_number(),
+            (Content::Scalar(s), "boolean") => scalar::resolve(s).is_boolean(),
+            _ => false,
+        })
+    }
+
+    fn object(&mut self, node: &Node, rules: &Map<String, Value>, owner: Span) -> Value {
+        let empty = Map::new();
+        let properties = rules.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+        let mut out = Map::new();
+        match &node.content {
+            Content::Map(_) | Content::Null => {}
+            _ => return self.wrong(node, "a map"),
+        }
+        let mut seen: Vec<(&str, Span)> = vec![];
+        for e in node.entries() {
+            let name = properties.get_key_value(&e.key).or_else(|| properties.get_key_value(&snake_case(&e.key)));
+            if let Some((name, schema)) = name {
+                if let Some((_, first)) = seen.iter().find(|(n, _)| n == name) {
+                    let found = Found::error("duplicate-key", e.key_span, format!("the key `{name}` stands twice in one map"));
+                    self.found.push(found.second(*first, "first defined here"));
+                    continue;
+                }
+                seen.push((name, e.key_span));
+                // An optional key that is written without a value is left out.
+                if matches!(e.value.content, Content::Null) && !required(rules).any(|r| r == name) && !self.takes_map(schema) {
+                    continue;
+                }
+                out.insert(name.clone(), self.value(&e.value, schema, e.key_span));
+            } else {
+                match rules.get("additionalProperties").or_else(|| rules.get("unevaluatedProperties")) {
+                    Some(extra) if extra.is_object() => {
+                        out.insert(e.key.clone(), self.value(&e.value, extra, e.key_span));
+                    }
+                    Some(Value::Bool(true)) => {
+                        out.insert(e.key.clone(), free(&e.value));
+                    }
+                    None if properties.is_empty() => {
+                        out.insert(e.key.clone(), free(&e.value));
+                    }
+                    _ => self.found.push(unknown_key(e, properties.keys().map(String::as_str))),
+                }
+            }
+        }
+        for name in required(rules) {
+            if !seen.iter().any(|(n, _)| *n == name) {
+                let mut found = Found::error("missing-key", owner, format!("the key `{name}` is missing"));
+                if let Some(d) = properties.get(name).and_then(|p| p.get("description")).and_then(Value::as_str) {
+                    found = found.hint(format!("{name}: {}", first_sentence(d)));
+                }
+                self.found.push(found);
+            }
+        }
+        Value::Object(out)
+    }
+
+    fn takes_map(&self, schema: &Value) -> bool {
+        let schema = self.resolve(schema);
+        schema.as_object().is_some_and(|r| types(r).contains(&"object"))
+    }
+
+    fn array(&mut self, node: &Node, rules: &Map<String, Value>) -> Value {
+        let Content::Seq(items) = &node.content else { return self.wrong(node, "a list") };
+        let tuple = rules.get("prefixItems").and_then(Value::as_array);
+        let each = rules.get("items").unwrap_or(&Value::Bool(true));
+        let out: Vec<Value> =
+            items.iter().enumerate().map(|(i, n)| self.value(n, tuple.and_then(|t| t.get(i)).unwrap_or(each), n.span)).collect();
+        let bound = |key: &str| rules.get(key).and_then(Value::as_u64);
+        if let Some(min) = bound("minItems").filter(|m| (out.len() as u64) < *m) {
+            self.found.push(Found::error("out-of-range", node.span, format!("{} items where at least {min} are needed", out.len())));
+        }
+        if let Some(max) = bound("maxItems").filter(|m| (out.len() as u64) > *m) {
+            self.found.push(Found::error("out-of-range", node.span, format!("{} items where at most {max} are allowed", out.len())));
+        }
+        Value::Array(out)
+    }
+
+    fn string(&mut self, node: &Node, rules: &Map<String, Value>) -> Value {
+        let Content::Scalar(s) = &node.content else { return self.wrong(node, "a text") };
+        let format = rules.get("format").and_then(Value::as_str).unwrap_or("");
+        match format {
+            "secret" => self.secrets.push(node.span),
+            "duration" => {
+                if let Err(e) = Duration::parse(&s.text) {
+                    self.found.push(Found::error("bad-duration", node.span, e));
+                }
+            }
+            "size" => {
+                if let Err(e) = Size::parse(&s.text) {
+                    self.found.push(Found::error("bad-size", node.span, e));
+                }
+            }
+            "type" if Type::parse(&s.text).is_none() => {
+                self.found.push(
+                    Found::error("unknown-type", node.span, format!("unknown type `{}`", s.text))
+                        .suggest(did_you_mean(&s.text, Type::NAMES.iter().copied()))
+                        .hint(format!("types are {}", Type::NAMES.join(", "))),
+                );
+            }
+            "expr" | "template" => self.cut_at_hash(node, s),
+            _ => {}
+        }
+        let length = s.text.chars().count() as u64;
+        let bound = |key: &str| rules.get(key).and_then(Value::as_u64);
+        if let Some(min) = bound("minLength").filter(|m| length < *m) {
+            self.found.push(Found::error("out-of-range", node.span, format!("a text of {length} characters where at least {min} are needed")));
+        }
+        if let Some(max) = bound("maxLength").filter(|m| length > *m) {
+            self.found.push(Found::error("out-of-range", node.span, format!("a text of {length} characters where at most {max} are allowed")));
+        }
+        Value::String(s.text.clone())
+    }
+
+    /// `where: a like '% #x'`: YAML reads a comment from ` #` on.
+    fn cut_at_hash(&mut self, node: &Node, s: &Scalar) {
+        if !s.plain {
+            return;
+        }
+        let after = &self.sources.text(node.span.src)[node.span.end..];
+        let line = after.lines().next().unwrap_or("");
+        let open = s.text.matches('\'').count() % 2 == 1 || s.text.matches("{{").count() > s.text.matches("}}").count();
+        if open && line.trim_start().starts_with('#') && line.starts_with([' ', '\t']) {
+            let hash = node.span.end + line.len() - line.trim_start().len();
+            let span = Span { start: hash, end: node.span.end + line.trim_end().len(), ..node.span };
+            self.found.push(
+                Found::error("cut-at-hash", span, "YAML takes this for a comment, and the text ends before it").hint("put the whole value in quotes"),
+            );
+            self.bad = true;
+        }
+    }
+
+    fn number(&mut self, node: &Node, rules: &Map<String, Value>, integer: bool) -> Value {
+        let what = if integer { "a whole number" } else { "a number" };
+        let Content::Scalar(s) = &node.content else { return self.wrong(node, what) };
+        let Value::Number(n) = scalar::resolve(s) else { return self.wrong(node, what) };
+        let n = match n.as_f64() {
+            Some(f) if integer && !n.is_i64() && !n.is_u64() => {
+                if f.fract() != 0.0 || f.abs() > 9e15 {
+                    return self.wrong(node, what);
+                }
+                serde_json::Number::from(f as i64)
+            }
+            _ => n,
+        };
+        let value = n.as_f64().unwrap_or(f64::NAN);
+        let format = rules.get("format").and_then(Value::as_str).unwrap_or("");
+        let (low, high) = match format {
+            "uint8" => (0.0, 255.0),
+            "uint16" => (0.0, 65_535.0),
+            "uint32" => (0.0, u32::MAX as f64),
+            "uint64" | "uint" => (0.0, u64::MAX as f64),
+            "int32" => (i32::MIN as f64, i32::MAX as f64),
+            "int64" | "int" => (i64::MIN as f64, i64::MAX as f64),
+            _ => (f64::NEG_INFINITY, f64::INFINITY),
+        };
+        let bound = |key: &str, default: f64| rules.get(key).and_then(Value::as_f64).unwrap_or(default);
+        let (low, high) = (bound("minimum", low).max(low), bound("maximum", high).min(high));
+        let (above, below) = (bound("exclusiveMinimum", f64::NEG_INFINITY), bound("exclusiveMaximum", f64::INFINITY));
+        let message = if value < low {
+            Some(format!("{n} is too small: the least is {low}"))
+        } else if value > high {
+            Some(format!("{n} is too large: the most is {high}"))
+        } else if value <= above {
+            Some(format!("{n} is too small: it must be more than {above}"))
+        } else if value >= below {
+            Some(format!("{n} is too large: it must be less than {below}"))
+        } else {
+            None
+        };
+        if let Some(m) = message {
+            self.found.push(Found::error("out-of-range", node.span, m));
+        }
+        Value::Number(n)
+    }
+
+    fn boolean(&mut self, node: &Node) -> Value {
+        match &node.content {
+            Content::Scalar(s) => match scalar::resolve(s) {
+                Value::Bool(b) => Value::Bool(b),
+                _ => {
+                    let meant = match s.text.to_ascii_lowercase().as_str() {
+                        "yes" | "on" | "y" | "true" | "1" => Some("true".to_string()),
+                        "no" | "off" | "n" | "false" | "0" => Some("false".to_string()),
+                        _ => None,
+                    };
+                    let value = self.wrong(node, "true or false");
+                    if let Some(last) = self.found.last_mut() {
+                        last.suggestion = meant;
+                    }
+                    value
+                }
+            },
+            _ => self.wrong(node, "true or false"),
+        }
+    }
+
+    fn wrong(&mut self, node: &Node, wanted: &str) -> Value {
+        let mut found = Found::error("wrong-type", node.span, format!("expected {wanted}, found {}", node.kind()));
+        if let Content::Scalar(s) = &node.content
+            && !s.plain
+            && (wanted.contains("number") || wanted.contains("true"))
+            && !scalar::core(&s.text).is_string()
+        {
+            found = found.hint("take the quotes away: a quoted value is a text").suggest(Some(s.text.clone()));
+        }
+        if matches!(node.content, Content::Map(_) | Content::Seq(_)) && self.sources.slice(node.span).contains('\n') {
+            found.span.end = found.span.start + self.sources.slice(node.span).lines().next().map_or(0, |l| l.trim_end().len());
+        }
+        self.found.push(found);
+        Value::Null
+    }
+}
+
+fn types(rules: &Map<String, Value>) -> Vec<&str> {
+    match rules.get("type") {
+        Some(Value::String(s)) => vec![s],
+        Some(Value::Array(a)) => a.iter().filter_map(Value::as_str).collect(),
+        _ => vec![],
+    }
+}
+
+fn required(rules: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    rules.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn noun(ty: &str) -> &str {
+    match ty {
+        "object" => "a map",
+        "array" => "a list",
+        "string" => "a text",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "true or false",
+        _ => "nothing",
+    }
+}
+
+fn merge(base: &Map<String, Value>, more: &Value) -> Map<String, Value> {
+    let mut out = base.clone();
+    out.remove("oneOf");
+    out.remove("anyOf");
+    for (key, value) in more.as_object().into_iter().flatten() {
+        match (out.get_mut(key), value) {
+            (Some(Value::Object(have)), Value::Object(add)) => have.extend(add.clone()),
+            (Some(Value::Array(have)), Value::Array(add)) => have.extend(add.iter().cloned()),
+            _ => {
+                out.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    out
+}
+
+/// YAML without a schema.
+fn free(node: &Node) -> Value {
+    match &node.content {
+        Content::Null | Content::Bad => Value::Null,
+        Content::Scalar(s) => scalar::resolve(s),
+        Content::Seq(s) => Value::Array(s.iter().map(free).collect()),
+        Content::Map(m) => Value::Object(m.iter().map(|e| (e.key.clone(), free(&e.value))).collect()),
+    }
+}
+
+pub(crate) fn to_json(node: &Node) -> Value {
+    free(node)
+}
+
+pub(crate) fn unknown_key<'a>(entry: &Entry, known: impl Iterator<Item = &'a str> + Clone) -> Found {
+    let suggestion = did_you_mean(&entry.key, known.clone()).or_else(|| did_you_mean(&snake_case(&entry.key), known.clone()));
+    let mut names: Vec<&str> = known.collect();
+    names.sort_unstable();
+    let found = Found::error("unknown-key", entry.key_span, format!("unknown key `{}`", entry.key)).suggest(suggestion);
+    if names.is_empty() { found.hint("no keys are known here") } else { found.hint(format!("known keys are {}", list(&names))) }
+}
+
+pub(crate) fn list<S: AsRef<str>>(names: &[S]) -> String {
+    names.iter().map(|n| format!("`{}`", n.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) fn first_sentence(text: &str) -> String {
+    let one = text.split("\n\n").next().unwrap_or("").replace('\n', " ");
+    match one.find(". ") {
+        Some(i) => one[..i].to_string(),
+        None => one.trim_end_matches('.').to_string(),
+    }
+}

@@ -1,0 +1,221 @@
+//! What lint prints: problems with their places, gathered, sorted and rendered.
+
+use crate::source::{Sources, Span};
+use millrace_sdk::Severity;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// Another place that belongs to a problem: "first defined here".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Second {
+    pub file: String,
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+    pub snippet: String,
+}
+
+/// A problem with its place. Lines and columns count from 1, columns in characters; the end is exclusive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    #[serde(serialize_with = "severity_name")]
+    pub severity: Severity,
+    /// Stable, kebab-case.
+    pub id: String,
+    pub file: String,
+    pub line: usize,
+    pub column: usize,
+    pub end_line: usize,
+    pub end_column: usize,
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// What the text at the place should probably be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
+    /// The line that the place begins in.
+    pub snippet: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second: Option<Second>,
+}
+
+fn severity_name<S: serde::Serializer>(severity: &Severity, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(word(*severity))
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    }
+}
+
+/// A problem while it is being gathered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub id: &'static str,
+    pub severity: Severity,
+    pub span: Span,
+    pub message: String,
+    pub hint: Option<String>,
+    pub suggestion: Option<String>,
+    pub second: Option<(Span, String)>,
+}
+
+impl Found {
+    pub fn error(id: &'static str, span: Span, message: impl Into<String>) -> Found {
+        Found { id, severity: Severity::Error, span, message: message.into(), hint: None, suggestion: None, second: None }
+    }
+    pub fn warning(id: &'static str, span: Span, message: impl Into<String>) -> Found {
+        Found { severity: Severity::Warning, ..Found::error(id, span, message) }
+    }
+    pub fn note(id: &'static str, span: Span, message: impl Into<String>) -> Found {
+        Found { severity: Severity::Note, ..Found::error(id, span, message) }
+    }
+    pub fn hint(mut self, hint: impl Into<String>) -> Found {
+        self.hint = Some(hint.into());
+        self
+    }
+    pub fn suggest(mut self, suggestion: Option<String>) -> Found {
+        self.suggestion = suggestion;
+        self
+    }
+    pub fn second(mut self, span: Span, message: impl Into<String>) -> Found {
+        self.second = Some((span, message.into()));
+        self
+    }
+}
+
+/// All problems so far.
+#[derive(Default)]
+pub(crate) struct Report {
+    pub sources: Sources,
+    pub found: Vec<Found>,
+    /// Stretches of the text had to be taken out: what is missing may have stood there.
+    pub damaged: bool,
+}
+
+impl Report {
+    pub fn push(&mut self, found: Found) {
+        self.found.push(found);
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.found.iter().any(|f| f.severity == Severity::Error)
+    }
+
+    /// Sorted by place, worst first at one place, repeats taken out.
+    pub fn finish(mut self) -> Vec<Diagnostic> {
+        self.found.sort_by(|a, b| (a.span, a.severity, a.id, &a.message).cmp(&(b.span, b.severity, b.id, &b.message)));
+        self.found.dedup();
+        let sources = &self.sources;
+        self.found
+            .iter()
+            .map(|f| {
+                let (line, column) = sources.line_column(f.span.src, f.span.start);
+                let (end_line, end_column) = sources.line_column(f.span.src, f.span.end.max(f.span.start));
+                Diagnostic {
+                    severity: f.severity,
+                    id: f.id.to_string(),
+                    file: sources.name(f.span.src).to_string(),
+                    line,
+                    column,
+                    end_line,
+                    end_column,
+                    message: f.message.clone(),
+                    hint: f.hint.clone(),
+                    suggestion: f.suggestion.clone(),
+                    snippet: sources.line(f.span.src, line),
+                    second: f.second.as_ref().map(|(span, message)| {
+                        let (line, column) = sources.line_column(span.src, span.start);
+                        Second {
+                            file: sources.name(span.src).to_string(),
+                            line,
+                            column,
+                            message: message.clone(),
+                            snippet: sources.line(span.src, line),
+                        }
+                    }),
+                }
+            })
+            .collect()
+    }
+}
+
+/// One line each: `job.yaml:3:5: error[unknown-key] unknown key …`.
+pub fn concise(diagnostics: &[Diagnostic]) -> String {
+    let mut out = String::new();
+    for d in diagnostics {
+        let _ = write!(out, "{}:{}:{}: {}[{}] {}", d.file, d.line, d.column, word(d.severity), d.id, d.message);
+        if let Some(s) = &d.suggestion {
+            let _ = write!(out, "; did you mean `{s}`?");
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// A JSON array of objects.
+pub fn json(diagnostics: &[Diagnostic]) -> String {
+    serde_json::to_string_pretty(diagnostics).unwrap_or_else(|_| "[]".into())
+}
+
+/// With the line, the place underlined, hints and the second place; `color` for terminals.
+pub fn full(diagnostics: &[Diagnostic], color: bool) -> String {
+    let paint = |code: &str, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() };
+    let mut out = String::new();
+    for d in diagnostics {
+        let code = match d.severity {
+            Severity::Error => "1;31",
+            Severity::Warning => "1;33",
+            Severity::Note => "1;36",
+        };
+        let gutter = d.line.max(d.second.as_ref().map_or(0, |s| s.line)).to_string().len();
+        let bar = paint("1;34", "|");
+        let _ = writeln!(out, "{}: {}", paint(code, &format!("{}[{}]", word(d.severity), d.id)), paint("1", &d.message));
+        let _ = writeln!(out, "{:gutter$}{} {}:{}:{}", "", paint("1;34", "-->"), d.file, d.line, d.column);
+        let _ = writeln!(out, "{:gutter$} {bar}", "");
+        let _ = writeln!(out, "{} {bar} {}", paint("1;34", &format!("{:>gutter$}", d.line)), tabs_as_spaces(&d.snippet));
+        let length = if d.end_line == d.line { d.end_column.saturating_sub(d.column) } else { usize::MAX };
+        let (indent, marks) = underline(&d.snippet, d.column, length);
+        let _ = writeln!(out, "{:gutter$} {bar} {indent}{}", "", paint(code, &marks));
+        if let Some(s) = &d.second {
+            let _ = writeln!(out, "{:gutter$}{} {}:{}:{}", "", paint("1;34", ":::"), s.file, s.line, s.column);
+            let _ = writeln!(out, "{} {bar} {}", paint("1;34", &format!("{:>gutter$}", s.line)), tabs_as_spaces(&s.snippet));
+            let (indent, _) = underline(&s.snippet, s.column, 1);
+            let _ = writeln!(out, "{:gutter$} {bar} {indent}{} {}", "", paint("1;34", "-"), s.message);
+        }
+        if let Some(s) = &d.suggestion {
+            let _ = writeln!(out, "{:gutter$} {} did you mean `{s}`?", "", paint("1;34", "="));
+        }
+        if let Some(h) = &d.hint {
+            let _ = writeln!(out, "{:gutter$} {} help: {h}", "", paint("1;34", "="));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn tabs_as_spaces(line: &str) -> String {
+    line.replace('\t', "    ")
+}
+
+/// The blanks before the marks and the marks, as wide as a terminal shows the text above them.
+fn underline(line: &str, column: usize, length: usize) -> (String, String) {
+    let width = |c: char| if c == '\t' { 4 } else { unicode_width::UnicodeWidthChar::width(c).unwrap_or(0) };
+    let before: usize = line.chars().take(column - 1).map(width).sum();
+    let under: usize = line.trim_end().chars().skip(column - 1).take(length).map(width).sum();
+    (" ".repeat(before), "^".repeat(under.max(1)))
+}
+
+/// `2 errors, 1 warning`; empty when there is nothing.
+pub fn tally(diagnostics: &[Diagnostic]) -> String {
+    let count = |s: Severity| diagnostics.iter().filter(|d| d.severity == s).count();
+    let part = |s: Severity| match count(s) {
+        0 => None,
+        1 => Some(format!("1 {}", word(s))),
+        n => Some(format!("{n} {}s", word(s))),
+    };
+    [Severity::Error, Severity::Warning, Severity::Note].into_iter().filter_map(part).collect::<Vec<_>>().join(", ")
+}

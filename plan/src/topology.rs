@@ -1,0 +1,630 @@
+//! The language above the parts: which keys a topology has, and the parts that it names, made and checked one by one.
+
+use crate::check::{self, check, list, locate, unknown_key};
+use crate::diagnostic::{Found, Report};
+use crate::source::Span;
+use crate::yaml::{Content, Node, snake_case};
+use millrace_sdk::config::{Duration, PathText, Size};
+use millrace_sdk::operator::{OperatorSpec, TimeCharacteristic};
+use millrace_sdk::problem::did_you_mean;
+use millrace_sdk::{Kind, Make, Part, Problem, SinkSpec, SourceSpec, StoreSpec};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The top keys of a topology.
+pub(crate) const TOP: &[&str] = &["name", "run_env", "stores", "streams", "transforms", "sink", "tests"];
+pub(crate) const STREAM: &[&str] = &["type", "config", "sink"];
+pub(crate) const STREAM_CONFIG: &[&str] = &["source", "operates", "watermark", "role", "sink"];
+const WIRING: &[&str] = &["name", "input", "left", "right", "retry"];
+
+/// What holds for the whole job.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RunEnv {
+    /// Which time decides in windows and joins. Default: ProcessingTime.
+    pub time_characteristic: Time,
+    /// Workers of one process. Default 1; `--workers` goes first.
+    #[schemars(range(min = 1, max = 1024))]
+    pub parallelism: Option<u32>,
+    /// IANA name of the zone in which texts without an offset are read and days begin. Default: UTC.
+    pub time_zone: Option<String>,
+    /// What happens when the job fails.
+    pub restart: Option<Restart>,
+    /// When and where state is made durable.
+    pub checkpoint: Option<Checkpoint>,
+    /// The sink of rejected records. Default: a file `dead-letter/<job>.jsonl` in the state folder.
+    pub dead_letter: Option<Value>,
+    /// What an expression that overflows or divides by zero gives. Default: dead_letter.
+    pub on_error: Option<OnError>,
+    /// Longest record that a source may hold. Default: 16MiB.
+    pub max_record: Option<Size>,
+    /// Folder of the job's state, from the topology's folder. Default: the checkpoint's `dir`, else `state`.
+    pub state_dir: Option<PathText>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+pub(crate) enum Time {
+    #[default]
+    ProcessingTime,
+    IngestionTime,
+    EventTime,
+}
+
+impl From<Time> for TimeCharacteristic {
+    fn from(t: Time) -> TimeCharacteristic {
+        match t {
+            Time::ProcessingTime => TimeCharacteristic::ProcessingTime,
+            Time::IngestionTime => TimeCharacteristic::IngestionTime,
+            Time::EventTime => TimeCharacteristic::EventTime,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnError {
+    DeadLetter,
+    Null,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Restart {
+    /// The strategy.
+    #[serde(rename = "type")]
+    pub kind: RestartKind,
+    /// fixedDelayRestart: how often, before the job ends. Default 3.
+    #[schemars(range(min = 1))]
+    pub attempts: Option<u32>,
+    /// Time before a restart. Default 10s.
+    pub delay: Option<Duration>,
+    /// failureRateRestart: failures within `interval` that end the job. Default 3.
+    #[schemars(range(min = 1))]
+    pub max_failures: Option<u32>,
+    /// failureRateRestart: default 5m.
+    pub interval: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum RestartKind {
+    NoRestart,
+    FixedDelayRestart,
+    FallBackRestart,
+    FailureRateRestart,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Checkpoint {
+    /// What holds the state. Default: rocksdb.
+    #[serde(rename = "type")]
+    #[expect(dead_code, reason = "the one backend there is")]
+    pub kind: Option<Backend>,
+    /// Time between two checkpoints. Default 10s.
+    pub interval: Option<Duration>,
+    /// Folder of the checkpoints, from the topology's folder. Default: `state`.
+    pub dir: Option<PathText>,
+    /// Default: exactly_once.
+    pub mode: Option<CheckpointMode>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Backend {
+    Rocksdb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CheckpointMode {
+    ExactlyOnce,
+    AtLeastOnce,
+}
+
+/// Where a stream's event time comes from.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Watermark {
+    /// The time field, as it is after `operates`.
+    pub field: millrace_sdk::config::FieldName,
+    /// How it is written: `epoch_ms`, `epoch_s`, `iso8601`, or a pattern like `%Y-%m-%d %H:%M:%S`.
+    pub format: String,
+    /// How far rows may come behind the newest one of their partition. Default 0s.
+    #[serde(default)]
+    pub max_out_of_orderness: Duration,
+    /// A row further ahead of the clock goes to the dead letter. Default 1d.
+    pub max_future: Option<Duration>,
+    /// A partition without rows for so long holds nothing up. Default: it holds up for ever.
+    pub idle_after: Option<Duration>,
+}
+
+/// A test of the topology: rows in, rows out, on a virtual clock.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "checked for its shape")]
+pub(crate) struct TestCase {
+    /// What it shows.
+    pub name: String,
+    /// What each stream's source delivers.
+    pub input: std::collections::BTreeMap<String, Vec<Given>>,
+    /// The rows that each output must give.
+    pub expect: std::collections::BTreeMap<String, Vec<std::collections::BTreeMap<String, Value>>>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "checked for its shape")]
+pub(crate) struct Given {
+    /// When it arrives, from the start. Default: with the one before.
+    pub at: Option<Duration>,
+    /// The record as text.
+    pub text: Option<String>,
+    /// The record as a row, delivered as JSON.
+    pub row: Option<std::collections::BTreeMap<String, Value>>,
+    /// Moves the clock by so much.
+    pub advance: Option<Duration>,
+}
+
+/// A part that the topology names.
+pub(crate) struct Use {
+    pub part: Option<&'static Part>,
+    pub type_span: Span,
+    pub config: Node,
+    pub json: Value,
+    pub made: Option<Made>,
+    /// Its config has problems that were told: what follows from them is not.
+    pub tainted: bool,
+    pub parallelism: Option<usize>,
+    /// The map that it stands in.
+    pub node: Node,
+}
+
+pub(crate) enum Made {
+    Source(Box<dyn SourceSpec>),
+    Operator(Box<dyn OperatorSpec>),
+    Sink(Box<dyn SinkSpec>),
+    Store(Box<dyn StoreSpec>),
+}
+
+impl Use {
+    pub fn operator(&self) -> Option<&dyn OperatorSpec> {
+        match &self.made {
+            Some(Made::Operator(o)) => Some(&**o),
+            _ => None,
+        }
+    }
+    pub fn source(&self) -> Option<&dyn SourceSpec> {
+        match &self.made {
+            Some(Made::Source(o)) => Some(&**o),
+            _ => None,
+        }
+    }
+    pub fn sink(&self) -> Option<&dyn SinkSpec> {
+        match &self.made {
+            Some(Made::Sink(o)) => Some(&**o),
+            _ => None,
+        }
+    }
+    pub fn store(&self) -> Option<&dyn StoreSpec> {
+        match &self.made {
+            Some(Made::Store(o)) => Some(&**o),
+            _ => None,
+        }
+    }
+    pub fn part_name(&self) -> &'static str {
+        self.part.map_or("", |p| p.name)
+    }
+
+    /// Tells a part's problems. `only_inner`: the part stands on shaky ground, so only what is wrong within its texts.
+    pub fn tell(&self, report: &mut Report, problems: Vec<Problem>, only_inner: bool) {
+        for p in problems {
+            if only_inner && p.place.range.is_none() {
+                continue;
+            }
+            let span = locate(report, &self.config, self.type_span, &p.place);
+            let found =
+                Found { id: p.id, severity: p.severity, span, message: p.message, hint: p.hint, suggestion: p.suggestion, second: None };
+            report.push(found);
+        }
+    }
+}
+
+pub(crate) struct Stream {
+    pub name: String,
+    pub name_span: Span,
+    pub source: Use,
+    pub operates: Vec<(String, Use)>,
+    pub watermark: Option<(Watermark, Node)>,
+    pub retry: bool,
+    /// Something of it is so broken that nothing is known about its rows.
+    pub tainted: bool,
+}
+
+/// A transform or a sink, not yet wired.
+pub(crate) struct Step {
+    pub name: Option<(String, Span)>,
+    pub part: Use,
+    /// The stream whose own sink it is.
+    pub of_stream: Option<usize>,
+}
+
+#[derive(Default)]
+pub(crate) struct Topology {
+    pub name: Option<String>,
+    pub env: RunEnv,
+    pub env_node: Option<Node>,
+    pub dead_letter: Option<Use>,
+    pub stores: Vec<(String, Span, Use)>,
+    pub streams: Vec<Stream>,
+    pub transforms: Vec<Step>,
+    pub sinks: Vec<Step>,
+    pub tests: Vec<Node>,
+}
+
+/// Reads the tree of a topology.
+pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
+    let mut t = Topology::default();
+    if root.is_bad() {
+        return t;
+    }
+    if !matches!(root.content, Content::Map(_)) {
+        let found = Found::error("wrong-type", first_line(report, root.span), "a topology is a map with `streams`, `transforms` and `sink`");
+        report.push(found);
+        return t;
+    }
+    known_keys(report, root, TOP, &[]);
+    if let Some(n) = root.get("name") {
+        t.name = text(report, n, "a name");
+    }
+    if let Some(e) = root.entry("run_env") {
+        t.env = typed::<RunEnv>(report, &e.value, e.key_span).unwrap_or_default();
+        t.dead_letter = e.value.get("dead_letter").filter(|n| !matches!(n.content, Content::Null)).map(|n| read_use(report, n, Kind::Sink, &[]));
+        // `null` is a word here.
+        if e.value.get("on_error").is_some_and(|n| matches!(n.content, Content::Null) && n.span.start < n.span.end) {
+            t.env.on_error = Some(OnError::Null);
+        }
+        t.env_node = Some(e.value.clone());
+    }
+    for e in map(report, root, "stores") {
+        valid_name(report, &e.key, e.key_span);
+        let part = read_use(report, &e.value, Kind::Store, &[]);
+        t.stores.push((e.key.clone(), e.key_span, part));
+    }
+    match root.entry("streams") {
+        None => missing(report, root, "streams", "the sources and how their records are washed"),
+        Some(s) if matches!(s.value.content, Content::Null) => missing_at(report, s.key_span, "a stream"),
+        Some(_) => {
+            for e in map(report, root, "streams") {
+                valid_name(report, &e.key, e.key_span);
+                read_stream(report, &e.key, e.key_span, &e.value, &mut t);
+            }
+        }
+    }
+    for n in items(report, root, "transforms") {
+        let step = read_step(report, n, Kind::Operator, &["name", "input", "left", "right", "retry", "parallelism"]);
+        t.transforms.push(step);
+    }
+    for n in items(report, root, "sink") {
+        let step = read_step(report, n, Kind::Sink, &["name", "input", "parallelism"]);
+        t.sinks.push(step);
+    }
+    if t.sinks.is_empty() && root.entry("sink").is_none_or(|e| !e.value.is_bad()) {
+        match root.entry("sink") {
+            Some(e) => missing_at(report, e.key_span, "a sink"),
+            None => missing(report, root, "sink", "where the rows go"),
+        }
+    }
+    for n in items(report, root, "tests") {
+        typed::<TestCase>(report, n, n.span);
+        t.tests.push(n.clone());
+    }
+    t
+}
+
+fn read_stream(report: &mut Report, name: &str, name_span: Span, node: &Node, t: &mut Topology) {
+    if node.is_bad() {
+        return;
+    }
+    known_keys(report, node, STREAM, STREAM_CONFIG);
+    if let Some(n) = node.get("type")
+        && let Some(ty) = text(report, n, "a stream type")
+        && ty != "DefaultStream"
+    {
+        let found = Found::error("unknown-value", n.span, format!("unknown stream type `{ty}`"));
+        report.push(found.suggest(did_you_mean(&ty, ["DefaultStream"])).hint("the type is `DefaultStream`, and may be left out"));
+    }
+    let nothing = Node::null(name_span);
+    let config = node.get("config").unwrap_or(&nothing);
+    let config_span = node.entry("config").map_or(name_span, |e| e.key_span);
+    known_keys(report, config, STREAM_CONFIG, STREAM);
+    let source = match config.get("source") {
+        Some(n) => read_use(report, n, Kind::Source, &["parallelism"]),
+        None => {
+            if !config.is_bad() {
+                missing_at(report, config_span, "the key `source`");
+            }
+            Use::broken(name_span)
+        }
+    };
+    let retry = match config.get("role") {
+        None => false,
+        Some(n) => match n.text() {
+            Some("retry") => true,
+            other => {
+                let near = other.and_then(|o| did_you_mean(o, ["retry"]));
+                report.push(Found::error("unknown-value", n.span, "unknown role").suggest(near).hint("the one role there is: `retry`"));
+                false
+            }
+        },
+    };
+    let operates: Vec<(String, Use)> = items(report, config, "operates")
+        .map(|n| {
+            let step = read_step(report, n, Kind::Operator, &["name"]);
+            let own = step.name.map_or_else(|| snake_case(step.part.part_name()), |(n, _)| n);
+            (own, step.part)
+        })
+        .collect();
+    if retry && let Some(e) = config.entry("operates").filter(|e| !e.value.items().is_empty()) {
+        let found = Found::error("operates-on-retry", e.key_span, "a retry stream has no `operates`");
+        report.push(found.hint("its rows are those of the join's left input, ready washed"));
+    }
+    let watermark = match config.entry("watermark") {
+        Some(e) if retry => {
+            report.push(Found::error("watermark-on-retry", e.key_span, "a retry stream has no part in any watermark").hint("take it out"));
+            None
+        }
+        Some(e) => typed::<Watermark>(report, &e.value, e.key_span).map(|w| (w, e.value.clone())),
+        None => None,
+    };
+    let index = t.streams.len();
+    let tainted = source.tainted || operates.iter().any(|(_, u)| u.tainted) || config.is_bad();
+    t.streams.push(Stream { name: name.to_string(), name_span, source, operates, watermark, retry, tainted });
+    for holder in [node, config] {
+        for n in items(report, holder, "sink") {
+            let mut step = read_step(report, n, Kind::Sink, &["name", "parallelism"]);
+            step.of_stream = Some(index);
+            t.sinks.push(step);
+        }
+    }
+}
+
+impl Use {
+    fn broken(span: Span) -> Use {
+        Use {
+            part: None,
+            type_span: span,
+            config: Node::bad(span),
+            json: Value::Null,
+            made: None,
+            tainted: true,
+            parallelism: None,
+            node: Node::bad(span),
+        }
+    }
+}
+
+fn read_step(report: &mut Report, node: &Node, kind: Kind, siblings: &[&str]) -> Step {
+    let part = read_use(report, node, kind, siblings);
+    let name = node.get("name").filter(|_| siblings.contains(&"name")).and_then(|n| text(report, n, "a name").map(|t| (t, n.span)));
+    if let Some((n, span)) = &name {
+        valid_name(report, n, *span);
+    }
+    Step { name, part, of_stream: None }
+}
+
+/// Reads `{type, config}` and what may stand beside them, checks the config and makes the part.
+pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &[&str]) -> Use {
+    if node.is_bad() {
+        return Use::broken(node.span);
+    }
+    if !matches!(node.content, Content::Map(_)) {
+        let span = first_line(report, node.span);
+        let mut found = Found::error("wrong-type", span, format!("expected a {} with `type` and `config`, found {}", kind.name(), node.kind()));
+        if let Some(t) = node.text() {
+            found = found.hint(format!("write `type: {t}`"));
+        }
+        report.push(found);
+        return Use::broken(span);
+    }
+    let mut out = Use { node: node.clone(), ..Use::broken(first_line(report, node.span)) };
+    let type_name = match node.entry("type") {
+        None => {
+            report.push(Found::error("missing-key", out.type_span, format!("a {} without `type`", kind.name())));
+            None
+        }
+        Some(e) => {
+            out.type_span = e.value.span;
+            if matches!(e.value.content, Content::Null) {
+                out.type_span = e.key_span;
+            }
+            text(report, &e.value, "a type")
+        }
+    };
+    out.part = type_name.as_deref().and_then(|n| Part::find(kind, n));
+    let schema = out.part.map(|p| (p.schema)().to_value());
+    let properties: Vec<&str> =
+        schema.iter().filter_map(|s| s.get("properties")?.as_object()).flat_map(|p| p.keys().map(String::as_str)).collect();
+    let allowed: Vec<&str> = ["type", "config"].iter().chain(siblings).copied().collect();
+    for e in node.entries() {
+        if !allowed.contains(&e.key.as_str()) {
+            let mut found = unknown_key(e, allowed.iter().copied());
+            if properties.contains(&e.key.as_str()) || properties.contains(&snake_case(&e.key).as_str()) {
+                found = found.suggest(None).hint(format!("`{}` belongs under `config`", e.key));
+            } else if WIRING.contains(&e.key.as_str()) {
+                found = found.suggest(None).hint(format!("a {} here is not wired by `{}`", kind.name(), e.key));
+            }
+            report.push(found);
+        }
+    }
+    out.parallelism = node.get("parallelism").filter(|_| siblings.contains(&"parallelism")).and_then(|n| {
+        let schema = serde_json::json!({"type": "integer", "minimum": 1, "maximum": 1024});
+        let checked = check(&report.sources, n, &schema, n.span);
+        let ok = checked.found.is_empty();
+        report.found.extend(checked.found);
+        checked.value.as_u64().filter(|_| ok).map(|v| v as usize)
+    });
+    let owner = node.entry("config").map_or(out.type_span, |e| if matches!(e.value.content, Content::Null) { out.type_span } else { e.key_span });
+    out.config = node.get("config").cloned().unwrap_or_else(|| Node::null(out.type_span));
+    let Some(part) = out.part else {
+        if let Some(name) = &type_name {
+            report.push(unknown_part(kind, name, out.type_span));
+        }
+        return out;
+    };
+    let anything = Value::Bool(true);
+    let checked = check(&report.sources, &out.config, schema.as_ref().unwrap_or(&anything), owner);
+    for e in out.config.entries().iter().filter(|e| WIRING.contains(&e.key.as_str()) && !properties.contains(&e.key.as_str())) {
+        if let Some(f) = report_hint(&checked.found, e.key_span) {
+            report.push(Found { hint: Some(format!("`{}` stands beside `type`, not in `config`", e.key)), suggestion: None, ..f });
+        }
+    }
+    let wiring_told = |f: &Found| {
+        out.config
+            .entries()
+            .iter()
+            .any(|e| e.key_span == f.span && WIRING.contains(&e.key.as_str()) && !properties.contains(&e.key.as_str()))
+    };
+    out.tainted = !checked.found.is_empty() || checked.bad;
+    report.found.extend(checked.found.into_iter().filter(|f| !wiring_told(f)));
+    for s in checked.secrets {
+        report.sources.hide(s);
+    }
+    out.json = match checked.value {
+        Value::Null => Value::Object(Default::default()),
+        v => v,
+    };
+    let json = out.json.clone();
+    let made = match part.make {
+        Make::Source(f) => f(json).map(Made::Source),
+        Make::Operator(f) => f(json).map(Made::Operator),
+        Make::Sink(f) => f(json).map(Made::Sink),
+        Make::Store(f) => f(json).map(Made::Store),
+    };
+    match made {
+        Ok(made) => out.made = Some(made),
+        Err(problems) => {
+            if !out.tainted {
+                out.tell(report, problems, false);
+            }
+            out.tainted = true;
+        }
+    }
+    out
+}
+
+fn report_hint(found: &[Found], span: Span) -> Option<Found> {
+    found.iter().find(|f| f.id == "unknown-key" && f.span == span).cloned()
+}
+
+fn unknown_part(kind: Kind, name: &str, span: Span) -> Found {
+    let names: Vec<&str> =
+        Part::all().into_iter().filter(|p| p.kind() == kind).flat_map(|p| std::iter::once(p.name).chain(p.aliases.iter().copied())).collect();
+    let mut found = Found::error("unknown-part", span, format!("unknown {} `{name}`", kind.name())).suggest(did_you_mean(name, names.iter().copied()));
+    let others: Vec<&str> =
+        [Kind::Source, Kind::Operator, Kind::Sink, Kind::Store].into_iter().filter(|k| *k != kind && Part::find(*k, name).is_some()).map(Kind::name).collect();
+    found = match others[..] {
+        [] => found.hint(format!("`millrace list` names all parts; {}s are {}", kind.name(), list(&names))),
+        _ => found.hint(format!("`{name}` is a {}, not a {}", others.join(" and a "), kind.name())),
+    };
+    found
+}
+
+/// A value of a type that derives its schema.
+pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Report, node: &Node, owner: Span) -> Option<T> {
+    let schema = schemars::schema_for!(T).to_value();
+    let checked = check(&report.sources, node, &schema, owner);
+    let clean = checked.found.is_empty() && !checked.bad;
+    report.found.extend(checked.found);
+    for s in checked.secrets {
+        report.sources.hide(s);
+    }
+    match serde_json::from_value(checked.value) {
+        Ok(v) => Some(v).filter(|_| clean),
+        Err(e) => {
+            if clean {
+                report.push(Found::error("invalid-config", owner, e.to_string()));
+            }
+            None
+        }
+    }
+}
+
+fn known_keys(report: &mut Report, node: &Node, known: &[&str], elsewhere: &[&str]) {
+    for e in node.entries() {
+        if known.contains(&e.key.as_str()) || known.contains(&snake_case(&e.key).as_str()) {
+            continue;
+        }
+        let mut found = unknown_key(e, known.iter().copied());
+        if elsewhere.contains(&e.key.as_str()) {
+            let place = if elsewhere.contains(&"source") { "one level deeper, under `config`" } else { "one level up, beside `config`" };
+            found = found.suggest(None).hint(format!("`{}` belongs {place}", e.key));
+        }
+        report.push(found);
+    }
+}
+
+fn map<'a>(report: &mut Report, node: &'a Node, key: &str) -> impl Iterator<Item = &'a crate::yaml::Entry> + use<'a> {
+    let found = node.get(key);
+    if let Some(n) = found
+        && !matches!(n.content, Content::Map(_) | Content::Null | Content::Bad)
+    {
+        report.push(Found::error("wrong-type", first_line(report, n.span), format!("`{key}` is a map of names, found {}", n.kind())));
+    }
+    found.map(Node::entries).unwrap_or_default().iter()
+}
+
+fn items<'a>(report: &mut Report, node: &'a Node, key: &str) -> impl Iterator<Item = &'a Node> + use<'a> {
+    let found = node.get(key);
+    if let Some(n) = found
+        && !matches!(n.content, Content::Seq(_) | Content::Null | Content::Bad)
+    {
+        let found = Found::error("wrong-type", first_line(report, n.span), format!("`{key}` is a list, found {}", n.kind()));
+        report.push(found.hint("begin each item with `- `"));
+    }
+    found.map(Node::items).unwrap_or_default().iter()
+}
+
+fn text(report: &mut Report, node: &Node, what: &str) -> Option<String> {
+    if node.is_bad() {
+        return None;
+    }
+    let text = node.text().map(String::from);
+    if text.is_none() {
+        report.push(Found::error("wrong-type", first_line(report, node.span), format!("expected {what}, found {}", node.kind())));
+    }
+    text
+}
+
+fn valid_name(report: &mut Report, name: &str, span: Span) {
+    let good = name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    if !good {
+        let found = Found::error("bad-name", span, format!("`{name}` cannot be a name"));
+        report.push(found.hint("a name begins with a letter and has letters, digits, `_` and `-`"));
+    }
+}
+
+fn missing(report: &mut Report, root: &Node, key: &str, what: &str) {
+    if !report.damaged {
+        let span = Span { end: root.span.start, ..root.span };
+        report.push(Found::error("missing-key", span, format!("the key `{key}` is missing: {what}")));
+    }
+}
+
+fn missing_at(report: &mut Report, span: Span, what: &str) {
+    if !report.damaged {
+        report.push(Found::error("missing-key", span, format!("{what} is missing")));
+    }
+}
+
+/// The first line of a place of several lines.
+pub(crate) fn first_line(report: &Report, span: Span) -> Span {
+    let text = report.sources.slice(span);
+    Span { end: span.start + text.lines().next().map_or(0, |l| l.trim_end().len()), ..span }
+}
+
+/// The tree as JSON, for hashing.
+pub(crate) fn canonical(root: &Node) -> String {
+    check::to_json(root).to_string()
+}

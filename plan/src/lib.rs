@@ -1,10 +1,19 @@
 //! YAML text -> tree with source ranges -> typed plan; wiring, schema flow, lints.
 
+mod build;
 mod check;
 pub mod diagnostic;
+pub mod graph;
+mod lints;
+mod load;
 pub mod plan;
 mod scalar;
+mod set;
 pub mod source;
 mod topology;
 mod vars;
+mod wiring;
 mod yaml;
+
+pub use diagnostic::Diagnostic;
+pub use load::{Options, Planned, load, load_text};

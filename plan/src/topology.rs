@@ -437,9 +437,13 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
         Some(e) => {
             out.type_span = e.value.span;
             if matches!(e.value.content, Content::Null) {
-                out.type_span = e.key_span;
+                out.type_span = if e.value.span.start == e.value.span.end { e.key_span } else { e.value.span };
             }
-            text(report, &e.value, "a type")
+            // The sink `Null` is spelled like YAML's null.
+            match report.sources.slice(e.value.span) {
+                null @ "Null" => Some(null.to_string()),
+                _ => text(report, &e.value, "a type"),
+            }
         }
     };
     out.part = type_name.as_deref().and_then(|n| Part::find(kind, n));

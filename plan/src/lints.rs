@@ -1,0 +1,178 @@
+//! What is legal but likely not meant, and what weakens a job's guarantee.
+
+use crate::build::Built;
+use crate::diagnostic::{Found, Report};
+use crate::topology::Topology;
+use crate::wiring::{Graph, What, output_name};
+use millrace_sdk::operator::{Env, Inputs, TimeCharacteristic};
+use millrace_sdk::problem::did_you_mean;
+
+pub(crate) fn run(report: &mut Report, t: &Topology, graph: &Graph, built: &Built, env: &Env) {
+    if !report.damaged {
+        unread(report, t, graph);
+        stores(report, t, built);
+        useless_keyby(report, t, graph);
+    }
+    time(report, t, graph, env);
+    sources(report, t);
+    tests(report, t, graph);
+}
+
+fn unread(report: &mut Report, t: &Topology, graph: &Graph) {
+    if t.sinks.is_empty() {
+        return;
+    }
+    for (i, item) in graph.items.iter().enumerate() {
+        // A part that could not be wired or made may be the reader.
+        if graph.items.iter().any(|r| r.wires.is_empty() && r.tainted && !matches!(r.what, What::Stream(_))) {
+            return;
+        }
+        if let What::Stream(s) = item.what
+            && t.streams[s].retry
+        {
+            continue;
+        }
+        if matches!(item.what, What::Sink(_)) {
+            continue;
+        }
+        let read: Vec<Option<usize>> = graph.readers(i).map(|(_, w)| w.port).collect();
+        let selected = graph.readers(i).any(|(r, _)| matches!(graph.items[r].what, What::Transform(n) if t.transforms[n].part.part_name() == "SelectStream"));
+        let Some(ports) = &item.ports else {
+            if read.is_empty() {
+                report.push(unread_output(item.span, &item.name));
+            }
+            continue;
+        };
+        for (p, port) in ports.iter().enumerate().filter(|(_, p)| !p.dead && p.name != "errors") {
+            if !read.contains(&Some(p)) && !selected {
+                report.push(unread_output(item.span, &output_name(&item.name, &port.name)));
+            }
+        }
+    }
+}
+
+fn unread_output(span: crate::source::Span, name: &str) -> Found {
+    Found::warning("unread-output", span, format!("nobody reads `{name}`: its rows are dropped and counted"))
+        .hint(format!("give it a sink with `input: {name}`, or take the part out"))
+}
+
+fn stores(report: &mut Report, t: &Topology, built: &Built) {
+    // A part that could not be made or bound may use it.
+    if report.has_errors() {
+        return;
+    }
+    for (name, span, _) in &t.stores {
+        if !built.used_stores.contains(name) {
+            report.push(Found::warning("unused-store", *span, format!("no part looks anything up in `{name}`")));
+        }
+    }
+}
+
+/// A part that needs to be told when time has passed.
+fn waits_for_time(t: &Topology, graph: &Graph, item: usize) -> bool {
+    let What::Transform(n) = graph.items[item].what else { return false };
+    let part = &t.transforms[n].part;
+    let name = part.part_name();
+    name.contains("Window") || name == "Aggregate" || part.operator().is_some_and(|o| matches!(o.inputs(), Inputs::LeftRight { .. }))
+}
+
+fn time(report: &mut Report, t: &Topology, graph: &Graph, env: &Env) {
+    let waiting: Vec<usize> = (0..graph.items.len()).filter(|i| waits_for_time(t, graph, *i)).collect();
+    let env_span = |key: &str| t.env_node.as_ref().and_then(|n| n.entry(key)).map(|e| e.value.span);
+    if env.time != TimeCharacteristic::EventTime {
+        if let Some(first) = waiting.first() {
+            let span = env_span("time_characteristic").unwrap_or(graph.items[*first].span);
+            let message = format!("`{}` goes by the clock: the same input gives other output another time", graph.items[*first].name);
+            report.push(Found::note("not-repeatable", span, message).hint("with `time_characteristic: EventTime` a replay gives the same"));
+        }
+        return;
+    }
+    for (i, item) in graph.items.iter().enumerate() {
+        let What::Stream(s) = item.what else { continue };
+        let stream = &t.streams[s];
+        if stream.watermark.is_some() || stream.retry || stream.tainted {
+            continue;
+        }
+        let mut reached = vec![i];
+        let mut at = 0;
+        while at < reached.len() {
+            for (r, _) in graph.readers(reached[at]) {
+                if !reached.contains(&r) {
+                    reached.push(r);
+                }
+            }
+            at += 1;
+        }
+        if let Some(part) = reached.iter().find(|r| waiting.contains(r)) {
+            let message = format!("the stream `{}` has no watermark, and `{}` goes by event time", stream.name, graph.items[*part].name);
+            let found = Found::error("missing-watermark", stream.name_span, message).second(graph.items[*part].span, "this needs to know the time");
+            report.push(found.hint("write `watermark: {field: …, format: …, max_out_of_orderness: …}` beside `source`"));
+        }
+    }
+}
+
+fn useless_keyby(report: &mut Report, t: &Topology, graph: &Graph) {
+    for (i, item) in graph.items.iter().enumerate() {
+        let What::Transform(n) = item.what else { continue };
+        if t.transforms[n].part.part_name() != "KeyBy" || item.tainted {
+            continue;
+        }
+        let mut reached = vec![i];
+        let mut at = 0;
+        let mut used = false;
+        while at < reached.len() && !used {
+            for (r, _) in graph.readers(reached[at]) {
+                let What::Transform(m) = graph.items[r].what else { continue };
+                let part = &t.transforms[m].part;
+                let passes = matches!(part.part_name(), "Filter" | "Map" | "SplitStream" | "SelectStream" | "Union" | "SelectElement" | "Lookup");
+                if part.part_name() == "KeyBy" || part.operator().is_some_and(|o| matches!(o.inputs(), Inputs::LeftRight { .. })) {
+                    continue;
+                }
+                used |= !passes;
+                if !reached.contains(&r) {
+                    reached.push(r);
+                }
+            }
+            at += 1;
+        }
+        if !used {
+            let found = Found::warning("useless-keyby", item.span, format!("no part after `{}` goes by its key", item.name));
+            report.push(found.hint("windows need a KeyBy before them; joins have `keys` of their own"));
+        }
+    }
+}
+
+fn sources(report: &mut Report, t: &Topology) {
+    for s in &t.streams {
+        if s.source.source().is_some_and(|spec| !spec.replayable()) {
+            let message = format!("`{}` cannot be read again: what is in flight when the job ends is lost", s.source.part_name());
+            report.push(Found::note("source-not-replayable", s.source.type_span, message));
+        }
+    }
+}
+
+/// Names in `tests` are streams and outputs.
+fn tests(report: &mut Report, t: &Topology, graph: &Graph) {
+    let streams: Vec<&str> = t.streams.iter().map(|s| s.name.as_str()).collect();
+    for test in &t.tests {
+        for e in test.get("input").map(|n| n.entries()).unwrap_or_default() {
+            if !streams.contains(&e.key.as_str()) {
+                let found = Found::error("dangling-input", e.key_span, format!("no stream is called `{}`", e.key));
+                report.push(found.suggest(did_you_mean(&e.key, streams.iter().copied())));
+            }
+        }
+        let outputs: Vec<String> = graph
+            .items
+            .iter()
+            .flat_map(|i| i.ports.iter().flatten().map(|p| output_name(&i.name, &p.name)).chain([i.name.clone()]).collect::<Vec<_>>())
+            .collect();
+        for e in test.get("expect").map(|n| n.entries()).unwrap_or_default() {
+            let head = e.key.split('.').next().unwrap_or_default();
+            let unknown_ports = graph.items.iter().any(|i| i.name == head && i.ports.is_none());
+            if !outputs.contains(&e.key) && !unknown_ports {
+                let found = Found::error("dangling-input", e.key_span, format!("no output is called `{}`", e.key));
+                report.push(found.suggest(did_you_mean(&e.key, outputs.iter().map(String::as_str))));
+            }
+        }
+    }
+}

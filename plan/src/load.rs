@@ -1,0 +1,173 @@
+//! The way in: a file or a text, options, a plan and its diagnostics.
+
+use crate::build::{Builder, assemble, dead_letter};
+use crate::diagnostic::{Diagnostic, Found, Report};
+use crate::lints;
+use crate::plan::{CheckpointPlan, Plan, RestartPlan};
+use crate::set;
+use crate::source::Span;
+use crate::topology::{self, CheckpointMode, OnError as OnErrorKey, RestartKind, Topology};
+use crate::vars::Vars;
+use crate::wiring;
+use crate::yaml;
+use millrace_sdk::config::Duration;
+use millrace_sdk::operator::{Env, OnError};
+use millrace_sdk::{Clock, Severity};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `--set NAME=v` and `--set a.b=v`, in order.
+    pub set: Vec<(String, String)>,
+    /// `--workers`: goes before `run_env.parallelism`.
+    pub workers: Option<usize>,
+    pub clock: Clock,
+}
+
+pub struct Planned {
+    /// None: there are errors.
+    pub plan: Option<Plan>,
+    /// Sorted by place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The wiring, also of a topology with errors, for graphs.
+    pub graph: crate::graph::Picture,
+}
+
+impl Planned {
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
+    }
+}
+
+/// Reads a topology file. A file that cannot be read is a diagnostic too.
+pub fn load(path: &Path, options: &Options) -> Planned {
+    let name = path.display().to_string();
+    let base_dir = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let text = std::fs::read(path).map_err(|e| e.to_string());
+    match text.and_then(|bytes| String::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 (byte {})", e.utf8_error().valid_up_to()))) {
+        Ok(text) => load_text(&name, &text, &base_dir, options),
+        Err(e) => {
+            let mut report = Report::default();
+            let src = report.sources.add(name.clone(), "");
+            report.push(Found::error("missing-file", Span::new(src, 0..0), format!("cannot read `{name}`: {e}")));
+            Planned { plan: None, diagnostics: report.finish(), graph: Default::default() }
+        }
+    }
+}
+
+/// Plans a text. `name` is what messages call it; relative paths start at `base_dir`.
+pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> Planned {
+    let mut report = Report::default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let src = report.sources.add(name, text);
+    let (variables, keys) = set::divide(&options.set);
+    let mut vars = Vars::new(variables, base_dir.to_path_buf());
+    let mut root = yaml::parse(&mut report, src, &mut vars);
+    for (key, value) in keys {
+        set::apply(&mut report, &mut root, key, value, &mut vars);
+    }
+    set::unused(&mut report, &vars);
+    let t = topology::read(&mut report, &root);
+    let env = environment(&mut report, &t, name, base_dir, options);
+    let graph = wiring::wire(&mut report, &t);
+    let built = Builder::new(&mut report, &t, &graph, &env.env).run();
+    lints::run(&mut report, &t, &graph, &built, &env.env);
+    let dead = dead_letter(&mut report, &t, &env.env, &env.dead_letter_path);
+    let picture = crate::graph::Picture::new(&t, &graph, &built.flows);
+    let hash = xxhash_rust::xxh3::xxh3_64(topology::canonical(&root).as_bytes());
+    let plan = dead.filter(|_| !report.has_errors()).and_then(|dead| {
+        assemble(built, &graph, dead, |nodes, dead_letter| Plan {
+            env: Arc::new(env.env),
+            parallelism: options.workers.or(t.env.parallelism.map(|p| p as usize)).unwrap_or(1),
+            checkpoint: env.checkpoint,
+            restart: env.restart,
+            nodes,
+            dead_letter,
+            hash,
+        })
+    });
+    if plan.is_none() && !report.has_errors() {
+        report.push(Found::error("bug", Span::new(src, 0..0), "this topology could not be planned, and no part says why"));
+    }
+    Planned { plan, diagnostics: report.finish(), graph: picture }
+}
+
+struct Environment {
+    env: Env,
+    dead_letter_path: String,
+    checkpoint: Option<CheckpointPlan>,
+    restart: Option<RestartPlan>,
+}
+
+fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, options: &Options) -> Environment {
+    let run = &t.env;
+    let dir = run.checkpoint.as_ref().and_then(|c| c.dir.as_ref());
+    let state = run.state_dir.as_ref().or(dir).map_or("state", |p| p.0.as_str()).to_string();
+    let job = t.name.clone().unwrap_or_else(|| job_name(name));
+    let time_zone = run.time_zone.clone().unwrap_or_else(|| "UTC".into());
+    let node = |key: &str| t.env_node.as_ref().and_then(|n| n.entry(key));
+    let at = |key: &str| node(key).map_or(Span::default(), |e| e.value.span);
+    if let Err(e) = millrace_sdk::convert::TimeReader::new(&millrace_sdk::convert::TimeFormat::EpochMs, &time_zone) {
+        report.push(Found::error("unknown-time-zone", at("time_zone"), e).hint("use a name of the IANA database, like `Asia/Shanghai`"));
+    }
+    for key in ["checkpoint", "restart"] {
+        if let Some(e) = node(key).filter(|e| !matches!(e.value.content, yaml::Content::Null | yaml::Content::Bad)) {
+            let message = format!("`{key}` is checked but not active yet: state does not survive the process");
+            report.push(Found::note("not-durable-yet", e.key_span, message));
+        }
+    }
+    let checkpoint = run.checkpoint.as_ref().map(|c| CheckpointPlan {
+        interval: c.interval.unwrap_or(Duration::secs(10)).std(),
+        dir: base_dir.join(c.dir.as_ref().map_or(state.as_str(), |d| d.0.as_str())),
+        exactly_once: c.mode.unwrap_or(CheckpointMode::ExactlyOnce) == CheckpointMode::ExactlyOnce,
+    });
+    if let Some(c) = &run.checkpoint
+        && c.interval.is_some_and(|i| i.micros <= 0)
+    {
+        let span = node("checkpoint").and_then(|e| e.value.get("interval")).map_or(Span::default(), |n| n.span);
+        report.push(Found::error("out-of-range", span, "the interval must be more than nothing"));
+    }
+    let restart = run.restart.as_ref().map(|r| {
+        let delay = r.delay.unwrap_or(Duration::secs(10)).std();
+        match r.kind {
+            RestartKind::NoRestart => RestartPlan::None,
+            RestartKind::FallBackRestart => RestartPlan::FallBack,
+            RestartKind::FixedDelayRestart => RestartPlan::FixedDelay { attempts: r.attempts.unwrap_or(3), delay },
+            RestartKind::FailureRateRestart => RestartPlan::FailureRate {
+                max_failures: r.max_failures.unwrap_or(3),
+                interval: r.interval.unwrap_or(Duration::secs(300)).std(),
+                delay,
+            },
+        }
+    });
+    let file: String = job.chars().map(|c| if c == '/' || c == '\\' || c.is_control() { '_' } else { c }).collect();
+    let env = Env {
+        job: job.clone(),
+        time: run.time_characteristic.into(),
+        time_zone,
+        on_error: if run.on_error == Some(OnErrorKey::Null) { OnError::Null } else { OnError::DeadLetter },
+        base_dir: base_dir.to_path_buf(),
+        state_dir: base_dir.join(&state),
+        max_record: run.max_record.map_or(16 << 20, |s| usize::try_from(s.bytes).unwrap_or(usize::MAX)),
+        clock: options.clock.clone(),
+    };
+    let dead_letter_path = Path::new(&state).join("dead-letter").join(format!("{file}.jsonl")).display().to_string();
+    Environment { env, dead_letter_path, checkpoint, restart }
+}
+
+/// A job without a name is called after its file, or after its folder where the file is `topology.yaml`.
+fn job_name(file: &str) -> String {
+    let path = Path::new(file);
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = path.parent().and_then(|p| p.file_name()).map(|s| s.to_string_lossy().into_owned());
+    match folder {
+        Some(f) if stem == "topology" => f,
+        _ if stem.is_empty() => "job".into(),
+        _ => stem,
+    }
+}

@@ -1,7 +1,9 @@
 //! From a wired topology to a plan: what is wanted, backwards; what there is, forwards.
 
 use crate::diagnostic::{Found, Report};
-use crate::plan::{Input, Node as PlanNode, NodeId, NodeKind, Operate, OperatorNode, Plan, PortRef, SinkNode, SourceNode, StorePlan, WatermarkPlan};
+use crate::plan::{
+    Input, Node as PlanNode, NodeId, NodeKind, Operate, OperatorNode, Plan, PortRef, SinkNode, SourceNode, StorePlan, WatermarkPlan,
+};
 use crate::topology::{Stream, Topology, Use, read_use};
 use crate::wiring::{Graph, What};
 use millrace_sdk::convert::{TimeFormat, TimeReader};
@@ -176,7 +178,11 @@ impl<'a> Builder<'a> {
                 Err(problems) => {
                     match used {
                         Some(u) => u.tell(self.report, problems, shaky),
-                        None => stream.source.tell(self.report, problems.into_iter().map(|p| millrace_sdk::Problem { place: Default::default(), ..p }).collect(), false),
+                        None => stream.source.tell(
+                            self.report,
+                            problems.into_iter().map(|p| millrace_sdk::Problem { place: Default::default(), ..p }).collect(),
+                            false,
+                        ),
                     }
                     (edge, sure) = (Edge::new(stand_in()), false);
                 }
@@ -275,7 +281,8 @@ impl<'a> Builder<'a> {
         }
         let Some(slot) = schema.slot(&w.field) else {
             let names: Vec<&str> = schema.visible().map(|(_, f)| &*f.name).collect();
-            let found = Found::error("unknown-field", at("field"), format!("unknown field `{}`", w.field.0)).suggest(did_you_mean(&w.field, schema.names()));
+            let found = Found::error("unknown-field", at("field"), format!("unknown field `{}`", w.field.0))
+                .suggest(did_you_mean(&w.field, schema.names()));
             self.report.push(found.hint(format!("after `operates` the fields are {}", names.join(", "))));
             return None;
         };
@@ -358,9 +365,13 @@ impl<'a> Builder<'a> {
         };
         let spec = store.store()?;
         match spec.bind(&wanted.fields, self.env) {
-            Ok(bound) => {
-                Some(StorePlan { name: name.clone(), part: store.part_name(), store: bound, tuning: spec.tuning(), schema: wanted.schema() })
-            }
+            Ok(bound) => Some(StorePlan {
+                name: name.clone(),
+                part: store.part_name(),
+                store: bound,
+                tuning: spec.tuning(),
+                schema: wanted.schema(),
+            }),
             Err(problems) => {
                 store.tell(self.report, problems, store.tainted);
                 None
@@ -416,7 +427,10 @@ pub(crate) fn dead_letter(report: &mut Report, t: &Topology, env: &Env, default_
     let part = match &t.dead_letter {
         Some(p) => p,
         None => {
-            let text = format!("{{\"type\": \"File\", \"config\": {{\"path\": {}, \"format\": \"json\"}}}}", serde_json::Value::from(default_path));
+            let text = format!(
+                "{{\"type\": \"File\", \"config\": {{\"path\": {}, \"format\": \"json\"}}}}",
+                serde_json::Value::from(default_path)
+            );
             let src = report.sources.add("dead letter", text);
             let node = crate::yaml::parse(report, src, &mut crate::vars::Vars::new(Default::default(), env.base_dir.clone()));
             default = read_use(report, &node, Kind::Sink, &[]);
@@ -442,7 +456,12 @@ pub(crate) fn dead_letter(report: &mut Report, t: &Topology, env: &Env, default_
 }
 
 /// Puts the nodes together; None where one is missing.
-pub(crate) fn assemble(built: Built, graph: &Graph, dead_letter: PlanNode, plan: impl FnOnce(Vec<PlanNode>, NodeId) -> Plan) -> Option<Plan> {
+pub(crate) fn assemble(
+    built: Built,
+    graph: &Graph,
+    dead_letter: PlanNode,
+    plan: impl FnOnce(Vec<PlanNode>, NodeId) -> Plan,
+) -> Option<Plan> {
     let mut place: HashMap<usize, usize> = HashMap::new();
     let mut nodes: Vec<PlanNode> = vec![];
     let mut by_item = built.nodes;

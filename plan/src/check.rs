@@ -388,10 +388,18 @@ impl<'a> Checker<'a> {
         let length = s.text.chars().count() as u64;
         let bound = |key: &str| rules.get(key).and_then(Value::as_u64);
         if let Some(min) = bound("minLength").filter(|m| length < *m) {
-            self.found.push(Found::error("out-of-range", node.span, format!("a text of {length} characters where at least {min} are needed")));
+            self.found.push(Found::error(
+                "out-of-range",
+                node.span,
+                format!("a text of {length} characters where at least {min} are needed"),
+            ));
         }
         if let Some(max) = bound("maxLength").filter(|m| length > *m) {
-            self.found.push(Found::error("out-of-range", node.span, format!("a text of {length} characters where at most {max} are allowed")));
+            self.found.push(Found::error(
+                "out-of-range",
+                node.span,
+                format!("a text of {length} characters where at most {max} are allowed"),
+            ));
         }
         Value::String(s.text.clone())
     }
@@ -408,7 +416,8 @@ impl<'a> Checker<'a> {
             let hash = node.span.end + line.len() - line.trim_start().len();
             let span = Span { start: hash, end: node.span.end + line.trim_end().len(), ..node.span };
             self.found.push(
-                Found::error("cut-at-hash", span, "YAML takes this for a comment, and the text ends before it").hint("put the whole value in quotes"),
+                Found::error("cut-at-hash", span, "YAML takes this for a comment, and the text ends before it")
+                    .hint("put the whole value in quotes"),
             );
             self.bad = true;
         }

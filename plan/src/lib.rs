@@ -17,3 +17,6 @@ mod yaml;
 
 pub use diagnostic::Diagnostic;
 pub use load::{Options, Planned, load, load_text};
+
+#[cfg(test)]
+mod tests;

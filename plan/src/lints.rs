@@ -36,7 +36,9 @@ fn unread(report: &mut Report, t: &Topology, graph: &Graph) {
             continue;
         }
         let read: Vec<Option<usize>> = graph.readers(i).map(|(_, w)| w.port).collect();
-        let selected = graph.readers(i).any(|(r, _)| matches!(graph.items[r].what, What::Transform(n) if t.transforms[n].part.part_name() == "SelectStream"));
+        let selected = graph
+            .readers(i)
+            .any(|(r, _)| matches!(graph.items[r].what, What::Transform(n) if t.transforms[n].part.part_name() == "SelectStream"));
         let Some(ports) = &item.ports else {
             if read.is_empty() {
                 report.push(unread_output(item.span, &item.name));
@@ -105,7 +107,8 @@ fn time(report: &mut Report, t: &Topology, graph: &Graph, env: &Env) {
         }
         if let Some(part) = reached.iter().find(|r| waiting.contains(r)) {
             let message = format!("the stream `{}` has no watermark, and `{}` goes by event time", stream.name, graph.items[*part].name);
-            let found = Found::error("missing-watermark", stream.name_span, message).second(graph.items[*part].span, "this needs to know the time");
+            let found =
+                Found::error("missing-watermark", stream.name_span, message).second(graph.items[*part].span, "this needs to know the time");
             report.push(found.hint("write `watermark: {field: …, format: …, max_out_of_orderness: …}` beside `source`"));
         }
     }
@@ -124,7 +127,8 @@ fn useless_keyby(report: &mut Report, t: &Topology, graph: &Graph) {
             for (r, _) in graph.readers(reached[at]) {
                 let What::Transform(m) = graph.items[r].what else { continue };
                 let part = &t.transforms[m].part;
-                let passes = matches!(part.part_name(), "Filter" | "Map" | "SplitStream" | "SelectStream" | "Union" | "SelectElement" | "Lookup");
+                let passes =
+                    matches!(part.part_name(), "Filter" | "Map" | "SplitStream" | "SelectStream" | "Union" | "SelectElement" | "Lookup");
                 if part.part_name() == "KeyBy" || part.operator().is_some_and(|o| matches!(o.inputs(), Inputs::LeftRight { .. })) {
                     continue;
                 }

@@ -39,7 +39,8 @@ pub(crate) fn apply(report: &mut Report, root: &mut Node, key: &str, value: &str
         let kind = at.kind();
         at = match &mut at.content {
             Content::Map(entries) => {
-                let found = entries.iter().position(|e| e.key == *step).or_else(|| entries.iter().position(|e| snake_case(&e.key) == *step));
+                let found =
+                    entries.iter().position(|e| e.key == *step).or_else(|| entries.iter().position(|e| snake_case(&e.key) == *step));
                 let index = found.unwrap_or_else(|| {
                     entries.push(Entry { key: step.to_string(), key_span: span, value: Node::null(span) });
                     entries.len() - 1

@@ -270,7 +270,8 @@ pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
         return t;
     }
     if !matches!(root.content, Content::Map(_)) {
-        let found = Found::error("wrong-type", first_line(report, root.span), "a topology is a map with `streams`, `transforms` and `sink`");
+        let found =
+            Found::error("wrong-type", first_line(report, root.span), "a topology is a map with `streams`, `transforms` and `sink`");
         report.push(found);
         return t;
     }
@@ -280,7 +281,8 @@ pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
     }
     if let Some(e) = root.entry("run_env") {
         t.env = typed::<RunEnv>(report, &e.value, e.key_span).unwrap_or_default();
-        t.dead_letter = e.value.get("dead_letter").filter(|n| !matches!(n.content, Content::Null)).map(|n| read_use(report, n, Kind::Sink, &[]));
+        t.dead_letter =
+            e.value.get("dead_letter").filter(|n| !matches!(n.content, Content::Null)).map(|n| read_use(report, n, Kind::Sink, &[]));
         // `null` is a word here.
         if e.value.get("on_error").is_some_and(|n| matches!(n.content, Content::Null) && n.span.start < n.span.end) {
             t.env.on_error = Some(OnError::Null);
@@ -421,7 +423,8 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     }
     if !matches!(node.content, Content::Map(_)) {
         let span = first_line(report, node.span);
-        let mut found = Found::error("wrong-type", span, format!("expected a {} with `type` and `config`, found {}", kind.name(), node.kind()));
+        let mut found =
+            Found::error("wrong-type", span, format!("expected a {} with `type` and `config`, found {}", kind.name(), node.kind()));
         if let Some(t) = node.text() {
             found = found.hint(format!("write `type: {t}`"));
         }
@@ -469,7 +472,8 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
         report.found.extend(checked.found);
         checked.value.as_u64().filter(|_| ok).map(|v| v as usize)
     });
-    let owner = node.entry("config").map_or(out.type_span, |e| if matches!(e.value.content, Content::Null) { out.type_span } else { e.key_span });
+    let owner =
+        node.entry("config").map_or(out.type_span, |e| if matches!(e.value.content, Content::Null) { out.type_span } else { e.key_span });
     out.config = node.get("config").cloned().unwrap_or_else(|| Node::null(out.type_span));
     let Some(part) = out.part else {
         if let Some(name) = &type_name {
@@ -523,11 +527,18 @@ fn report_hint(found: &[Found], span: Span) -> Option<Found> {
 }
 
 fn unknown_part(kind: Kind, name: &str, span: Span) -> Found {
-    let names: Vec<&str> =
-        Part::all().into_iter().filter(|p| p.kind() == kind).flat_map(|p| std::iter::once(p.name).chain(p.aliases.iter().copied())).collect();
-    let mut found = Found::error("unknown-part", span, format!("unknown {} `{name}`", kind.name())).suggest(did_you_mean(name, names.iter().copied()));
-    let others: Vec<&str> =
-        [Kind::Source, Kind::Operator, Kind::Sink, Kind::Store].into_iter().filter(|k| *k != kind && Part::find(*k, name).is_some()).map(Kind::name).collect();
+    let names: Vec<&str> = Part::all()
+        .into_iter()
+        .filter(|p| p.kind() == kind)
+        .flat_map(|p| std::iter::once(p.name).chain(p.aliases.iter().copied()))
+        .collect();
+    let mut found =
+        Found::error("unknown-part", span, format!("unknown {} `{name}`", kind.name())).suggest(did_you_mean(name, names.iter().copied()));
+    let others: Vec<&str> = [Kind::Source, Kind::Operator, Kind::Sink, Kind::Store]
+        .into_iter()
+        .filter(|k| *k != kind && Part::find(*k, name).is_some())
+        .map(Kind::name)
+        .collect();
     found = match others[..] {
         [] => found.hint(format!("`millrace list` names all parts; {}s are {}", kind.name(), list(&names))),
         _ => found.hint(format!("`{name}` is a {}, not a {}", others.join(" and a "), kind.name())),
@@ -602,7 +613,8 @@ fn text(report: &mut Report, node: &Node, what: &str) -> Option<String> {
 }
 
 fn valid_name(report: &mut Report, name: &str, span: Span) {
-    let good = name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    let good =
+        name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
     if !good {
         let found = Found::error("bad-name", span, format!("`{name}` cannot be a name"));
         report.push(found.hint("a name begins with a letter and has letters, digits, `_` and `-`"));

@@ -48,7 +48,10 @@ impl Vars {
                 continue;
             }
             let Some(close) = text[dollar..].find('}').map(|i| dollar + i) else {
-                problems.push((dollar..text.len(), Found::error("bad-variable", Span::default(), "`${` without its `}`").hint("write `$${` for the text itself")));
+                problems.push((
+                    dollar..text.len(),
+                    Found::error("bad-variable", Span::default(), "`${` without its `}`").hint("write `$${` for the text itself"),
+                ));
                 return Err(problems);
             };
             match self.value(&text[dollar + 2..close]) {

@@ -4,9 +4,9 @@ use crate::diagnostic::{Found, Report};
 use crate::source::Span;
 use crate::topology::{Step, Topology, Use};
 use crate::yaml::{Content, Node, snake_case};
+use millrace_sdk::OperatorSpec;
 use millrace_sdk::operator::{Inputs, Port};
 use millrace_sdk::problem::did_you_mean;
-use millrace_sdk::OperatorSpec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an [`Item`] is: an index into the topology's lists.
@@ -92,7 +92,11 @@ pub(crate) fn wire(report: &mut Report, t: &Topology) -> Graph {
 fn name_all(report: &mut Report, t: &Topology) -> Vec<Item> {
     let mut given: BTreeMap<&str, Span> = BTreeMap::new();
     let steps = || t.transforms.iter().chain(&t.sinks);
-    let all = t.streams.iter().map(|s| (s.name.as_str(), s.name_span)).chain(steps().filter_map(|s| s.name.as_ref().map(|(n, sp)| (n.as_str(), *sp))));
+    let all = t
+        .streams
+        .iter()
+        .map(|s| (s.name.as_str(), s.name_span))
+        .chain(steps().filter_map(|s| s.name.as_ref().map(|(n, sp)| (n.as_str(), *sp))));
     for (name, span) in all {
         if let Some(first) = given.get(name) {
             let found = Found::error("duplicate-name", span, format!("the name `{name}` is taken")).second(*first, "first taken here");
@@ -118,7 +122,11 @@ fn name_all(report: &mut Report, t: &Topology) -> Vec<Item> {
         items.push(Item { name: s.name.clone(), span: s.name_span, what: What::Stream(i), ports, wires: vec![], tainted: s.tainted });
     }
     for (i, s) in t.transforms.iter().enumerate() {
-        let base = if s.part.part.is_some() { s.part.part_name().to_string() } else { s.part.node.get("type").and_then(Node::text).unwrap_or("part").into() };
+        let base = if s.part.part.is_some() {
+            s.part.part_name().to_string()
+        } else {
+            s.part.node.get("type").and_then(Node::text).unwrap_or("part").into()
+        };
         let name = s.name.as_ref().map_or_else(|| unique(snake_case(&base), false), |(n, _)| n.clone());
         let ports = s.part.operator().map(|o| o.ports().into_iter().chain([errors_port()]).collect());
         items.push(Item { name, span: s.part.type_span, what: What::Transform(i), ports, wires: vec![], tainted: s.part.tainted });
@@ -159,7 +167,11 @@ impl Wiring<'_> {
                     }
                     Some(v) => self.named(v, Some(index)),
                     None if index < 2 => {
-                        let found = Found::error("missing-key", step.part.type_span, format!("the key `{key}` is missing: a join names both its inputs"));
+                        let found = Found::error(
+                            "missing-key",
+                            step.part.type_span,
+                            format!("the key `{key}` is missing: a join names both its inputs"),
+                        );
                         self.fail(found.hint(format!("write `{key}: NAME` beside `type`")));
                     }
                     None => {}
@@ -195,7 +207,10 @@ impl Wiring<'_> {
         }
         if inputs == Inputs::One && self.wires.len() > 1 && spec.is_some() && step.part.part_name() != "SelectStream" {
             let span = node.entry("input").map_or(step.part.type_span, |e| e.key_span);
-            self.fail(Found::error("too-many-inputs", span, format!("`{}` takes one input", step.part.part_name())).hint("merge them by a `Union` before"));
+            self.fail(
+                Found::error("too-many-inputs", span, format!("`{}` takes one input", step.part.part_name()))
+                    .hint("merge them by a `Union` before"),
+            );
         }
     }
 
@@ -215,7 +230,11 @@ impl Wiring<'_> {
         if let Some(ports) = &self.items[from].ports {
             let outputs: Vec<String> = live(ports).map(|i| output_name(&self.items[from].name, &ports[i].name)).collect();
             if outputs.len() != 1 {
-                let found = Found::error("ambiguous-input", step.part.type_span, format!("`{}` has {} outputs", self.items[from].name, outputs.len()));
+                let found = Found::error(
+                    "ambiguous-input",
+                    step.part.type_span,
+                    format!("`{}` has {} outputs", self.items[from].name, outputs.len()),
+                );
                 self.fail(found.hint(format!("say which: `input: {}`", outputs.join("` or `input: "))));
                 return;
             }
@@ -344,7 +363,8 @@ impl Wiring<'_> {
             Some(i) => self.push(from, Some(i), port, span, index),
             None => {
                 let names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).filter(|n| !n.is_empty()).collect();
-                let found = Found::error("unknown-port", span, format!("`{}` has no port `{port}`", item.name)).suggest(did_you_mean(port, names.iter().copied()));
+                let found = Found::error("unknown-port", span, format!("`{}` has no port `{port}`", item.name))
+                    .suggest(did_you_mean(port, names.iter().copied()));
                 self.fail(found.hint(format!("its ports are {}", crate::check::list(&names))));
             }
         }

@@ -220,7 +220,8 @@ fn syntax_problem(src: u32, text: &str, at: usize, info: &str) -> (Found, std::o
         let start = tab.map_or(at, |i| at + i).min(line_end);
         let span = Span::new(src, start..(start + 1).min(text.len()).max(start));
         let next_line = text[line_end..].trim_start_matches('\n');
-        let span = if next_line.starts_with('\t') { Span::new(src, text.len() - next_line.len()..text.len() - next_line.len() + 1) } else { span };
+        let span =
+            if next_line.starts_with('\t') { Span::new(src, text.len() - next_line.len()..text.len() - next_line.len() + 1) } else { span };
         let from = text[..span.start].rfind('\n').map_or(0, |i| i + 1);
         let to = text[from..].find('\n').map_or(text.len(), |i| from + i);
         return (Found::error("tab", span, "a tab where YAML allows spaces only").hint("indent with spaces"), from..to);
@@ -312,8 +313,9 @@ impl<'a> Composer<'a> {
                 Event::DocumentStart(_) => {
                     documents += 1;
                     if documents == 2 {
-                        let found = Found::error("several-documents", Span::new(self.src, start..end.max(start)), "a second document in the file")
-                            .hint("one file holds one topology");
+                        let found =
+                            Found::error("several-documents", Span::new(self.src, start..end.max(start)), "a second document in the file")
+                                .hint("one file holds one topology");
                         self.found.push(found);
                         break;
                     }
@@ -336,7 +338,8 @@ impl<'a> Composer<'a> {
                         Some(_) => {
                             if !self.bomb {
                                 let message = format!("aliases make more than {MAX_NODES} values of this file");
-                                self.found.push(Found::error("alias-bomb", span, message).hint("write out what is meant, or split the topology"));
+                                self.found
+                                    .push(Found::error("alias-bomb", span, message).hint("write out what is meant, or split the topology"));
                             }
                             self.bomb = true;
                             Node::bad(span)
@@ -463,7 +466,10 @@ impl<'a> Composer<'a> {
                         if node.span.start == node.span.end {
                             node.span = Span::new(src, key_span.end..key_span.end);
                         }
-                        if damaged.iter().any(|d| key_span.end <= d.start && text[key_span.end..d.start].chars().all(|c| c == ':' || c == ' ')) {
+                        if damaged
+                            .iter()
+                            .any(|d| key_span.end <= d.start && text[key_span.end..d.start].chars().all(|c| c == ':' || c == ' '))
+                        {
                             node.content = Content::Bad;
                         }
                     }

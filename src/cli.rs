@@ -1,0 +1,151 @@
+//! The command line: subcommands, completions and the man page come from these definitions.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(name = "millrace", version, about = "A stream processor whose jobs are YAML files", after_help = crate::exit::HELP, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a job until its input ends or it is stopped
+    Run(RunArgs),
+    /// Check topologies and show every problem with its place
+    Lint(LintArgs),
+    /// Name every part, function and helper
+    List {
+        /// Only these
+        #[arg(value_enum)]
+        what: Option<Listed>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the page of a part, a function, a helper or a lint
+    Explain {
+        /// IntervalLeftJoin, regexp_extract, unknown-field …
+        name: String,
+    },
+    /// Print the JSON Schema of the topology language, for editors
+    Schema,
+    /// Draw a topology
+    Graph {
+        file: PathBuf,
+        #[arg(long, value_enum, default_value = "terminal")]
+        format: GraphFormat,
+        #[command(flatten)]
+        set: Set,
+    },
+    /// Print completions for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+#[derive(Args, Clone, Default)]
+pub struct Set {
+    /// Set a variable (`NAME=v`, for ${NAME}) or a key of the topology (`run_env.parallelism=2`); may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+pub struct RunArgs {
+    /// The topology
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub set: Set,
+    /// Workers (threads); more important than run_env.parallelism
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+    /// Stop after this long, draining
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub for_: Option<std::time::Duration>,
+    /// Stop after this many records have been read in all, draining
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// When stopped, let all windows and timers fire before the end
+    #[arg(long)]
+    pub drain: bool,
+    /// Plan the job and check that its servers, topics, tables and files are there, but read nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write what came in and went out, per part and port, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// No progress line, no summary on the terminal
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub log: Log,
+    /// Snapshot all state and restore it at every epoch: for tests of operators, slow
+    #[arg(long, hide = true)]
+    pub roundtrip_state: bool,
+}
+
+#[derive(Args)]
+pub struct Log {
+    /// Lowest level of log lines, or a tracing filter (`info,millrace_engine=debug`)
+    #[arg(long, value_name = "FILTER", default_value = "warn", env = "MILLRACE_LOG")]
+    pub log: String,
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Args)]
+pub struct LintArgs {
+    /// Topologies, or folders in which all *.yaml and *.yml that look like topologies are checked
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub set: Set,
+    #[arg(long, value_enum, default_value = "full")]
+    pub format: LintFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum LintFormat {
+    Full,
+    Concise,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum GraphFormat {
+    Terminal,
+    Mermaid,
+    Dot,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Listed {
+    Sources,
+    Operators,
+    Sinks,
+    Stores,
+    Functions,
+    Helpers,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((k, v)) if !k.is_empty() => Ok((k.into(), v.into())),
+        _ => Err("expected KEY=VALUE".into()),
+    }
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    millrace_sdk::config::Duration::parse(text).map(|d| d.std())
+}

@@ -1,0 +1,48 @@
+//! Exit codes: documented, and the same in every release.
+
+use millrace_sdk::{Fault, FaultKind};
+use std::process::ExitCode;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well; records in the dead letter are not lost.
+    Ok = 0,
+    /// The topology has errors.
+    Config = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// A server, topic, table, file or folder is missing, or says no.
+    Dependency = 3,
+    /// Data that the job may not go on with.
+    Data = 4,
+    /// A record could be written nowhere, not even to the dead letter.
+    Lost = 5,
+    /// Millrace is wrong.
+    Bug = 70,
+}
+
+pub const HELP: &str = "Exit codes:
+  0   all went well (records in the dead letter are not lost)
+  1   the topology has errors
+  2   the command line is wrong
+  3   a server, topic, table, file or folder is missing, or says no
+  4   data that the job may not go on with
+  5   a record was lost: it could be written nowhere, not even to the dead letter
+  70  a bug in Millrace";
+
+impl Exit {
+    pub fn of(fault: &Fault) -> Exit {
+        match fault.kind {
+            FaultKind::Config => Exit::Config,
+            FaultKind::Data => Exit::Data,
+            FaultKind::Dependency => Exit::Dependency,
+            FaultKind::Bug => Exit::Bug,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(e: Exit) -> ExitCode {
+        ExitCode::from(e as u8)
+    }
+}

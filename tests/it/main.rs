@@ -1,0 +1,49 @@
+//! What the executable promises, asked of the executable: one binary, as each one links RocksDB and librdkafka.
+
+mod bad_input;
+mod cli;
+mod golden;
+mod parts;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The executable with a clean environment for topologies.
+fn millrace() -> Command {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    for name in ["STATE", "OUT", "WORKERS", "MILLRACE_LOG"] {
+        c.env_remove(name);
+    }
+    c
+}
+
+/// Runs a topology to its end in `dir`, which also holds its state.
+fn run(topology: &Path, dir: &Path, args: &[&str]) -> Output {
+    millrace().arg("run").arg(topology).args(args).env("STATE", dir.join("state")).env("OUT", dir.join("out")).current_dir(dir).output().expect("runs")
+}
+
+/// Writes a topology into `dir` and gives its path.
+fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, text).expect("a temporary folder can be written");
+    path
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().collect()
+}
+
+/// What a run said, for messages of failed assertions.
+fn said(o: &Output) -> String {
+    format!("{}\nstdout:\n{}\nstderr:\n{}", o.status, text(&o.stdout), text(&o.stderr))
+}

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""The benchmark: the jobs of JOBS.md on Millrace, the bare loop, Benthos and Flink, on the same inputs and cores.
+
+bench.py [--quick] [--jobs J1,J2] [--rows N] [--rounds N] [--cpu LIST]
+
+Makes the inputs, runs every contestant once and compares the outputs (a wrong run has no figure), then times them in turn,
+A B A B, pinned to one core. Prints records/s, CPU seconds per million records, peak memory, each as median (min - max), and
+the ratio of CPU per record to the floor of the same round. --quick: without Flink, fewer rows.
+
+The floors of a ratio are those that promise no more than the job does: J1 any key order (J1any), J1t the regex crate (J1tre).
+The other floors know the generator's layout: the limit, printed beside."""
+import argparse
+import json
+import os
+import pathlib
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+CACHE = pathlib.Path(os.environ.get("MILLRACE_CACHE", pathlib.Path.home() / ".cache/millrace"))
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
+BUILD = CACHE / "bench"
+
+# job: input kind of gen_jobs.py, input files, floors (the first is the yardstick)
+JOBS = {
+    "J1": ("events", ["events.jsonl"], ["J1any", "J1"]),
+    "J1t": ("access", ["access.log"], ["J1tre", "J1t"]),
+    "J2": ("dedup", ["dedup.jsonl"], ["J2"]),
+    "J3": ("join", ["exposures.jsonl", "clicks.jsonl"], ["J3"]),
+    "J4": ("events", ["events.jsonl"], ["J4"]),
+}
+BENTHOS = {"J1", "J1t", "J2"}
+FLINK = {"J1": "J1", "J1t": "J1t", "J2": "J2", "J3": "J3co", "J4": "J4fn"}
+
+
+def build(quick, jobs):
+    """Builds the peers once; says what it does."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    env = dict(os.environ, CARGO_TARGET_DIR=str(BUILD / "floor"))
+    print("bench: building the floor", file=sys.stderr)
+    subprocess.run(["cargo", "build", "--release", "-q", "--manifest-path", HERE / "floor/Cargo.toml"], check=True, env=env)
+    if BENTHOS & set(jobs) and not (BUILD / "benthos").exists():
+        print("bench: building Benthos (some minutes, once)", file=sys.stderr)
+        work = BUILD / "benthos-src"
+        shutil.copytree(HERE / "benthos/build", work, dirs_exist_ok=True)
+        subprocess.run(["go", "mod", "tidy"], check=True, cwd=work, stderr=subprocess.DEVNULL)
+        subprocess.run(["go", "build", "-o", BUILD / "benthos", "."], check=True, cwd=work)
+    if not quick and not (BUILD / "flink/cp.txt").exists():
+        print("bench: building the Flink jobs (Maven, once)", file=sys.stderr)
+        shutil.copytree(HERE / "flink", BUILD / "flink", dirs_exist_ok=True)
+        subprocess.run(["mvn", "-q", "-B", "compile", "dependency:build-classpath", "-Dmdep.outputFile=cp.txt"], check=True, cwd=BUILD / "flink")
+
+
+def inputs(kind, rows):
+    """The generated inputs of one kind, kept between runs."""
+    folder = BUILD / f"data-{kind}-{rows}"
+    if not (folder / "done").exists():
+        print(f"bench: making {rows} rows of {kind}", file=sys.stderr)
+        subprocess.run([sys.executable, HERE / "gen_jobs.py", str(rows), "7", folder, "--kinds", kind, "--eps", "2000"], check=True)
+        (folder / "done").touch()
+    return folder
+
+
+class Measured:
+    def __init__(self, wall, cpu, rss, code, err):
+        self.wall, self.cpu, self.rss, self.code, self.err = wall, cpu, rss, code, err
+
+
+def measure(command, env, cpu):
+    """One run, pinned: wall and CPU seconds, peak RSS in MiB of the process."""
+    err = tempfile.TemporaryFile()
+    start = time.monotonic()
+    process = subprocess.Popen(["taskset", "-c", cpu, *map(str, command)], env=dict(os.environ, **env), stdout=subprocess.DEVNULL, stderr=err)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.monotonic() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    err.seek(0)
+    return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode, err.read().decode(errors="replace")[-2000:])
+
+
+def contestants(job, folder, out, args):
+    """name -> (command, environment) with `out` as the output's stem."""
+    _, files, floors = JOBS[job]
+    ins = [str(folder / f) for f in files]
+    found = {}
+    env = {"IN": ins[0], "RIGHT": ins[-1], "OUT": str(out), "STATE": str(out) + ".state"}
+    found["millrace"] = ([TARGET / "release/millrace", "run", "--quiet", "--workers", "1", HERE / f"jobs/{job.lower()}.yaml"], env)
+    for floor in floors:
+        found[f"floor {floor}"] = ([BUILD / "floor/release/floor", floor, *ins, out], {})
+    if job in BENTHOS:
+        found["benthos"] = ([BUILD / "benthos", "run", HERE / f"benthos/{job.lower()}.yaml"], {**env, "SIDE": str(out) + ".bad", "THREADS": "1", "GOMAXPROCS": "1"})
+    if not args.quick:
+        opens = [f"--add-opens=java.base/java.{p}=ALL-UNNAMED" for p in ("util", "lang", "nio", "time", "net", "util.concurrent")]
+        path = f"{BUILD / 'flink/target/classes'}:{(BUILD / 'flink/cp.txt').read_text().strip()}"
+        found["flink"] = (["java", "-Xmx4g", "-Xms4g", "-XX:+UseParallelGC", *opens, "-cp", path, "peer.Bench", f"job={FLINK[job]}", "p=1", f"in={folder}",
+                           f"out={out}.flink", f"work={out}.work"], {})
+    return found
+
+
+SORTED_KEYS = "import json, sys\nfor l in sys.stdin: print(json.dumps(json.loads(l), sort_keys=True))"
+
+
+def content(name, out, canonical=False):
+    """Rows in sorted order as one digest, main output and bad lines. `canonical`: whatever the order of keys (Benthos sorts them)."""
+    where = f"{out}.flink" if name == "flink" else None
+    digests = []
+    for part in ("", ".bad"):
+        source = f"find {where} -type f -name '*{'bad' if part else 'part'}*' -exec cat {{}} +" if where else f"cat '{out}{part}' 2>/dev/null"
+        keys = f"| {sys.executable} -c '{SORTED_KEYS}'" if canonical and not part else ""
+        run = subprocess.run(["bash", "-c", f"{source} {keys} | LC_ALL=C sort | sha256sum"], capture_output=True, text=True, check=True)
+        digests.append(run.stdout.split()[0][:16])
+    return digests
+
+
+def show(values, digits):
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--quick", action="store_true")
+    p.add_argument("--jobs", default=",".join(JOBS))
+    p.add_argument("--rows", type=int)
+    p.add_argument("--rounds", type=int)
+    p.add_argument("--cpu", default="1")
+    p.add_argument("--json", help="write the figures here too")
+    args = p.parse_args()
+    jobs = args.jobs.split(",")
+    rows, rounds = args.rows or (500_000 if args.quick else 4_000_000), args.rounds or 3
+    build(args.quick, jobs)
+    shm = pathlib.Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else pathlib.Path(tempfile.gettempdir())
+    work = pathlib.Path(tempfile.mkdtemp(prefix="millrace-bench-", dir=shm))
+    wrong, figures = 0, []
+    try:
+        for job in jobs:
+            kind, files, floors = JOBS[job]
+            folder = inputs(kind, rows)
+            records = sum(sum(1 for _ in open(folder / f, "rb")) for f in files)
+            out = work / "out"
+            players = contestants(job, folder, out, args)
+            want, want_canonical, runs = None, None, {}
+            for name in [f"floor {floors[0]}"] + [n for n in players if n != f"floor {floors[0]}"]:
+                m = measure(*players[name], args.cpu)
+                got = content(name, out, canonical=name == "benthos")
+                if want is None and job in BENTHOS:
+                    want_canonical = content(name, out, canonical=True)
+                for f in work.iterdir():
+                    shutil.rmtree(f) if f.is_dir() else f.unlink()
+                want = want or got
+                expected = want_canonical if name == "benthos" else want
+                if m.code != 0 or got != expected:
+                    wrong += 1
+                    print(f"{job} {name}: WRONG, no figure (exit code {m.code}, {'rows' if got[0] != expected[0] else 'bad lines'} differ) {m.err}")
+                else:
+                    runs[name] = []
+            for _ in range(rounds):
+                for name in runs:
+                    runs[name].append(measure(*players[name], args.cpu))
+                    for f in work.iterdir():
+                        shutil.rmtree(f) if f.is_dir() else f.unlink()
+            yard = runs.get(f"floor {floors[0]}")
+            print(f"\n{job}: {records:,} records, {rounds} rounds on core {args.cpu}")
+            print(f"  {'':16} {'M records/s':>24} {'CPU s / M':>24} {'peak MiB':>9} {'CPU / ' + floors[0]:>24}")
+            for name, ms in runs.items():
+                rate = [records / m.wall / 1e6 for m in ms]
+                cpu = [m.cpu / records * 1e6 for m in ms]
+                ratio = [m.cpu / y.cpu for m, y in zip(ms, yard)] if yard else [0]
+                print(f"  {name:16} {show(rate, 3):>24} {show(cpu, 3):>24} {max(m.rss for m in ms):9.0f} {show(ratio, 2):>24}")
+                figures.append({"job": job, "name": name, "records": records, "rate": rate, "cpu": cpu, "ratio": ratio, "rss": max(m.rss for m in ms)})
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(figures))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,45 @@
-fn main() {}
+//! The executable: wiring only, one file per subcommand.
+
+mod cli;
+mod exit;
+mod lint;
+mod pages;
+mod report;
+mod run;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+// Parts register themselves; a crate that nobody names would not be linked.
+use millrace_connectors as _;
+use millrace_operators as _;
+
+// glibc's malloc is slow on frees from another thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let exit = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Lint(args) => lint::lint(&args),
+        Command::List { what, json } => pages::list(what, json),
+        Command::Explain { name } => pages::explain(&name),
+        Command::Schema => pages::schema(),
+        Command::Graph { file, format, set } => pages::graph(&file, format, &set),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut out);
+            pages::print(&String::from_utf8_lossy(&out))
+        }
+        Command::Man => {
+            let mut out = Vec::new();
+            match clap_mangen::Man::new(Cli::command()).render(&mut out) {
+                Ok(()) => pages::print(&String::from_utf8_lossy(&out)),
+                Err(_) => exit::Exit::Bug,
+            }
+        }
+    };
+    exit.into()
+}

@@ -1,0 +1,144 @@
+//! `millrace run`: plan, check, run, report.
+
+use crate::cli::{LogFormat, RunArgs};
+use crate::exit::Exit;
+use crate::{lint, report};
+use millrace_engine::{Control, Meters, RunOptions, Summary};
+use millrace_plan::{Plan, diagnostic};
+use millrace_sdk::Severity;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tracing_subscriber::EnvFilter;
+
+pub fn run(args: &RunArgs) -> Exit {
+    if let Err(e) = start_log(args) {
+        eprintln!("error: --log: {e}");
+        return Exit::Usage;
+    }
+    let mut planned = millrace_plan::load(&args.file, &lint::options(&args.set));
+    planned.diagnostics.retain(|d| d.severity != Severity::Note || args.dry_run);
+    if !planned.diagnostics.is_empty() && (!args.quiet || planned.plan.is_none()) {
+        eprint!("{}", diagnostic::full(&planned.diagnostics, std::io::stderr().is_terminal()));
+    }
+    let Some(plan) = planned.plan else { return Exit::Config };
+    let control = Control::new();
+    if let Err(e) = on_signals(&control) {
+        eprintln!("error: signals cannot be handled: {e}");
+        return Exit::Bug;
+    }
+    let options = RunOptions {
+        workers: args.workers.map(usize::from),
+        duration: args.for_,
+        limit: args.limit,
+        drain_on_stop: args.drain,
+        roundtrip_state: args.roundtrip_state,
+        ..RunOptions::default()
+    };
+    if args.dry_run {
+        return match millrace_engine::check(&plan) {
+            Ok(()) => {
+                eprintln!("ok: {} parts; servers, topics and files are there; nothing was read", plan.nodes.len());
+                Exit::Ok
+            }
+            Err(fault) => {
+                eprintln!("error: {fault}");
+                Exit::of(&fault)
+            }
+        };
+    }
+    finish(args, plan, options, control)
+}
+
+fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control) -> Exit {
+    let meters = Arc::new(Meters::new(&plan, options.workers.unwrap_or(plan.parallelism)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let line = (!args.quiet && std::io::stderr().is_terminal()).then(|| progress(meters.clone(), stop.clone()));
+    let (summary, fault) = millrace_engine::run(plan, options, control, meters);
+    stop.store(true, Ordering::SeqCst);
+    if let Some(line) = line {
+        let _ = line.join();
+    }
+    let exit = match &fault {
+        Some(fault) => {
+            eprintln!("error: {fault}");
+            Exit::of(fault)
+        }
+        None if summary.lost > 0 => {
+            eprintln!("error: {} records were lost: they could be written nowhere, not even to the dead letter", summary.lost);
+            Exit::Lost
+        }
+        None => Exit::Ok,
+    };
+    if !args.quiet {
+        eprint!("{}", report::table(&summary));
+    }
+    write_summary(args, &summary, exit)
+}
+
+fn write_summary(args: &RunArgs, summary: &Summary, exit: Exit) -> Exit {
+    let Some(file) = &args.summary else { return exit };
+    let text = serde_json::to_string_pretty(&report::to_json(summary, exit)).unwrap_or_default() + "\n";
+    match std::fs::write(file, text) {
+        Ok(()) => exit,
+        Err(e) => {
+            eprintln!("error: the summary cannot be written to {}: {e}", file.display());
+            if exit == Exit::Ok { Exit::Dependency } else { exit }
+        }
+    }
+}
+
+fn start_log(args: &RunArgs) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&args.log.log).map_err(|e| e.to_string())?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT drains; a second one ends the process at once.
+fn on_signals(control: &Control) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let control = control.clone();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for (i, signal) in signals.forever().enumerate() {
+            if i > 0 {
+                std::process::exit(128 + signal);
+            }
+            eprintln!("stopping: what has been read is finished, open windows fire now (again to stop at once)");
+            control.drain();
+        }
+    })?;
+    Ok(())
+}
+
+/// One line on the terminal, five times a second.
+fn progress(meters: Arc<Meters>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let bar = indicatif::ProgressBar::new_spinner();
+        bar.set_style(indicatif::ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner()));
+        let start = Instant::now();
+        let (mut before, mut rate) = (0, 0.0);
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = meters.read();
+            rate = 0.7 * rate + 0.3 * (now - before) as f64 * 5.0;
+            before = now;
+            bar.set_message(format!(
+                "{:.0} s  {} records in  {} out  {} rejected  {} records/s{}",
+                start.elapsed().as_secs_f64(),
+                report::thousands(now),
+                report::thousands(meters.written()),
+                report::thousands(meters.rejected()),
+                report::thousands(rate as u64),
+                if meters.waiting.load(Ordering::Relaxed) { "  (waiting for a server)" } else { "" }
+            ));
+            bar.tick();
+        }
+        bar.finish_and_clear();
+    })
+}

@@ -1,5 +1,6 @@
 //! Exit codes: documented, and the same in every release.
 
+use millrace_engine::summary::FaultClass;
 use millrace_sdk::{Fault, FaultKind};
 use std::process::ExitCode;
 
@@ -37,6 +38,15 @@ impl Exit {
             FaultKind::Data => Exit::Data,
             FaultKind::Dependency => Exit::Dependency,
             FaultKind::Bug => Exit::Bug,
+        }
+    }
+
+    pub fn of_class(class: FaultClass) -> Exit {
+        match class {
+            FaultClass::Config => Exit::Config,
+            FaultClass::Data => Exit::Data,
+            FaultClass::Dependency => Exit::Dependency,
+            FaultClass::Bug => Exit::Bug,
         }
     }
 }

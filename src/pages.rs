@@ -103,14 +103,14 @@ pub fn schema() -> Exit {
 
 pub fn graph(file: &Path, format: GraphFormat, set: &Set) -> Exit {
     let planned = millrace_plan::load(file, &options(set));
-    let Some(plan) = planned.plan else {
+    if planned.has_errors() {
         let errors: Vec<_> = planned.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect();
         eprint!("{}", millrace_plan::diagnostic::full(&errors, false));
         return Exit::Config;
-    };
+    }
     print(&match format {
-        GraphFormat::Terminal => millrace_plan::graph::terminal(&plan),
-        GraphFormat::Mermaid => millrace_plan::graph::mermaid(&plan),
-        GraphFormat::Dot => millrace_plan::graph::dot(&plan),
+        GraphFormat::Terminal => planned.graph.terminal(),
+        GraphFormat::Mermaid => planned.graph.mermaid(),
+        GraphFormat::Dot => planned.graph.dot(),
     })
 }

@@ -1,7 +1,8 @@
 //! What a run says: the progress line, the table at the end, the JSON of `--summary`.
 
 use crate::exit::Exit;
-use millrace_engine::{NodeSummary, Summary};
+use millrace_engine::Summary;
+use millrace_engine::summary::NodeSummary;
 use serde_json::{Value, json};
 use std::fmt::Write;
 

@@ -3,13 +3,15 @@
 use crate::cli::{LogFormat, RunArgs};
 use crate::exit::Exit;
 use crate::{lint, report};
-use millrace_engine::{Control, Meters, RunOptions, Summary};
-use millrace_plan::{Plan, diagnostic};
+use millrace_engine::{Control, Progress, Reporter, RunOptions, Summary};
+use millrace_plan::diagnostic;
+use millrace_plan::plan::Plan;
 use millrace_sdk::Severity;
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 pub fn run(args: &RunArgs) -> Exit {
@@ -17,7 +19,8 @@ pub fn run(args: &RunArgs) -> Exit {
         eprintln!("error: --log: {e}");
         return Exit::Usage;
     }
-    let mut planned = millrace_plan::load(&args.file, &lint::options(&args.set));
+    let options = millrace_plan::Options { workers: args.workers.map(usize::from), ..lint::options(&args.set) };
+    let mut planned = millrace_plan::load(&args.file, &options);
     planned.diagnostics.retain(|d| d.severity != Severity::Note || args.dry_run);
     if !planned.diagnostics.is_empty() && (!args.quiet || planned.plan.is_none()) {
         eprint!("{}", diagnostic::full(&planned.diagnostics, std::io::stderr().is_terminal()));
@@ -32,7 +35,6 @@ pub fn run(args: &RunArgs) -> Exit {
         workers: args.workers.map(usize::from),
         duration: args.for_,
         limit: args.limit,
-        drain_on_stop: args.drain,
         roundtrip_state: args.roundtrip_state,
         ..RunOptions::default()
     };
@@ -52,18 +54,13 @@ pub fn run(args: &RunArgs) -> Exit {
 }
 
 fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control) -> Exit {
-    let meters = Arc::new(Meters::new(&plan, options.workers.unwrap_or(plan.parallelism)));
-    let stop = Arc::new(AtomicBool::new(false));
-    let line = (!args.quiet && std::io::stderr().is_terminal()).then(|| progress(meters.clone(), stop.clone()));
-    let (summary, fault) = millrace_engine::run(plan, options, control, meters);
-    stop.store(true, Ordering::SeqCst);
-    if let Some(line) = line {
-        let _ = line.join();
-    }
-    let exit = match &fault {
+    let terminal = Terminal { show: !args.quiet && std::io::stderr().is_terminal(), stop: Arc::default(), line: Mutex::default() };
+    let summary = millrace_engine::run(plan, options, control, &terminal);
+    terminal.end();
+    let exit = match &summary.fault {
         Some(fault) => {
             eprintln!("error: {fault}");
-            Exit::of(fault)
+            Exit::of_class(fault.kind)
         }
         None if summary.lost > 0 => {
             eprintln!("error: {} records were lost: they could be written nowhere, not even to the dead letter", summary.lost);
@@ -116,29 +113,51 @@ fn on_signals(control: &Control) -> std::io::Result<()> {
     Ok(())
 }
 
-/// One line on the terminal, five times a second.
-fn progress(meters: Arc<Meters>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
-        let bar = indicatif::ProgressBar::new_spinner();
-        bar.set_style(indicatif::ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner()));
-        let start = Instant::now();
-        let (mut before, mut rate) = (0, 0.0);
-        while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(200));
-            let now = meters.read();
-            rate = 0.7 * rate + 0.3 * (now - before) as f64 * 5.0;
-            before = now;
-            bar.set_message(format!(
-                "{:.0} s  {} records in  {} out  {} rejected  {} records/s{}",
-                start.elapsed().as_secs_f64(),
-                report::thousands(now),
-                report::thousands(meters.written()),
-                report::thousands(meters.rejected()),
-                report::thousands(rate as u64),
-                if meters.waiting.load(Ordering::Relaxed) { "  (waiting for a server)" } else { "" }
-            ));
-            bar.tick();
+/// The progress line: one line on the terminal, five times a second.
+struct Terminal {
+    show: bool,
+    stop: Arc<AtomicBool>,
+    line: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Reporter for Terminal {
+    fn started(&self, progress: Arc<Progress>) {
+        if self.show {
+            let stop = self.stop.clone();
+            *self.line.lock().unwrap_or_else(|e| e.into_inner()) = Some(std::thread::spawn(move || draw(&progress, &stop)));
         }
-        bar.finish_and_clear();
-    })
+    }
+}
+
+impl Terminal {
+    fn end(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(line) = self.line.lock().unwrap_or_else(|e| e.into_inner()).take() {
+            let _ = line.join();
+        }
+    }
+}
+
+fn draw(progress: &Progress, stop: &AtomicBool) {
+    let bar = indicatif::ProgressBar::new_spinner();
+    bar.set_style(indicatif::ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner()));
+    let (mut before, mut rate) = (0, 0.0);
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = progress.snapshot();
+        rate = 0.7 * rate + 0.3 * now.records_in.saturating_sub(before) as f64 * 5.0;
+        before = now.records_in;
+        bar.set_message(format!(
+            "{:.0} s  {} records in  {} out  {} rejected  {} records/s{}{}",
+            now.elapsed.as_secs_f64(),
+            report::thousands(now.records_in),
+            report::thousands(now.records_out),
+            report::thousands(now.rejected),
+            report::thousands(rate as u64),
+            now.lag.map_or(String::new(), |l| format!("  lag {}", report::thousands(l))),
+            if now.waiting { "  (waiting for a server)" } else { "" }
+        ));
+        bar.tick();
+    }
+    bar.finish_and_clear();
 }

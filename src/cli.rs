@@ -70,7 +70,7 @@ pub struct RunArgs {
     /// Stop after this many records have been read in all, draining
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// When stopped, let all windows and timers fire before the end
+    /// When stopped, let all windows and timers fire before the end (always so as long as state is not durable)
     #[arg(long)]
     pub drain: bool,
     /// Plan the job and check that its servers, topics, tables and files are there, but read nothing

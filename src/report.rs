@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use millrace_engine::Summary;
-use millrace_engine::summary::NodeSummary;
+use millrace_engine::summary::{FaultSummary, NodeSummary};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -33,6 +33,12 @@ pub fn to_json(s: &Summary, exit: Exit) -> Value {
         "stores": s.stores,
         "fault": s.fault,
     })
+}
+
+/// A fault in the grammar of messages: what, detail, hint.
+pub fn fault(f: &FaultSummary) -> String {
+    let more = |name: &str, text: &Option<String>| text.as_ref().map_or(String::new(), |t| format!("\n  {name}: {t}"));
+    format!("{}{}{}", f.message, more("Detail", &f.detail), more("Hint", &f.hint))
 }
 
 /// A number that a person can read: 12,345,678.

@@ -59,7 +59,7 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control) -> 
     terminal.end();
     let exit = match &summary.fault {
         Some(fault) => {
-            eprintln!("error: {fault}");
+            eprintln!("error: {}", report::fault(fault));
             Exit::of_class(fault.kind)
         }
         None if summary.lost > 0 => {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 /// Keeps the rows for which a condition is true.
 ///
-/// A condition that is NULL is not true. Rows that do not pass are counted as dropped, reason `filtered`. A row for which the
-/// condition cannot be evaluated (overflow, a value of the wrong type) is rejected and goes to the dead letter.
+/// A condition that is NULL is not true. Rows that do not pass are counted as dropped, reason `filtered`; with `otherwise: reject`
+/// they are rejected instead, reason `filtered`, and go to the dead letter with their bytes. A row for which the condition cannot
+/// be evaluated (overflow, a value of the wrong type) is rejected in any case.
 ///
 /// Order and key of the rows stay as they are.
 ///
@@ -39,6 +40,19 @@ use std::sync::Arc;
 pub struct Filter {
     /// The condition: an expression over the row.
     r#where: ExprText,
+    /// What becomes of the other rows: `drop` (default) or `reject`.
+    #[serde(default)]
+    otherwise: Otherwise,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Otherwise {
+    /// Gone, and counted.
+    #[default]
+    Drop,
+    /// To the dead letter.
+    Reject,
 }
 
 millrace_sdk::inventory::submit! { Part::operator::<Filter>("Filter", &[]) }
@@ -55,13 +69,16 @@ impl OperatorSpec for Filter {
         let input = bind.input();
         let condition = check::expr(&self.r#where, &input.schema, bind.env, &Place::at(["where"]), &mut problems);
         let Some(condition) = condition.map(Arc::new) else { return Err(problems) };
-        let make = move || Box::new(Run { condition: condition.clone(), scratch: Scratch::default(), keep: vec![] }) as Box<dyn Operator>;
+        let reject = self.otherwise == Otherwise::Reject;
+        let make =
+            move || Box::new(Run { condition: condition.clone(), reject, scratch: Scratch::default(), keep: vec![] }) as Box<dyn Operator>;
         Ok(Bound::new(vec![input.clone()], Exec::Stateless(Arc::new(make))))
     }
 }
 
 struct Run {
     condition: Arc<Expr>,
+    reject: bool,
     scratch: Scratch,
     keep: Vec<bool>,
 }
@@ -74,6 +91,10 @@ impl Operator for Run {
         for row in batch.rows() {
             let keep = match self.condition.is_true(&row, &mut self.scratch) {
                 Ok(true) => true,
+                Ok(false) if self.reject => {
+                    out.reject(Reject::row("filtered", "the condition of the filter is not true", &row, batch.schema()));
+                    false
+                }
                 Ok(false) => {
                     filtered += 1;
                     false
@@ -125,6 +146,15 @@ mod tests {
         let out = job.run(rows(r#"[{"n":1},{"n":0}]"#));
         assert_eq!(out.column("", "n").to_string(), "[1]");
         assert_eq!(out.reasons(), ["division-by-zero"]);
+    }
+
+    #[test]
+    fn rows_that_do_not_pass_can_be_rejected() {
+        let mut job = Job::operator("Filter", serde_json::json!({ "where": "n > 1", "otherwise": "reject" }), &[("n", "bigint")]);
+        let out = job.run(rows(r#"[{"n":1},{"n":2},{"n":null}]"#));
+        assert_eq!(out.column("", "n").to_string(), "[2]");
+        assert_eq!(out.reasons(), ["filtered", "filtered"]);
+        assert_eq!(out.dropped("filtered"), 0);
     }
 
     #[test]

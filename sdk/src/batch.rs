@@ -122,8 +122,8 @@ impl Batch {
         Batch { text: self.text.clone(), vals, meta, schema: self.schema.clone(), padded: false }
     }
 
-    /// Copies the rows into a text of their own when less than a quarter of the present text is theirs. The original bytes of
-    /// rows (`meta.raw`) go when that happens.
+    /// Copies the rows into a text of their own when less than a quarter of the present text is theirs. Original bytes of rows
+    /// are theirs too, and stay.
     pub fn compact(self) -> Batch {
         if self.text.len() < 4096 || self.live_bytes() * 4 >= self.text.len() {
             return self;
@@ -131,13 +131,29 @@ impl Batch {
         let mut out = BatchBuilder::new(self.schema.clone());
         for row in self.rows() {
             out.push_record(&row);
-            out.end_row(*row.meta());
+            let mut meta = *row.meta();
+            if let Some(bytes) = row.original() {
+                meta.raw = out.copy(bytes);
+            }
+            out.end_source_row(meta);
         }
         out.finish()
     }
 
+    /// Bytes of text that the rows need; a value that lies inside its row's original bytes is not counted twice.
     fn live_bytes(&self) -> usize {
-        self.vals.iter().map(|v| span_of(v).map_or(0, |s| s.len as usize)).sum()
+        let w = self.schema.width();
+        let mut live = 0;
+        for (i, meta) in self.meta.iter().enumerate() {
+            let raw = meta.raw;
+            live += raw.len as usize;
+            for span in self.vals[i * w..][..w].iter().filter_map(span_of) {
+                if span.off < raw.off || span.off + span.len > raw.off + raw.len {
+                    live += span.len as usize;
+                }
+            }
+        }
+        live
     }
 
     /// The same rows under another schema of the same width: a change of names costs nothing.

@@ -221,6 +221,12 @@ impl BatchBuilder {
         &self.schema
     }
 
+    /// Whether it was made [`over`](Self::over) a batch that has text, so that [`keep`](Self::keep) is of use.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.base != 0
+    }
+
     /// Completed rows.
     #[inline]
     pub fn len(&self) -> usize {

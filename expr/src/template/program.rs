@@ -1,0 +1,280 @@
+//! The compiled form of a plain template.
+
+use super::helpers::{Args, Cx, HelperDef};
+use super::value::{render, truth};
+use crate::EvalError;
+use millrace_sdk::convert;
+use millrace_sdk::{Access, BatchBuilder, Record, Slot, Type, Val, Value, json};
+use std::cell::Cell;
+
+/// A value written in the template.
+#[derive(Debug)]
+pub enum Lit {
+    Str(Box<str>),
+    Int(i64),
+    /// As serde_json prints it.
+    Num(Box<str>),
+    Bool(bool),
+    Null,
+    Json(Box<str>),
+}
+
+impl Lit {
+    #[inline]
+    pub fn val(&self) -> Val<'_> {
+        match self {
+            Lit::Str(s) => Val::Str(s),
+            Lit::Int(i) => Val::Int(*i),
+            Lit::Num(t) => Val::Num(t),
+            Lit::Bool(b) => Val::Bool(*b),
+            Lit::Null => Val::Null,
+            Lit::Json(t) => Val::Json(t),
+        }
+    }
+}
+
+/// A part of a program.
+pub enum Node {
+    Lit(Lit),
+    /// A field; true: a decimal, whose text keeps its scale.
+    Slot(Slot, bool),
+    Path(Access),
+    Call(Call),
+    If(Box<If>),
+    Text(Vec<Node>),
+}
+
+pub struct Call {
+    pub def: &'static HelperDef,
+    pub args: Vec<Node>,
+    pub decimals: u32,
+    /// Buffers that it takes to evaluate: its own text and those of its arguments.
+    pub buffers: usize,
+}
+
+pub struct If {
+    pub cond: Node,
+    pub then: Node,
+    pub other: Node,
+}
+
+impl Call {
+    pub fn new(def: &'static HelperDef, args: Vec<Node>) -> Call {
+        let decimals = args.iter().take(32).enumerate().fold(0, |m, (i, a)| m | u32::from(matches!(a, Node::Slot(_, true))) << i);
+        let buffers = 1 + args.iter().map(Node::buffers).sum::<usize>();
+        Call { def, args, decimals, buffers }
+    }
+}
+
+/// Arguments that fit here cost no allocation.
+const INLINE: usize = 6;
+
+thread_local! {
+    /// Buffers of the evaluation under way, kept for the next one.
+    static BUFFERS: Cell<Vec<String>> = const { Cell::new(Vec::new()) };
+}
+/// A buffer that has grown beyond this is given back, bytes.
+const KEEP: usize = 1 << 20;
+
+/// Runs `f` with so many empty buffers.
+#[inline]
+fn with_buffers<R>(count: usize, f: impl FnOnce(&mut [String]) -> R) -> R {
+    if count == 0 {
+        return f(&mut []);
+    }
+    let mut buffers = BUFFERS.take();
+    if buffers.len() < count {
+        buffers.resize_with(count, String::new);
+    }
+    let result = f(&mut buffers[..count]);
+    for b in &mut buffers[..count] {
+        if b.capacity() > KEEP {
+            *b = String::new();
+        }
+    }
+    BUFFERS.set(buffers);
+    result
+}
+
+impl Node {
+    /// Buffers that [`eval`](Self::eval) takes.
+    pub fn buffers(&self) -> usize {
+        match self {
+            Node::Lit(_) | Node::Slot(..) => 0,
+            Node::Path(_) => 1,
+            Node::Call(c) => c.buffers,
+            Node::If(i) => i.cond.buffers().max(i.then.buffers()).max(i.other.buffers()),
+            Node::Text(parts) => parts.iter().map(Node::buffers).max().unwrap_or(0),
+        }
+    }
+
+    /// The value of an expression, borrowed from the program, the row or the buffers.
+    #[inline]
+    fn eval<'s>(&'s self, row: &Record<'s>, buffers: &'s mut [String], cx: &Cx) -> Result<Val<'s>, EvalError> {
+        match self {
+            Node::Lit(l) => Ok(l.val()),
+            Node::Slot(s, _) => Ok(row.get(*s)),
+            Node::Path(access) => {
+                buffers[0].clear();
+                Ok(row.find(access, &mut buffers[0]))
+            }
+            Node::Call(call) => call.eval(row, buffers, cx),
+            // Statements are no arguments: the compiler makes none.
+            Node::If(_) | Node::Text(_) => Ok(Val::Missing),
+        }
+    }
+
+    /// Appends the text.
+    pub fn write(&self, row: &Record<'_>, cx: &Cx, out: &mut Vec<u8>) -> Result<(), EvalError> {
+        with_buffers(self.buffers(), |b| self.write_in(row, b, cx, out))
+    }
+
+    fn write_in(&self, row: &Record<'_>, buffers: &mut [String], cx: &Cx, out: &mut Vec<u8>) -> Result<(), EvalError> {
+        match self {
+            Node::Slot(s, true) => match row.get(*s) {
+                Val::Num(t) => out.extend_from_slice(t.as_bytes()),
+                v => render(v, out),
+            },
+            Node::If(i) => i.pick(row, buffers, cx)?.write_in(row, buffers, cx, out)?,
+            Node::Text(parts) => {
+                for p in parts {
+                    p.write_in(row, buffers, cx, out)?;
+                }
+            }
+            node => render(node.eval(row, buffers, cx)?, out),
+        }
+        Ok(())
+    }
+
+    /// Appends the value as a field.
+    pub fn push(&self, row: &Record<'_>, cx: &Cx, ty: Option<Type>, out: &mut BatchBuilder) -> Result<(), EvalError> {
+        with_buffers(self.buffers(), |b| self.push_in(row, b, cx, ty, out))
+    }
+
+    fn push_in(
+        &self,
+        row: &Record<'_>,
+        buffers: &mut [String],
+        cx: &Cx,
+        ty: Option<Type>,
+        out: &mut BatchBuilder,
+    ) -> Result<(), EvalError> {
+        let text = matches!(ty, None | Some(Type::String | Type::Any));
+        match self {
+            Node::Slot(slot, _) => {
+                let raw = row.raw(*slot);
+                let fits = match (ty, raw) {
+                    (None | Some(Type::Any), _) | (_, Value::Missing | Value::Null) => true,
+                    (Some(Type::String), Value::Str(_) | Value::Text(_)) => true,
+                    (Some(Type::Bigint), Value::Int(_)) | (Some(Type::Double), Value::Float(_)) => true,
+                    (Some(Type::Boolean), Value::Bool(_)) | (Some(Type::Timestamp), Value::Time(_)) => true,
+                    (Some(Type::Map), Value::Split(..)) | (Some(Type::Bytes), Value::Bytes(_)) => true,
+                    _ => false,
+                };
+                match fits {
+                    true if out.is_over() => out.keep(raw),
+                    true => out.push_field(row, *slot),
+                    false => convert(row.get(*slot), ty, out)?,
+                }
+            }
+            Node::If(i) => {
+                let chosen = i.pick(row, buffers, cx)?;
+                match chosen {
+                    // A branch that is one literal: the usual case, and known to be text.
+                    Node::Lit(Lit::Str(s)) if text => out.push_str(s),
+                    node => node.push_text(row, buffers, cx, ty, out)?,
+                }
+            }
+            Node::Text(_) => self.push_text(row, buffers, cx, ty, out)?,
+            // Raw text is a template's text, never a number.
+            Node::Lit(l) => convert(l.val(), ty, out)?,
+            Node::Call(call) if ty.is_none_or(|t| matches!(t, Type::Any | Type::Map)) && out.is_over() => {
+                match (&call.args[..], call.eval(row, buffers, cx)?) {
+                    ([Node::Slot(s, _), ..], Val::Split(t, pair, key)) => match row.raw(*s) {
+                        // The text of the map is the field's text: it is kept where it lies.
+                        Value::Str(span) if row.bytes(span).as_ptr() == t.as_ptr() && span.len as usize == t.len() => {
+                            out.keep(Value::Split(span, pair, key));
+                        }
+                        _ => out.push_val(Val::Split(t, pair, key)),
+                    },
+                    (_, v) => convert(v, ty, out)?,
+                }
+            }
+            node => convert(node.eval(row, buffers, cx)?, ty, out)?,
+        }
+        Ok(())
+    }
+
+    fn push_text(
+        &self,
+        row: &Record<'_>,
+        buffers: &mut [String],
+        cx: &Cx,
+        ty: Option<Type>,
+        out: &mut BatchBuilder,
+    ) -> Result<(), EvalError> {
+        if matches!(ty, None | Some(Type::String | Type::Any)) {
+            let begun = out.begin_text();
+            if let Err(e) = self.write_in(row, buffers, cx, out.text_mut()) {
+                out.text_mut().truncate(begun);
+                return Err(e);
+            }
+            let clean = json::clean(&out.text_mut()[begun..]);
+            out.end_str(begun, clean);
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        self.write_in(row, buffers, cx, &mut text)?;
+        convert(Val::Str(&String::from_utf8(text).unwrap_or_default()), ty, out)
+    }
+}
+
+/// Pushes a value, converted if a type is asked for.
+pub fn convert(v: Val<'_>, ty: Option<Type>, out: &mut BatchBuilder) -> Result<(), EvalError> {
+    match ty {
+        None => out.push_val(v),
+        Some(ty) => convert::push(v, ty, out).map_err(|e| EvalError { reason: "wrong-type", message: e.0 })?,
+    }
+    Ok(())
+}
+
+impl Call {
+    fn eval<'s>(&'s self, row: &Record<'s>, buffers: &'s mut [String], cx: &Cx) -> Result<Val<'s>, EvalError> {
+        let Some((own, mut rest)) = buffers.split_first_mut() else { return Ok(Val::Missing) };
+        own.clear();
+        let mut inline = [Val::Missing; INLINE];
+        let mut many = Vec::new();
+        let vals: &mut [Val<'s>] = if self.args.len() <= INLINE {
+            &mut inline[..self.args.len()]
+        } else {
+            many.resize(self.args.len(), Val::Missing);
+            &mut many
+        };
+        for (v, a) in vals.iter_mut().zip(&self.args) {
+            let (mine, others) = rest.split_at_mut(a.buffers());
+            rest = others;
+            *v = a.eval(row, mine, cx)?;
+        }
+        self.def.run(&Args { vals, decimals: self.decimals, cx, name: self.def.name }, own)
+    }
+}
+
+impl If {
+    #[inline]
+    fn pick(&self, row: &Record<'_>, buffers: &mut [String], cx: &Cx) -> Result<&Node, EvalError> {
+        Ok(if truth(self.cond.eval(row, buffers, cx)?) { &self.then } else { &self.other })
+    }
+}
+
+impl Node {
+    /// The type of the value that a template of this one node gives.
+    pub fn ty(&self, schema: &millrace_sdk::Schema) -> Type {
+        match self {
+            Node::Slot(s, _) => schema.field(*s).ty,
+            Node::Path(access) => access.ty,
+            Node::Call(c) if c.def.name == "split" => if c.args.len() == 3 { Type::Map } else { Type::Array },
+            Node::Call(c) => c.def.gives,
+            Node::Lit(_) | Node::If(_) | Node::Text(_) => Type::String,
+        }
+    }
+}

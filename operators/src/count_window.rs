@@ -267,7 +267,7 @@ struct Run {
 
 impl KeyedOperator for Run {
     fn on_record(&mut self, _input: usize, row: Record<'_>, state: &mut dyn State, cx: &mut dyn Context) -> Result<(), Fault> {
-        let plan = self.plan.clone();
+        let plan = &*self.plan;
         let meta = *row.meta();
         let time = if plan.processing { cx.now() } else { meta.time };
         if !plan.processing {
@@ -285,7 +285,7 @@ impl KeyedOperator for Run {
 
         let window = state.update(WINDOW);
         if !window.is_empty() && time > layout::start(window).saturating_add(plan.timeout) {
-            self.close(window, "timeout", "closed_by_timeout", cx)?;
+            plan.close(window, &mut self.key_row, "timeout", "closed_by_timeout", cx)?;
             window.clear();
         }
         let opens = window.is_empty();
@@ -310,9 +310,9 @@ impl KeyedOperator for Run {
                     plan.watch(time, cx);
                 }
                 if rows >= plan.count {
-                    self.close(window, "count", "closed_by_count", cx)?;
+                    plan.close(window, &mut self.key_row, "count", "closed_by_count", cx)?;
                 } else if full {
-                    self.close(window, "size", "closed_by_size", cx)?;
+                    plan.close(window, &mut self.key_row, "size", "closed_by_size", cx)?;
                 } else {
                     return Ok(());
                 }
@@ -325,9 +325,10 @@ impl KeyedOperator for Run {
     fn on_timer(&mut self, domain: TimeDomain, time: i64, tag: u32, state: &mut dyn State, cx: &mut dyn Context) -> Result<(), Fault> {
         let _ = domain;
         let window = state.update(WINDOW);
-        let over = !window.is_empty() && (tag == END || layout::start(window).saturating_add(self.plan.timeout) <= time);
+        let plan = &*self.plan;
+        let over = !window.is_empty() && (tag == END || layout::start(window).saturating_add(plan.timeout) <= time);
         if over {
-            self.close(window, "timeout", "closed_by_timeout", cx)?;
+            plan.close(window, &mut self.key_row, "timeout", "closed_by_timeout", cx)?;
         }
         if over || window.is_empty() {
             state.clear(WINDOW);
@@ -374,12 +375,16 @@ impl Plan {
             cx.delete_timer(TimeDomain::Event, end, TIMEOUT);
         }
     }
-}
 
-impl Run {
-    fn close(&mut self, window: &[u8], why: &'static str, counter: &'static str, cx: &mut dyn Context) -> Result<(), Fault> {
-        let plan = &*self.plan;
-        let key = self.key_row.decode(plan.key.len(), layout::key_row(window)).map_err(|e| Fault::bug(e.to_string()))?;
+    fn close(
+        &self,
+        window: &[u8],
+        key_row: &mut RowBuf,
+        why: &'static str,
+        counter: &'static str,
+        cx: &mut dyn Context,
+    ) -> Result<(), Fault> {
+        let key = key_row.decode(self.key.len(), layout::key_row(window)).map_err(|e| Fault::bug(e.to_string()))?;
         let start = layout::start(window);
         let content = &window[layout::content_at(window)..];
         let out = cx.out(0);
@@ -387,7 +392,7 @@ impl Run {
         out.push_int(start.div_euclid(1000));
         out.push_int(layout::last(window).div_euclid(1000));
         out.push_str(why);
-        let pushed = match &plan.content {
+        let pushed = match &self.content {
             Content::Aggregates(a) => a.push(content, out),
             Content::Rows { .. } => {
                 let begun = out.begin_text();
@@ -403,11 +408,11 @@ impl Run {
             Ok(()) => out.end_row(*key.meta()),
             Err(e) => {
                 out.abandon_row();
-                cx.reject(Reject::row(e.reason, e.message, &key, &plan.key_schema));
+                cx.reject(Reject::row(e.reason, e.message, &key, &self.key_schema));
             }
         }
         cx.count(counter, 1);
-        plan.unwatch(start, cx);
+        self.unwatch(start, cx);
         Ok(())
     }
 }

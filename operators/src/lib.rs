@@ -7,6 +7,7 @@ mod testing;
 
 pub mod count_window;
 pub mod filter;
+pub mod interval_left_join;
 pub mod key_by;
 pub mod map;
 pub mod select_stream;

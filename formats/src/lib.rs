@@ -1,3 +1,4 @@
 //! Bytes to records and back: JSON, delimited and other text, CSV, charsets.
 
 pub mod json;
+pub mod text;

@@ -12,5 +12,6 @@ pub mod key_by;
 pub mod map;
 pub mod select_stream;
 pub mod split_stream;
+pub mod string_to_map;
 pub mod template_extract;
 pub mod union;

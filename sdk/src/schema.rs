@@ -133,7 +133,8 @@ impl Schema {
     }
 
     /// An open schema: a last, hidden slot holds the JSON object that the row was parsed from; fields that nobody named are
-    /// still in it. A visible field's value takes the place of the tail's member of that name.
+    /// still in it. A visible field's value takes the place of the tail's member of that name; a hidden field of that
+    /// name that is Missing covers it.
     pub fn open(mut fields: Vec<Field>) -> SchemaRef {
         let tail = Slot(fields.len() as u16);
         fields.push(Field::hidden("_rest", Type::Json));

@@ -37,7 +37,9 @@ impl<'a> Padded<'a> {
         Some(Padded { all: padded, utf8: check && simdutf8::basic::from_utf8(text).is_ok() })
     }
 
-    fn text(&self) -> &'a [u8] {
+    /// The text without the padding.
+    #[inline]
+    pub fn text(&self) -> &'a [u8] {
         &self.all[..self.all.len() - PAD]
     }
 

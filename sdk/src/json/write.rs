@@ -16,8 +16,8 @@ pub struct JsonWriter {
     /// All `"name":`, followed by [`STEP`] spare bytes.
     names: Vec<u8>,
     tail: Option<Slot>,
-    /// Visible names, which hide the tail's members.
-    visible: Vec<Box<str>>,
+    /// Names that cover the tail's members; with a slot only where that is Missing.
+    covers: Vec<(Box<str>, Option<Slot>)>,
     /// Members of the tail being written: a list to see repeated keys by.
     seen: Vec<(usize, usize)>,
 }
@@ -39,8 +39,9 @@ impl JsonWriter {
             heads.push(Head { slot, off, len: names.len() - off });
         }
         names.resize(names.len() + STEP, 0);
-        let visible = schema.visible().map(|(_, f)| f.name.clone()).collect();
-        JsonWriter { heads, names, tail: schema.tail(), visible, seen: vec![] }
+        let fields = schema.fields().iter().enumerate();
+        let covers = fields.map(|(i, f)| (f.name.clone(), f.hidden.then_some(Slot(i as u16)))).collect();
+        JsonWriter { heads, names, tail: schema.tail(), covers, seen: vec![] }
     }
 
     /// Appends the row as an object, as [`write_row`] says. About 30 ns a field.
@@ -59,13 +60,13 @@ impl JsonWriter {
         if let Some(tail) = self.tail
             && let Val::Json(object) = row.get(tail)
         {
-            self.tail(object, out);
+            self.tail(row, object, out);
         }
         close(b'}', out);
     }
 
-    /// The tail's members that no visible field names; of equal keys the last one.
-    fn tail(&mut self, object: &str, out: &mut Vec<u8>) {
+    /// The tail's members that nothing covers; of equal keys the last one.
+    fn tail(&mut self, row: &Record<'_>, object: &str, out: &mut Vec<u8>) {
         let all = || members(object).filter(|m| m.raw_key.is_some());
         self.seen.clear();
         let mut bloom = [0u64; 8];
@@ -80,7 +81,9 @@ impl JsonWriter {
             self.seen.push((key.as_ptr() as usize - base, m.raw.as_ptr() as usize - base));
         }
         for (i, m) in all().enumerate() {
-            if self.visible.iter().any(|v| m.key_is(v)) || (repeated && later(&m, object, &self.seen[i + 1..])) {
+            let covered =
+                |(name, hidden): &(Box<str>, Option<Slot>)| m.key_is(name) && hidden.is_none_or(|slot| row.raw(slot) == Value::Missing);
+            if self.covers.iter().any(covered) || (repeated && later(&m, object, &self.seen[i + 1..])) {
                 continue;
             }
             let key = m.raw_key.unwrap_or("");
@@ -118,7 +121,7 @@ fn hash(key: &[u8]) -> u64 {
 }
 
 /// Appends the row's visible fields as a JSON object in schema order, without spaces; then, for an open schema, the members of
-/// the tail that no visible field names. Missing fields are left out, Null is `null`, floats in shortest form, timestamps as
+/// the tail that no visible field names, nor a hidden one that is Missing (it was dropped). Missing fields are left out, Null is `null`, floats in shortest form, timestamps as
 /// ISO 8601 UTC strings with as many decimals (0, 3 or 6) as they need, bytes as text if UTF-8 else base64.
 ///
 /// Whoever writes many rows keeps a [`JsonWriter`].
@@ -396,10 +399,15 @@ mod tests {
 
     #[test]
     fn an_open_row_writes_visible_fields_then_the_rest() {
-        let schema = Schema::open(vec![Field::new("b", Type::Any), Field::hidden("c", Type::Any), Field::new("gone", Type::Any)]);
+        let schema = Schema::open(vec![
+            Field::new("b", Type::Any),
+            Field::hidden("c", Type::Any),
+            Field::new("gone", Type::Any),
+            Field::hidden("e", Type::Any),
+        ]);
         let tail = r#"{ "a":1, "b":2, "c":{"x": 3}, "gone":4, "dup":5, "d\"q":6, "\u0064up":7, "e":"x y" }"#;
-        let b = one(&schema, &[Val::Str("B"), Val::Int(9), Val::Missing, Val::Json(tail)]);
-        assert_eq!(text(&b), r#"{"b":"B","a":1,"c":{"x":3},"d\"q":6,"dup":7,"e":"x y"}"#);
+        let b = one(&schema, &[Val::Str("B"), Val::Int(9), Val::Missing, Val::Missing, Val::Json(tail)]);
+        assert_eq!(text(&b), r#"{"b":"B","a":1,"c":{"x":3},"d\"q":6,"dup":7}"#);
         assert_eq!(text(&one(&Schema::open(vec![]), &[Val::Json("{}")])), "{}");
     }
 

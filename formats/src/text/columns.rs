@@ -1,0 +1,143 @@
+//! Columns between delimiters, quoted or not.
+
+use super::{FormatError, Piece, Pieces, TextError};
+use memchr::memmem::Finder;
+use millrace_sdk::json::positions;
+
+/// Delimiter-separated columns; quoting is off unless asked for.
+#[derive(Clone, Debug)]
+pub struct Delimited {
+    delimiter: Finder<'static>,
+    quote: Option<u8>,
+}
+
+impl Delimited {
+    pub fn new(delimiter: &str, quote: Option<&str>) -> Result<Delimited, FormatError> {
+        if delimiter.is_empty() {
+            return Err(FormatError::new("delimiter", "the delimiter is empty"));
+        }
+        let quote = quote.map(|q| one_ascii("quote", q)).transpose()?;
+        if quote.is_some_and(|q| delimiter.as_bytes().contains(&q)) {
+            return Err(FormatError::new("quote", "the quote character is part of the delimiter"));
+        }
+        Ok(Delimited { delimiter: Finder::new(delimiter.as_bytes()).into_owned(), quote })
+    }
+
+    #[inline]
+    pub fn split(&self, line: &str, columns: usize, out: &mut Pieces) -> Result<(), TextError> {
+        let text = line.as_bytes();
+        let (mut start, mut found) = (0, 0);
+        let mut column = |end: usize, next: usize| {
+            if found < columns {
+                out.values.push(Piece::here(start..end));
+            }
+            found += 1;
+            start = next;
+        };
+        match (self.quote, self.delimiter.needle()) {
+            (Some(quote), _) => return self.quoted(line, quote, columns, out),
+            (None, &[byte]) => positions(text, byte, byte, |at| column(at, at + 1)),
+            (None, needle) => {
+                for at in self.delimiter.find_iter(text) {
+                    column(at, at + needle.len());
+                }
+            }
+        }
+        column(text.len(), text.len());
+        count(found, columns)
+    }
+
+    fn quoted(&self, line: &str, quote: u8, columns: usize, out: &mut Pieces) -> Result<(), TextError> {
+        let text = line.as_bytes();
+        let delimiter = self.delimiter.needle();
+        let bad = |what: String| Err(TextError { reason: "bad-quoting", message: what });
+        let (mut p, mut found) = (0, 0);
+        loop {
+            let piece;
+            if text.get(p) == Some(&quote) {
+                let start = p + 1;
+                let Some((end, doubled)) = closing(text, start, quote) else {
+                    return bad(format!("the quote at byte {} is never closed", p + 1));
+                };
+                piece = if doubled && found < columns {
+                    let begun = out.fresh.len();
+                    let mut parts = line[start..end].split(quote as char);
+                    // Doubled quotes leave an empty part between them.
+                    out.fresh.push_str(parts.next().unwrap_or(""));
+                    while parts.next().is_some() {
+                        out.fresh.push(quote as char);
+                        out.fresh.push_str(parts.next().unwrap_or(""));
+                    }
+                    out.fresh_from(begun)
+                } else {
+                    Piece::here(start..end)
+                };
+                p = end + 1;
+                if p < text.len() && !text[p..].starts_with(delimiter) {
+                    return bad(format!("expected the delimiter after the closing quote at byte {p}"));
+                }
+            } else {
+                let end = self.delimiter.find(&text[p..]).map_or(text.len(), |n| p + n);
+                piece = Piece::here(p..end);
+                p = end;
+            }
+            if found < columns {
+                out.values.push(piece);
+            }
+            found += 1;
+            if p >= text.len() {
+                return count(found, columns);
+            }
+            p += delimiter.len();
+        }
+    }
+}
+
+/// The quote that closes what begins at `start`, and whether there are doubled ones before it.
+fn closing(text: &[u8], start: usize, quote: u8) -> Option<(usize, bool)> {
+    let (mut p, mut doubled) = (start, false);
+    loop {
+        p += memchr::memchr(quote, text.get(p..)?)?;
+        if text.get(p + 1) != Some(&quote) {
+            return Some((p, doubled));
+        }
+        doubled = true;
+        p += 2;
+    }
+}
+
+fn count(found: usize, columns: usize) -> Result<(), TextError> {
+    if found == columns {
+        return Ok(());
+    }
+    let message = format!("expected {columns} columns, found {found}");
+    Err(TextError { reason: "column-count", message })
+}
+
+pub(super) fn one_ascii(key: &'static str, text: &str) -> Result<u8, FormatError> {
+    match text.as_bytes() {
+        &[b] if b.is_ascii() && b != b'\n' && b != b'\r' => Ok(b),
+        _ => Err(FormatError::new(key, format!("`{text}` is not one ASCII character"))),
+    }
+}
+
+/// One record of CSV: RFC 4180, with a carriage return at the end allowed.
+#[derive(Clone, Debug)]
+pub struct Csv(Delimited);
+
+impl Csv {
+    pub fn new(delimiter: &str, quote: &str) -> Result<Csv, FormatError> {
+        one_ascii("delimiter", delimiter)?;
+        Delimited::new(delimiter, Some(quote)).map(Csv)
+    }
+
+    #[inline]
+    pub fn split(&self, line: &str, columns: usize, out: &mut Pieces) -> Result<(), TextError> {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        self.0.split(line, columns, out).map_err(|e| match e.reason {
+            "bad-quoting" => TextError { reason: "invalid-csv", ..e },
+            _ => e,
+        })
+    }
+}

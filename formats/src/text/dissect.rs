@@ -1,0 +1,139 @@
+//! Literal text with fields between: one search for each literal, left to right.
+
+use super::{FormatError, Piece, Pieces, TextError};
+use memchr::memmem::Finder;
+
+#[derive(Clone, Debug)]
+pub struct Dissect {
+    prefix: String,
+    parts: Vec<Part>,
+    names: usize,
+}
+
+/// A field and the literal text behind it.
+#[derive(Clone, Debug)]
+struct Part {
+    /// Index of the field; None: passed over.
+    field: Option<usize>,
+    append: bool,
+    /// Repetitions of what follows belong to the separator.
+    padded: bool,
+    behind: Finder<'static>,
+}
+
+impl Dissect {
+    /// The pattern, and its fields in the order of their first appearance.
+    pub fn new(pattern: &str) -> Result<(Dissect, Vec<String>), FormatError> {
+        let bad = |message: String, start: usize, end: usize| {
+            Err(FormatError { range: Some(start..end), ..FormatError::new("pattern", message) })
+        };
+        let (mut names, mut parts): (Vec<String>, Vec<Part>) = (vec![], vec![]);
+        let Some(first) = pattern.find("%{") else {
+            return bad("the pattern has no field: write one as `%{name}`".into(), 0, pattern.len());
+        };
+        let mut at = first;
+        while at < pattern.len() {
+            let Some(close) = pattern[at..].find('}').map(|n| at + n) else {
+                return bad("`%{` is never closed".into(), at, pattern.len());
+            };
+            let end = pattern[close..].find("%{").map_or(pattern.len(), |n| close + n);
+            let behind = &pattern[close + 1..end];
+            let key = &pattern[at + 2..close];
+            if behind.is_empty() && end < pattern.len() {
+                return bad("there is no text between two fields".into(), at, (end + 2).min(pattern.len()));
+            }
+            let (key, padded) = key.strip_suffix("->").map_or((key, false), |k| (k, true));
+            if padded && behind.is_empty() {
+                return bad("`->` has no text behind it to pass over".into(), at, close + 1);
+            }
+            let (name, append) = key.strip_prefix('+').map_or((key, false), |k| (k, true));
+            if name.starts_with(['*', '&']) || name.contains('/') {
+                return bad(
+                    format!("`%{{{key}}}` is not supported: fields are `%{{name}}`, `%{{?name}}`, `%{{+name}}`, `%{{name->}}`"),
+                    at,
+                    close + 1,
+                );
+            }
+            let known = names.iter().position(|n| n == name);
+            let field = match known {
+                _ if name.is_empty() || name.starts_with('?') => None,
+                Some(_) if !append => return bad(format!("`{name}` is there twice: append with `%{{+{name}}}`"), at, close + 1),
+                Some(i) => Some(i),
+                None => {
+                    names.push(name.to_string());
+                    Some(names.len() - 1)
+                }
+            };
+            parts.push(Part { field, append: append && known.is_some(), padded, behind: Finder::new(behind).into_owned() });
+            at = end;
+        }
+        if names.is_empty() {
+            return bad("no field of the pattern has a name".into(), 0, pattern.len());
+        }
+        Ok((Dissect { prefix: pattern[..first].into(), parts, names: names.len() }, names))
+    }
+
+    #[inline]
+    pub fn split(&self, line: &str, out: &mut Pieces) -> Result<(), TextError> {
+        let text = line.as_bytes();
+        let missing = |literal: &[u8], at: usize| {
+            let message = format!("expected `{}` at or after byte {}", String::from_utf8_lossy(literal).escape_debug(), at + 1);
+            Err(TextError { reason: "no-match", message })
+        };
+        if !line.starts_with(&self.prefix) {
+            return missing(self.prefix.as_bytes(), 0);
+        }
+        out.values.resize(self.names, Piece::Missing);
+        let mut p = self.prefix.len();
+        let mut before = 0;
+        for (i, part) in self.parts.iter().enumerate() {
+            let literal = part.behind.needle();
+            let last = i + 1 == self.parts.len();
+            // The text behind the last field ends the line; the field takes what is before.
+            let end = match literal {
+                [] => text.len(),
+                _ if last && text[p..].ends_with(literal) => text.len() - literal.len(),
+                _ if last => return missing(literal, p),
+                &[byte] => match memchr::memchr(byte, &text[p..]) {
+                    Some(n) => p + n,
+                    None => return missing(literal, p),
+                },
+                _ => match part.behind.find(&text[p..]) {
+                    Some(n) => p + n,
+                    None => return missing(literal, p),
+                },
+            };
+            let mut end_of_field = end;
+            let mut next = end + literal.len();
+            if part.padded {
+                if last {
+                    while text[p..end_of_field].ends_with(literal) {
+                        end_of_field -= literal.len();
+                    }
+                }
+                while text[next..].starts_with(literal) {
+                    next += literal.len();
+                }
+            }
+            if let Some(field) = part.field {
+                out.values[field] = match (out.values[field], part.append) {
+                    // Right behind each other but for the text between: one stretch of the line.
+                    (Piece::Here { start, end }, true) if end as usize + before == p => Piece::here(start as usize..end_of_field),
+                    (first, true) => {
+                        let begun = out.fresh.len();
+                        let first = out.text(first, line).unwrap_or("").to_string();
+                        out.fresh.push_str(&first);
+                        let between = self.parts[i - 1].behind.needle();
+                        out.fresh.push_str(std::str::from_utf8(between).unwrap_or(" "));
+                        out.fresh.push_str(&line[p..end_of_field]);
+                        out.fresh_from(begun)
+                    }
+                    (_, false) => Piece::here(p..end_of_field),
+                };
+            }
+            before = next - end_of_field;
+            p = next;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Regular expressions and grok.
+
+use super::{FormatError, Piece, Pieces, TextError, TextField};
+use millrace_sdk::Type;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub struct Regex {
+    regex: regex::Regex,
+    /// The group of each field.
+    groups: Vec<usize>,
+}
+
+impl Regex {
+    pub fn new(pattern: &str) -> Result<(Regex, Vec<String>), FormatError> {
+        let regex = regex::Regex::new(pattern).map_err(|e| FormatError::new("pattern", format!("invalid regular expression: {e}")))?;
+        let (groups, names): (Vec<_>, Vec<_>) =
+            regex.capture_names().enumerate().filter_map(|(i, n)| n.map(|n| (i, n.to_string()))).unzip();
+        if names.is_empty() {
+            return Err(FormatError::new("pattern", "the regular expression has no named group: write one as `(?P<name>...)`"));
+        }
+        Ok((Regex { regex, groups }, names))
+    }
+
+    #[inline]
+    pub fn split(&self, line: &str, out: &mut Pieces) -> Result<(), TextError> {
+        let groups = out.groups.get_or_insert_with(|| self.regex.capture_locations());
+        if self.regex.captures_read(groups, line).is_none() {
+            return Err(TextError { reason: "no-match", message: "the regular expression does not match".into() });
+        }
+        out.values.extend(self.groups.iter().map(|&g| match groups.get(g) {
+            Some((start, end)) => Piece::here(start..end),
+            None => Piece::Missing,
+        }));
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Grok {
+    pattern: Arc<grok::Pattern>,
+}
+
+/// How deep patterns may use each other.
+const MAX_NESTING: usize = 64;
+
+impl Grok {
+    pub fn new(pattern: &str, own: &BTreeMap<String, String>) -> Result<(Grok, Vec<TextField>), FormatError> {
+        let mut library = grok::Grok::with_default_patterns();
+        for (name, definition) in own {
+            library.add_pattern(name.as_str(), definition.as_str());
+        }
+        let compiled = library.compile(pattern, true).map_err(|e| FormatError::new("pattern", format!("invalid grok pattern: {e}")))?;
+        let mut order = vec![];
+        names_in_order(pattern, own, 0, &mut order);
+        let mut fields = vec![];
+        let mut names: Vec<&str> = compiled.capture_names().collect();
+        names.sort_by_key(|n| order.iter().position(|o| o == n).unwrap_or(usize::MAX));
+        for name in names {
+            let ty = match compiled.get_extract(name) {
+                None | Some("string") => None,
+                Some("int" | "integer" | "long") => Some(Type::Bigint),
+                Some("float" | "double") => Some(Type::Double),
+                Some("boolean" | "bool") => Some(Type::Boolean),
+                Some(other) => {
+                    return Err(FormatError::new(
+                        "pattern",
+                        format!("field `{name}` has the unknown type `{other}`: int, float, string, boolean"),
+                    ));
+                }
+            };
+            fields.push(TextField { name: name.into(), ty });
+        }
+        if fields.is_empty() {
+            return Err(FormatError::new("pattern", "no part of the pattern has a name: write one as `%{PATTERN:name}`"));
+        }
+        Ok((Grok { pattern: Arc::new(compiled) }, fields))
+    }
+
+    pub fn split(&self, line: &str, fields: &[TextField], out: &mut Pieces) -> Result<(), TextError> {
+        let Some(found) = self.pattern.match_against(line) else {
+            return Err(TextError { reason: "no-match", message: "the grok pattern does not match".into() });
+        };
+        out.values.extend(fields.iter().map(|f| match found.get(&f.name) {
+            Some(text) => {
+                let start = text.as_ptr() as usize - line.as_ptr() as usize;
+                Piece::here(start..start + text.len())
+            }
+            None => Piece::Missing,
+        }));
+        Ok(())
+    }
+}
+
+/// The names that a pattern gives, in the order in which they are written.
+fn names_in_order(pattern: &str, own: &BTreeMap<String, String>, depth: usize, names: &mut Vec<String>) {
+    if depth > MAX_NESTING {
+        return;
+    }
+    for piece in pattern.split("%{").skip(1) {
+        let inside = piece.split('}').next().unwrap_or("");
+        let (inside, definition) = inside.split_once('=').map_or((inside, None), |(i, d)| (i, Some(d)));
+        let mut parts = inside.split(':');
+        let name = parts.next().unwrap_or("");
+        if let Some(alias) = parts.next().filter(|a| !a.is_empty()) {
+            names.push(alias.to_string());
+        }
+        let library = || grok::patterns().iter().find(|(n, _)| *n == name).map(|(_, d)| *d);
+        if let Some(definition) = definition.or_else(|| own.get(name).map(|s| s.as_str())).or_else(library) {
+            names_in_order(definition, own, depth + 1, names);
+        }
+    }
+}

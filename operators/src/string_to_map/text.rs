@@ -1,0 +1,237 @@
+//! Text of other formats than JSON to rows.
+
+use super::json::{Refused, no_text, padded, text_span};
+use super::{Format, From, Layout, OnMissing, Parsed, StringToMap, explain, useless};
+use millrace_formats::text::{Piece, Pieces, TextFormat};
+use millrace_sdk as sdk;
+use sdk::convert;
+use sdk::json::{Number, clean, number, quote};
+use sdk::operator::Outputs;
+use sdk::problem::did_you_mean;
+use sdk::{Batch, BatchBuilder, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Span, Type, Val, Value};
+
+/// The plan that all workers' instances start from.
+#[derive(Clone)]
+pub struct TextPlan {
+    schema: SchemaRef,
+    from: Slot,
+    /// Each worker has a copy: a regular expression's scratch space is not shared gladly.
+    format: TextFormat,
+    /// The output's fields, and behind them those that are only checked.
+    columns: Vec<Column>,
+    nulls: Vec<String>,
+    required: bool,
+}
+
+#[derive(Clone)]
+enum Column {
+    /// `index` of [`Pieces::values`].
+    Piece {
+        index: usize,
+        ty: Type,
+        name: Box<str>,
+    },
+    Kept(Slot),
+    /// All pairs as a JSON object.
+    Tail,
+}
+
+impl TextPlan {
+    pub fn new(
+        c: &StringToMap,
+        declared: &[(String, Type)],
+        input: &Schema,
+        from: Slot,
+        wanted: &Demand,
+    ) -> Result<(Layout, TextPlan), Vec<Problem>> {
+        check_keys(c, declared)?;
+        let names = || declared.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+        let or = |key: &Option<String>, default: &str| key.clone().unwrap_or(default.into());
+        let pattern = or(&c.pattern, "");
+        let mut format = match c.format {
+            Format::Delimiter => TextFormat::delimiter(&or(&c.delimiter, "\t"), c.quote.as_deref(), names()),
+            Format::Csv => TextFormat::csv(&or(&c.delimiter, ","), &or(&c.quote, "\""), names()),
+            Format::Dissect => TextFormat::dissect(&pattern),
+            Format::Regex => TextFormat::regex(&pattern),
+            Format::Grok => TextFormat::grok(&pattern, &c.patterns),
+            Format::KeyValue => TextFormat::key_value(&or(&c.pair_separator, " "), &or(&c.key_separator, "="), names()),
+            Format::Json | Format::QueryString => {
+                TextFormat::query_string(&or(&c.pair_separator, "&"), &or(&c.key_separator, "="), names())
+            }
+        }
+        .map_err(explain)?;
+        // A pattern names the fields; what is declared of them gives types.
+        let typed: Vec<(String, Type)> = format
+            .fields()
+            .iter()
+            .map(|f| {
+                let own = declared.iter().find(|(n, _)| *n == f.name).map(|(_, t)| *t);
+                (f.name.clone(), own.or(f.ty).unwrap_or(Type::String))
+            })
+            .collect();
+        let strange = declared.iter().filter(|(n, _)| !typed.iter().any(|(t, _)| t == n)).map(|(n, _)| {
+            Problem::error("unknown-field", Place::at(["fields", n]).key(), format!("the pattern has no field `{n}`"))
+                .suggest(did_you_mean(n, typed.iter().map(|(t, _)| t.as_str())))
+        });
+        let strange: Vec<_> = strange.collect();
+        if !strange.is_empty() {
+            return Err(strange);
+        }
+        let open = matches!(c.format, Format::KeyValue | Format::QueryString) && declared.is_empty();
+        let layout = Layout::new(input, from, if open { Parsed::Open } else { Parsed::Closed(&typed) }, wanted)?;
+        if open {
+            let names = layout.schema.fields().iter().zip(&layout.from).filter(|(_, f)| matches!(f, From::Parsed(_)));
+            format.look_for(names.map(|(f, _)| f.name.to_string()).collect(), layout.from.contains(&From::Tail));
+        }
+        let piece = |name: &str, ty: Type| Column::Piece {
+            index: format.fields().iter().position(|f| f.name == name).unwrap_or(usize::MAX),
+            ty,
+            name: name.into(),
+        };
+        let output = layout.schema.fields().iter().zip(&layout.from).map(|(f, from)| match from {
+            From::Parsed(ty) => piece(&f.name, *ty),
+            From::Kept(slot) => Column::Kept(*slot),
+            From::Tail => Column::Tail,
+        });
+        let columns = output.chain(layout.checked.iter().map(|(name, ty)| piece(name, *ty))).collect();
+        let plan = TextPlan {
+            schema: layout.schema.clone(),
+            from,
+            columns,
+            format,
+            nulls: c.null_values.as_slice().to_vec(),
+            required: c.on_missing == Some(OnMissing::Reject),
+        };
+        Ok((layout, plan))
+    }
+
+    pub fn operator(&self) -> TextToMap {
+        TextToMap { plan: self.clone(), pieces: Pieces::default() }
+    }
+}
+
+/// Keys that the format needs, and keys that mean nothing to it.
+fn check_keys(c: &StringToMap, declared: &[(String, Type)]) -> Result<(), Vec<Problem>> {
+    let name = c.format.name();
+    let columns = matches!(c.format, Format::Delimiter | Format::Csv);
+    let pairs = matches!(c.format, Format::KeyValue | Format::QueryString);
+    let patterned = matches!(c.format, Format::Dissect | Format::Regex | Format::Grok);
+    let needs = |key: &'static str, hint: &'static str| {
+        Err(vec![Problem::error("missing-key", Place::default(), format!("format `{name}` needs `{key}`")).hint(hint)])
+    };
+    useless(
+        &[
+            ("delimiter", c.delimiter.is_some() && !columns),
+            ("quote", c.quote.is_some() && !columns),
+            ("pattern", c.pattern.is_some() && !patterned),
+            ("patterns", !c.patterns.is_empty() && c.format != Format::Grok),
+            ("pair_separator", c.pair_separator.is_some() && !pairs),
+            ("key_separator", c.key_separator.is_some() && !pairs),
+            ("strict", c.strict),
+        ],
+        name,
+    )?;
+    if columns && declared.is_empty() {
+        return needs("fields", "name all columns in their order: `fields: {uid: string, ts: bigint}`");
+    }
+    if c.format == Format::Delimiter && c.delimiter.is_none() {
+        return needs("delimiter", "for example `delimiter: \"\\t\"`");
+    }
+    if patterned && c.pattern.is_none() {
+        return needs("pattern", "say what the text looks like");
+    }
+    Ok(())
+}
+
+pub struct TextToMap {
+    plan: TextPlan,
+    pieces: Pieces,
+}
+
+impl Operator for TextToMap {
+    fn process(&mut self, mut batch: Batch, out: &mut Outputs) {
+        batch.pad();
+        let mut rows = BatchBuilder::over(&batch, self.plan.schema.clone());
+        let text = padded(&batch, self.plan.from);
+        for row in batch.rows() {
+            let done = match text_span(row.raw(self.plan.from)) {
+                Some(span) => match text.str(span) {
+                    Ok(line) => self.row(line, span, &row, &mut rows),
+                    Err(at) => Err(("invalid-utf8", format!("invalid UTF-8 at byte {}", at + 1))),
+                },
+                None => Err(no_text(&row, self.plan.from, batch.schema())),
+            };
+            if let Err((reason, message)) = done {
+                rows.abandon_row();
+                out.reject(Reject::row(reason, message, &row, batch.schema()));
+            }
+        }
+        out.emit(0, batch.replaced_by(rows));
+    }
+}
+
+impl TextToMap {
+    fn row(&mut self, line: &str, span: Span, input: &Record<'_>, out: &mut BatchBuilder) -> Result<(), Refused> {
+        let (plan, pieces) = (&self.plan, &mut self.pieces);
+        plan.format.split(line, pieces).map_err(|e| (e.reason, e.message))?;
+        let all_clean = clean(line.as_bytes());
+        let width = plan.schema.width();
+        for column in &plan.columns {
+            match column {
+                Column::Kept(slot) => out.keep(input.raw(*slot)),
+                Column::Tail => tail(line, pieces, out),
+                Column::Piece { index, ty, name } => {
+                    let piece = pieces.values.get(*index).copied().unwrap_or(Piece::Missing);
+                    let Some(text) = pieces.text(piece, line) else {
+                        if plan.required {
+                            return Err(("missing-field", format!("field `{name}` is missing")));
+                        }
+                        out.push_missing();
+                        continue;
+                    };
+                    let here = match piece {
+                        Piece::Here { start, end } => Some(Span { off: span.off + start, len: end - start }),
+                        _ => None,
+                    };
+                    match (ty, here) {
+                        _ if !plan.nulls.is_empty() && plan.nulls.iter().any(|n| n == text) => out.push_null(),
+                        (Type::String | Type::Any, Some(s)) => {
+                            out.keep(if all_clean || clean(text.as_bytes()) { Value::Str(s) } else { Value::Text(s) })
+                        }
+                        (Type::Bigint, Some(s)) if plain_integer(text.as_bytes()) => out.keep(Value::Num(s)),
+                        (Type::Double, Some(s)) if number(text.as_bytes()) != Number::Bad => out.keep(Value::Num(s)),
+                        _ => convert::push(Val::Str(text), *ty, out).map_err(|e| ("wrong-type", format!("field `{name}`: {e}")))?,
+                    }
+                }
+            }
+            if out.pending() > width {
+                out.truncate_fields(width);
+            }
+        }
+        out.end_row(*input.meta());
+        Ok(())
+    }
+}
+
+/// An integer that is written as JSON writes it and fits a bigint.
+#[inline]
+fn plain_integer(t: &[u8]) -> bool {
+    matches!(t, [b'0'] | [b'1'..=b'9', ..]) && t.len() <= 18 && t.iter().all(u8::is_ascii_digit)
+}
+
+/// All pairs as an object; of equal keys all are written, and the last one counts.
+fn tail(line: &str, pieces: &Pieces, out: &mut BatchBuilder) {
+    let begun = out.begin_text();
+    let json = out.text_mut();
+    json.push(b'{');
+    for (i, (key, value)) in pieces.pairs.iter().enumerate() {
+        if i > 0 {
+            json.push(b',');
+        }
+        quote(pieces.text(*key, line).unwrap_or("").as_bytes(), json);
+        json.push(b':');
+        quote(pieces.text(*value, line).unwrap_or("").as_bytes(), json);
+    }
+    json.push(b'}');
+    out.end_json(begun);
+}

@@ -2,10 +2,12 @@
 
 pub mod charset;
 mod counted;
+mod embedded;
 mod file;
 pub mod format;
 pub mod generator;
 pub mod inline;
+mod lookup;
 pub mod null;
 pub mod stdin;
 pub mod stdout;

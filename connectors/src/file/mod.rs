@@ -6,9 +6,12 @@ mod lineage;
 mod listing;
 mod naming;
 mod reading;
+mod rows;
 mod sink;
 mod source;
 mod writer;
+
+pub use rows::{JsonRows, Layout};
 
 use schemars::JsonSchema;
 use serde::Deserialize;

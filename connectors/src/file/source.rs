@@ -258,6 +258,24 @@ impl SourceSpec for FileSource {
 }
 
 impl FileSource {
+    /// One file from beginning to end.
+    pub fn whole(path: &Path, format: Format) -> FileSource {
+        FileSource {
+            path: OneOrMany::One(PathText(glob::Pattern::escape(&path.to_string_lossy()))),
+            format,
+            compression: Compression::Auto,
+            mode: Mode::Bounded,
+            start: Start::Beginning,
+            charset: None,
+            fields: Ordered::default(),
+            header: true,
+            delimiter: None,
+            quote: None,
+            rotate_wait: two_seconds(),
+            scan_interval: one_second(),
+        }
+    }
+
     fn paths(&self, env: &Env, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
         let many = matches!(self.path, OneOrMany::Many(_));
         if self.path.as_slice().is_empty() {

@@ -8,6 +8,7 @@ pub mod format;
 pub mod generator;
 pub mod inline;
 mod lookup;
+pub mod kafka;
 pub mod null;
 pub mod stdin;
 pub mod stdout;

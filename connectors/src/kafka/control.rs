@@ -1,0 +1,269 @@
+//! What a consumer does beside delivering messages, on a thread of its own: finding partitions, resolving where they begin,
+//! hearing about commits. All of it may block for seconds, which the engine's worker must not.
+
+use super::source::{From, OnOffsetLost, Spec};
+use super::{Listener, Shared, locked};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use millrace_sdk::source::Waker;
+use millrace_sdk::{Assignment, Fault, SourceContext};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longest wait for one answer of a broker; the question is asked again.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long the thread waits for events before it looks at its other duties.
+const TICK: Duration = Duration::from_millis(20);
+const RETRY: Duration = Duration::from_secs(1);
+
+pub type Client = BaseConsumer<Ear>;
+pub type TopicPartition = (Arc<str>, i32);
+
+/// Offsets on their way to the group: those that are being committed, and how it went.
+#[derive(Default)]
+pub struct Commits {
+    pub in_flight: bool,
+    pub failed: bool,
+}
+
+/// What the client calls back with.
+#[derive(Default)]
+pub struct Ear {
+    listener: Listener,
+    pub commits: Shared<Commits>,
+}
+
+impl ClientContext for Ear {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        Listener::hear_log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.listener.hear_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Ear {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        let mut commits = locked(&self.commits);
+        commits.in_flight = false;
+        commits.failed = result.is_err();
+        if let Err(e) = result {
+            tracing::warn!(target: "kafka", "offsets could not be committed, and will be again: {e}");
+        }
+    }
+}
+
+/// A partition and where it begins.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub at: TopicPartition,
+    pub start: i64,
+    /// The offset behind its last message at the time.
+    pub high: i64,
+}
+
+pub enum News {
+    Found(Vec<Found>),
+    /// A lost offset's successor, with what the broker still has.
+    Moved {
+        at: TopicPartition,
+        to: i64,
+        low: i64,
+        high: i64,
+    },
+    Broken(Fault),
+}
+
+/// The client, and the line to its thread.
+pub struct Consumer {
+    pub client: Arc<Client>,
+    pub news: Receiver<News>,
+    lost: Sender<TopicPartition>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Consumer {
+    /// Starts the client and its thread; nothing is asked yet.
+    pub fn open(spec: Arc<Spec>, cx: &SourceContext) -> KafkaResult<Consumer> {
+        let client: Arc<Client> = Arc::new(spec.client.create_with_context(Ear::default())?);
+        let (say, news) = unbounded();
+        let (lost, lost_here) = unbounded();
+        let stop = Arc::new(AtomicBool::new(false));
+        let control = Control {
+            spec,
+            client: client.clone(),
+            assignment: cx.assignment,
+            say,
+            lost: lost_here,
+            waker: cx.waker.clone(),
+            stop: stop.clone(),
+            known: HashSet::new(),
+            first: true,
+        };
+        std::thread::Builder::new()
+            .name("kafka-source".into())
+            .spawn(move || control.run())
+            .map_err(|e| KafkaError::ClientCreation(format!("no thread: {e}")))?;
+        Ok(Consumer { client, news, lost, stop })
+    }
+
+    /// Asks where to go on in a partition whose next offset is gone; the answer is [`News::Moved`].
+    pub fn ask(&self, at: TopicPartition) {
+        // It fails when the thread has ended, and then nobody waits for the answer.
+        let _ = self.lost.send(at);
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+struct Control {
+    spec: Arc<Spec>,
+    client: Arc<Client>,
+    assignment: Assignment,
+    say: Sender<News>,
+    lost: Receiver<TopicPartition>,
+    waker: Waker,
+    stop: Arc<AtomicBool>,
+    known: HashSet<TopicPartition>,
+    /// No listing has been complete yet.
+    first: bool,
+}
+
+impl Control {
+    fn run(mut self) {
+        let mut next = Instant::now();
+        let mut waiting: Vec<TopicPartition> = vec![];
+        while !self.stop.load(Ordering::Acquire) {
+            match self.client.poll(TICK) {
+                Some(Ok(message)) => {
+                    use rdkafka::Message;
+                    let what = format!("a message of {}/{} came by the wrong queue", message.topic(), message.partition());
+                    self.tell(News::Broken(Fault::bug(what)));
+                }
+                Some(Err(KafkaError::MessageConsumptionFatal(e))) => {
+                    self.tell(News::Broken(Fault::refused("the Kafka client has given up").detail(e.to_string())));
+                }
+                // Told by the listener, and the client goes on by itself.
+                Some(Err(_)) | None => {}
+            }
+            waiting.extend(self.lost.try_iter());
+            waiting.retain(|at| !self.move_on(at));
+            if Instant::now() >= next {
+                let listed = (self.first || !self.spec.bounded).then(|| self.look());
+                next = Instant::now()
+                    + match listed {
+                        Some(Err(e)) => {
+                            tracing::warn!(target: "kafka", "the partitions cannot be listed at {} yet: {e}", self.spec.brokers);
+                            RETRY
+                        }
+                        Some(Ok(())) | None => self.spec.discovery,
+                    };
+            }
+        }
+    }
+
+    fn tell(&self, news: News) {
+        // The reader is gone only when the whole source is.
+        let _ = self.say.send(news);
+        (self.waker)();
+    }
+
+    /// Lists the partitions and tells those that are new and ours.
+    fn look(&mut self) -> KafkaResult<()> {
+        let mut new: Vec<TopicPartition> = vec![];
+        for (topic, partitions) in self.topics()? {
+            let topic: Arc<str> = topic.into();
+            for p in 0..partitions {
+                let at = (topic.clone(), p);
+                if !self.known.contains(&at) && self.assignment.mine(self.spec.number(&topic, p)) {
+                    new.push(at);
+                }
+            }
+        }
+        if new.is_empty() && !self.first {
+            return Ok(());
+        }
+        let found = self.resolve(&new)?;
+        self.known.extend(new);
+        self.first = false;
+        self.tell(News::Found(found));
+        Ok(())
+    }
+
+    /// All topics that are to be read, with their numbers of partitions.
+    fn topics(&self) -> KafkaResult<BTreeMap<String, i32>> {
+        let mut out = BTreeMap::new();
+        let mut add = |metadata: &rdkafka::metadata::Metadata| {
+            for t in metadata.topics().iter().filter(|t| self.spec.reads(t.name())) {
+                if t.error().is_none() {
+                    out.insert(t.name().to_string(), t.partitions().len() as i32);
+                }
+            }
+        };
+        if self.spec.patterns.is_empty() {
+            for topic in &self.spec.topics {
+                add(&self.client.fetch_metadata(Some(topic), ANSWER)?);
+            }
+        } else {
+            add(&self.client.fetch_metadata(None, ANSWER)?);
+        }
+        match self.spec.topics.iter().find(|t| self.first && !out.contains_key(*t)) {
+            // It was there when the job was checked: the cluster is not yet itself again.
+            Some(_) => Err(KafkaError::MetadataFetch(rdkafka::error::RDKafkaErrorCode::LeaderNotAvailable)),
+            None => Ok(out),
+        }
+    }
+
+    fn resolve(&self, partitions: &[TopicPartition]) -> KafkaResult<Vec<Found>> {
+        let mut asked = TopicPartitionList::new();
+        for (topic, p) in partitions {
+            asked.add_partition(topic, *p);
+        }
+        // Nothing of a partition that came later may be skipped.
+        let from = match &self.spec.from {
+            From::Latest | From::Time(_) if !self.first => &From::Committed,
+            from => from,
+        };
+        let answered = match from {
+            From::Committed if self.spec.group && !partitions.is_empty() => Some(self.client.committed_offsets(asked, ANSWER)?),
+            From::Time(ms) if !partitions.is_empty() => {
+                asked.set_all_offsets(Offset::Offset(*ms))?;
+                Some(self.client.offsets_for_times(asked, ANSWER)?)
+            }
+            _ => None,
+        };
+        let answer = |at: &TopicPartition| answered.as_ref().and_then(|l| l.find_partition(&at.0, at.1)).map(|e| e.offset());
+        partitions
+            .iter()
+            .map(|at| {
+                let (low, high) = self.client.fetch_watermarks(&at.0, at.1, ANSWER)?;
+                let start = match (from, answer(at)) {
+                    (From::Committed | From::Time(_), Some(Offset::Offset(n))) => n,
+                    (From::Latest, _) | (From::Time(_), _) => high,
+                    (From::Offsets(offsets), _) => offsets.get(&(at.0.to_string(), at.1)).copied().unwrap_or(low),
+                    (From::Committed | From::Earliest, _) => low,
+                };
+                Ok(Found { at: at.clone(), start, high })
+            })
+            .collect()
+    }
+
+    /// Answers a reader whose offset is lost; false: ask again.
+    fn move_on(&self, at: &TopicPartition) -> bool {
+        let Ok((low, high)) = self.client.fetch_watermarks(&at.0, at.1, ANSWER) else { return false };
+        let to = if self.spec.on_offset_lost == OnOffsetLost::Latest { high } else { low };
+        self.tell(News::Moved { at: at.clone(), to, low, high });
+        true
+    }
+}

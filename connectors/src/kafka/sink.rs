@@ -1,0 +1,300 @@
+//! The Kafka sink: its page, its config, and what follows from it.
+
+use super::source::legal_topic;
+use super::writer::Writer;
+use super::{Common, Security, check, refused, settings};
+use crate::format::{Format, Layout, RowWriter};
+use millrace_expr::Template;
+use millrace_sdk::config::{Duration, FieldName, Ordered, Size, TemplateText};
+use millrace_sdk::{Bind, Demand, Edge, Fault, Guarantee, Part, Place, Problem, Sink, SinkContext, SinkFactory, SinkSpec, Slot};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::sync::{Arc, OnceLock};
+
+/// Writes rows to topics of Apache Kafka.
+///
+/// A row becomes one message, encoded as `format` says. With a `key` the partition is chosen by its murmur2 hash, as the Java client
+/// does, and rows of one key keep their order; without one, rows go to partitions in batches. Rows that come from `Requeue` carry
+/// their history in the headers `millrace-attempts`, `millrace-first-seen`, `millrace-due` (epoch milliseconds) and
+/// `millrace-event-time` (epoch microseconds), which the Kafka source with a `delay` reads again.
+///
+/// The producer is idempotent and waits for all in-sync replicas. A broker that is down is waited for as long as it takes: the rows
+/// in flight fill up, and the job's sources stop. What the broker refuses for good (a message too large, an illegal topic) goes to
+/// the dead letter with its row. The topic must exist; topics of a template are made by the broker or refused by it.
+///
+/// Guarantee: at least once. After a failure of the job rows may be written again.
+///
+/// # Example
+/// Needs a broker.
+///
+/// ```yaml
+/// name: write-pairs
+/// streams:
+///   pairs:
+///     config:
+///       source: {type: Inline, config: {rows: [{k: a, n: 1}, {k: b, n: 2}]}}
+/// sink:
+///   - {type: Kafka, config: {brokers: "${BROKERS:-localhost:9092}", topic: pairs, key: "{{k}}", format: json}}
+/// ```
+/// ```json
+/// ```
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSink {
+    /// Where the cluster is first asked: `host:port,host:port`.
+    brokers: String,
+    /// Topic, or a template of it over the row.
+    topic: TemplateText,
+    /// Template of the message's key. Default: no key. An empty key is a key.
+    key: Option<TemplateText>,
+    /// How rows are written. Default json.
+    #[serde(default)]
+    format: Format,
+    /// Fields to write, in this order. Default: all.
+    #[serde(default)]
+    columns: Vec<FieldName>,
+    /// The message, for `format: text`.
+    template: Option<TemplateText>,
+    /// Headers to set: name and template of the text.
+    #[serde(default)]
+    headers: Ordered<TemplateText>,
+    /// How batches are compressed. Default none.
+    #[serde(default)]
+    compression: Compression,
+    /// How long a message may wait for others to share its batch. Default 5ms.
+    #[serde(default = "five_millis")]
+    linger: Duration,
+    /// Most bytes that are written and not yet acknowledged, for each worker; beyond it the job waits. Default 32MiB.
+    #[serde(default = "in_flight")]
+    max_in_flight: Size,
+    /// How long the end of the job waits for the last acknowledgements before it fails. Default 2m.
+    #[serde(default = "two_minutes")]
+    close_timeout: Duration,
+    /// Passwords and certificates. Default: none, plain text.
+    #[serde(default)]
+    security: Security,
+    /// Further settings of the client library, as librdkafka names them.
+    #[serde(default)]
+    properties: Ordered<serde_json::Value>,
+}
+
+/// How batches are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Deflate.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+fn five_millis() -> Duration {
+    Duration::millis(5)
+}
+fn in_flight() -> Size {
+    Size::bytes(32 << 20)
+}
+fn two_minutes() -> Duration {
+    Duration::secs(120)
+}
+
+millrace_sdk::inventory::submit! { Part::sink::<KafkaSink>("Kafka", &["Kafka011"]) }
+
+/// Where a message goes.
+#[derive(Clone)]
+pub enum Topic {
+    Fixed(Arc<str>),
+    Of(Arc<Template>),
+}
+
+/// What one input's rows become.
+pub struct Input {
+    pub edge: Edge,
+    pub rows: RowWriter,
+    pub topic: Topic,
+    pub key: Option<Template>,
+    pub headers: Vec<(String, Template)>,
+    /// `_attempts`, `_first_seen` and `_due`, of rows that are to be tried again.
+    pub retry: [Option<Slot>; 3],
+}
+
+/// The config, checked.
+pub struct Spec {
+    pub client: ClientConfig,
+    pub brokers: String,
+    pub inputs: Vec<Input>,
+    pub max_bytes: usize,
+    pub close_timeout: std::time::Duration,
+    /// The topic's own bound on a message, once the broker has told it.
+    message_max: OnceLock<u64>,
+    message_max_given: bool,
+}
+
+impl KafkaSink {
+    fn layout(&self) -> Layout<'_> {
+        Layout { format: self.format, columns: &self.columns, template: self.template.as_ref() }
+    }
+
+    fn fixed_topic(&self) -> Option<Arc<str>> {
+        (!self.topic.contains("{{")).then(|| (*self.topic).into())
+    }
+
+    fn spec(&self, bind: &Bind<'_>) -> Result<Spec, Vec<Problem>> {
+        let mut problems = vec![];
+        if let Some(Err(why)) = self.fixed_topic().map(|t| legal_topic(&t)) {
+            problems.push(Problem::error("invalid-topic", Place::at(["topic"]), why));
+        }
+        if self.linger.micros < 0 || self.linger.micros > 900_000_000 {
+            problems.push(Problem::error("out-of-range", Place::at(["linger"]), "`linger` is from 0s to 15m"));
+        }
+        if !(1 << 20..=1 << 30).contains(&self.max_in_flight.bytes) {
+            problems.push(Problem::error("out-of-range", Place::at(["max_in_flight"]), "`max_in_flight` is from 1MiB to 1GiB"));
+        }
+        let mut own = settings([
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("message.timeout.ms", "0"),
+            // Our own bound is `max_in_flight`; these only have to be above it.
+            ("queue.buffering.max.messages", "10000000"),
+            ("queue.buffering.max.kbytes", "2097151"),
+            ("partitioner", "murmur2_random"),
+            ("reconnect.backoff.ms", "100"),
+            ("reconnect.backoff.max.ms", "2000"),
+        ]);
+        own.push(("linger.ms", (self.linger.micros as f64 / 1000.0).to_string()));
+        own.push(("compression.type", format!("{:?}", self.compression).to_lowercase()));
+        let common = Common { brokers: &self.brokers, security: &self.security, properties: &self.properties };
+        let client = common.client(bind.env, &own).unwrap_or_else(|p| {
+            problems.extend(p);
+            ClientConfig::new()
+        });
+        let mut inputs = vec![];
+        for edge in bind.inputs {
+            match self.input(edge, bind) {
+                Ok(input) => inputs.push(input),
+                Err(p) => problems.extend(p.into_iter().filter(|p| !problems.contains(p)).collect::<Vec<_>>()),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Spec {
+            client,
+            brokers: self.brokers.clone(),
+            inputs,
+            max_bytes: self.max_in_flight.bytes as usize,
+            close_timeout: self.close_timeout.std(),
+            message_max: OnceLock::new(),
+            message_max_given: self.properties.iter().any(|(k, _)| k == "message.max.bytes"),
+        })
+    }
+
+    fn input(&self, edge: &Edge, bind: &Bind<'_>) -> Result<Input, Vec<Problem>> {
+        let mut problems = vec![];
+        let mut compile = |text: &str, place: Place| match Template::compile(text, &edge.schema, bind.env) {
+            Ok(t) => Some(t),
+            Err(issues) => {
+                problems.extend(issues.into_iter().map(|i| i.at(&place)));
+                None
+            }
+        };
+        let topic = match self.fixed_topic() {
+            Some(t) => Some(Topic::Fixed(t)),
+            None => compile(&self.topic, Place::at(["topic"])).map(|t| Topic::Of(Arc::new(t))),
+        };
+        let key = self.key.as_ref().map(|k| compile(k, Place::at(["key"])));
+        let headers: Vec<_> =
+            self.headers.iter().map(|(name, t)| (name.clone(), compile(t, Place::at(["headers", name.as_str()])))).collect();
+        let rows = self.layout().bind(edge, bind.env).map_err(|p| problems.extend(p));
+        let (Some(topic), Ok(rows), true) = (topic, rows, problems.is_empty()) else { return Err(problems) };
+        Ok(Input {
+            edge: edge.clone(),
+            rows,
+            topic,
+            key: key.flatten(),
+            headers: headers.into_iter().filter_map(|(name, t)| Some((name, t?))).collect(),
+            retry: ["_attempts", "_first_seen", "_due"].map(|name| edge.schema.slot(name)),
+        })
+    }
+}
+
+impl SinkSpec for KafkaSink {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    fn demand(&self) -> Demand {
+        let mut demand = self.layout().demand();
+        for template in [Some(&self.topic), self.key.as_ref()].into_iter().flatten().chain(self.headers.iter().map(|(_, t)| t)) {
+            demand.add(Template::fields(template));
+        }
+        demand
+    }
+
+    fn bind(&self, bind: &Bind<'_>) -> Result<Arc<dyn SinkFactory>, Vec<Problem>> {
+        Ok(Arc::new(Factory { spec: Arc::new(self.spec(bind)?), topic: self.fixed_topic() }))
+    }
+}
+
+struct Factory {
+    spec: Arc<Spec>,
+    topic: Option<Arc<str>>,
+}
+
+impl SinkFactory for Factory {
+    fn check(&self) -> Result<(), Fault> {
+        let topics: Vec<&str> = self.topic.as_deref().into_iter().collect();
+        check(&consumer_settings(&self.spec.client), &self.spec.brokers, &topics)?;
+        if let Some(bytes) = self.topic.as_deref().and_then(|t| message_max(&self.spec.client, t)) {
+            let _ = self.spec.message_max.set(bytes);
+        }
+        Ok(())
+    }
+
+    fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {
+        let mut config = self.spec.client.clone();
+        // The client's batches must fit into the topic, or the broker would refuse good messages together with a large one.
+        if let Some(bytes) = self.spec.message_max.get().filter(|_| !self.spec.message_max_given) {
+            config.set("message.max.bytes", bytes.clamp(&1000, &1_000_000_000).to_string());
+        }
+        let writer = Writer::open(self.spec.clone(), &config, cx.waker).map_err(|e| refused(&self.spec.brokers, &e))?;
+        Ok(Box::new(writer))
+    }
+}
+
+/// The connection's settings alone: a consumer warns about a producer's.
+fn consumer_settings(config: &ClientConfig) -> ClientConfig {
+    let mut out = config.clone();
+    for key in [
+        "enable.idempotence",
+        "acks",
+        "message.timeout.ms",
+        "queue.buffering.max.messages",
+        "queue.buffering.max.kbytes",
+        "partitioner",
+        "linger.ms",
+        "compression.type",
+    ] {
+        out.remove(key);
+    }
+    out
+}
+
+/// `max.message.bytes` of a topic; None if the broker does not tell us.
+fn message_max(config: &ClientConfig, topic: &str) -> Option<u64> {
+    let admin: AdminClient<DefaultClientContext> = consumer_settings(config).create().ok()?;
+    let timeout = std::time::Duration::from_secs(5);
+    let options = AdminOptions::new().request_timeout(Some(timeout));
+    let answer = futures::executor::block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options)).ok()?;
+    answer.into_iter().next()?.ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+}

@@ -4,14 +4,17 @@ use crate::control::Shared;
 use crate::event_time::Assigner;
 use crate::graph::{Graph, is_pass};
 use crate::inbox::Inbox;
+use crate::keyed::{Asker, KeyedRunner, KeyedSetup};
 use crate::outlet::{Exit, Outlet, Target};
 use crate::parcel::{Parcel, Route};
 use crate::reject::Origins;
 use crate::sink::Writer;
 use crate::source::{Again, Reader, Setup};
 use crate::stateless::{Step, Tree};
+use crate::stores::Client;
 use crate::ts::Ts;
 use millrace_plan::plan::{NodeId, NodeKind, Plan, PortRef, SinkNode, SourceNode};
+use millrace_sdk::operator::{Keyed, StoreUse};
 use millrace_sdk::source::Waker;
 use millrace_sdk::{Assignment, Exec, Fault, SinkContext, SourceContext};
 use std::cell::RefCell;
@@ -32,6 +35,19 @@ pub struct Job {
     pub graph: Graph,
     pub shared: Arc<Shared>,
     pub origins: Arc<Origins>,
+    /// One client a store and answer schema.
+    pub clients: HashMap<(String, u64), Arc<Client>>,
+    /// There is one if there are stores.
+    pub runtime: Option<tokio::runtime::Handle>,
+}
+
+impl Job {
+    /// The client of the `i`th store of a node.
+    pub fn client(&self, node: usize, i: usize) -> Option<Arc<Client>> {
+        let NodeKind::Operator(op) = &self.plan.nodes[node].kind else { return None };
+        let s = op.stores.get(i)?;
+        self.clients.get(&(s.name.clone(), s.schema.id())).cloned()
+    }
 }
 
 /// Readers outlive their operators' capabilities: they are told at the end what was acknowledged.
@@ -69,7 +85,8 @@ impl<'j, 's> Build<'j, 's> {
                 NodeKind::Operator(op) => match &op.exec {
                     Exec::Pass => {}
                     Exec::Stateless(_) => self.tree(i),
-                    Exec::Keyed(_) | Exec::Lookup(_) => return Err(Fault::bug("not built")),
+                    Exec::Keyed(keyed) => self.keyed(i, keyed)?,
+                    Exec::Lookup(_) => return Err(Fault::bug("not built")),
                 },
             }
         }
@@ -219,6 +236,49 @@ impl<'j, 's> Build<'j, 's> {
             outlet.open(caps);
             move |frontiers| tree.turn(&mut inbox, &mut outlet, frontiers, &again)
         });
+    }
+
+    fn keyed(&mut self, node: usize, keyed: &Keyed) -> Result<(), Fault> {
+        let job = self.job;
+        let mut b = self.builder(node);
+        let (mut outlet, mut exits) = self.outlet(&mut b, &[node]);
+        let workers = self.hosts(node);
+        if let Some((_, index)) = job.graph.inputs[node].iter().find(|(_, i)| *i >= keyed.keys.len()) {
+            return Err(Fault::bug(format!("`{}` has no key for its input {index}", job.plan.nodes[node].name)));
+        }
+        let mut inbox = self.inbox(&mut b, node, |index| Route::Keyed { key: keyed.keys[index].clone(), workers });
+        let retry = (0..keyed.keys.len()).map(|i| {
+            let mut from = job.graph.inputs[node].iter().filter(|(_, x)| *x == i).peekable();
+            from.peek().is_some() && from.all(|(o, _)| job.graph.retry[o.node.0])
+        });
+        let ports = &job.plan.nodes[node].ports;
+        let waker = self.waker(&b, Arc::default());
+        let setup = KeyedSetup {
+            askers: (0..keyed.stores.len()).map(|i| self.asker(node, i, &keyed.stores[i], waker.clone())).collect::<Result<_, _>>()?,
+            exit: exits.remove(0),
+            clock: job.plan.env.clock.clone(),
+            shared: job.shared.clone(),
+            retry: retry.collect(),
+            ports: ports.iter().filter(|(p, _)| p.name != "errors").map(|(_, e)| e.schema.clone()).collect(),
+        };
+        let mut runner = KeyedRunner::new(keyed, setup);
+        let (again, shared) = (self.activator(&b), job.shared.clone());
+        b.build(move |caps| {
+            outlet.open(caps);
+            move |frontiers| {
+                let next = runner.turn(&mut inbox, &mut outlet, frontiers);
+                schedule(&again, &shared, next);
+            }
+        });
+        Ok(())
+    }
+
+    fn asker(&self, node: usize, i: usize, used: &StoreUse, waker: Waker) -> Result<Asker, Fault> {
+        let client = self.job.client(node, i);
+        let (client, runtime) = client.zip(self.job.runtime.as_ref()).ok_or_else(|| {
+            Fault::bug(format!("`{}` uses store `{}`, which the plan does not have", self.job.plan.nodes[node].name, used.name))
+        })?;
+        Ok(Asker::new(client, used.on_error, runtime.clone(), waker))
     }
 
     fn sink(&mut self, node: usize, s: &SinkNode) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 
 use crate::progress::Meters;
 use millrace_sdk::Fault;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -108,6 +108,9 @@ pub struct Shared {
     /// The last epoch in which a retry source delivered a row.
     pub retry_epoch: AtomicU64,
     quiet: Vec<AtomicBool>,
+    /// Operators (by node) that take no more left rows until the other input's watermark has moved.
+    held_back: Mutex<HashSet<(usize, std::thread::ThreadId)>>,
+    pub holding_back: AtomicBool,
     /// Partition names for dead letters, by (source, partition).
     pub partitions: Mutex<HashMap<(u16, u32), Arc<str>>>,
 }
@@ -132,6 +135,8 @@ impl Shared {
             pending_asks: AtomicUsize::new(0),
             retry_epoch: AtomicU64::new(0),
             quiet: sources.iter().flat_map(|&r| (0..workers).map(move |_| AtomicBool::new(!r))).collect(),
+            held_back: Mutex::default(),
+            holding_back: AtomicBool::new(false),
             partitions: Mutex::default(),
         }
     }
@@ -234,6 +239,21 @@ impl Shared {
     /// Whether a source has read all that the limit lets it.
     pub fn exhausted(&self, source: usize) -> bool {
         self.options.limit.is_some_and(|l| self.limits[source].1.load(SeqCst) >= l)
+    }
+
+    /// An operator on this thread says whether it refuses rows because too many wait in it.
+    pub fn hold_back(&self, node: usize, refuses: bool) {
+        if !refuses && !self.holding_back.load(Relaxed) {
+            return;
+        }
+        let mut set = self.held_back.lock().unwrap_or_else(|e| e.into_inner());
+        let me = (node, std::thread::current().id());
+        if refuses {
+            set.insert(me)
+        } else {
+            set.remove(&me)
+        };
+        self.holding_back.store(!set.is_empty(), SeqCst);
     }
 
     pub fn name_partition(&self, source: u16, id: u32, name: &str) {

@@ -5,6 +5,7 @@ mod control;
 mod event_time;
 mod graph;
 mod inbox;
+mod keyed;
 mod outlet;
 mod parcel;
 mod progress;
@@ -13,6 +14,7 @@ mod run;
 mod sink;
 mod source;
 mod stateless;
+mod stores;
 pub mod summary;
 #[cfg(test)]
 mod tests;

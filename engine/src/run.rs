@@ -5,11 +5,12 @@ use crate::control::{Control, RunOptions, Shared};
 use crate::graph::Graph;
 use crate::progress::{Meters, Progress, Reporter};
 use crate::reject::Origins;
+use crate::stores::Client;
 use crate::summary::{Ended, Summary};
 use crate::ts::Ts;
 use millrace_plan::plan::{NodeKind, Plan};
 use millrace_sdk::{Fault, FaultKind};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -37,7 +38,26 @@ pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Rep
         _ => None,
     });
     let origins = Arc::new(Origins { job: job_name.clone(), streams: streams.collect() });
-    let job = Arc::new(Job { graph: Graph::new(&plan), plan: plan.clone(), shared: shared.clone(), origins });
+    let mut clients: HashMap<(String, u64), Arc<Client>> = HashMap::new();
+    for node in &plan.nodes {
+        if let NodeKind::Operator(op) = &node.kind {
+            for s in &op.stores {
+                clients.entry((s.name.clone(), s.schema.id())).or_insert_with(|| Arc::new(Client::new(s, shared.clone())));
+            }
+        }
+    }
+    let runtime = match runtime(!clients.is_empty()) {
+        Ok(runtime) => runtime,
+        Err(fault) => return summary(&job_name, &shared, workers, plan.dead_letter.0, Some(fault)),
+    };
+    let job = Arc::new(Job {
+        graph: Graph::new(&plan),
+        plan: plan.clone(),
+        shared: shared.clone(),
+        origins,
+        clients,
+        runtime: runtime.as_ref().map(|r| r.handle().clone()),
+    });
     reporter.started(Arc::new(Progress { meters, started: Instant::now() }));
 
     let communication = if workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(workers) };
@@ -54,7 +74,19 @@ pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Rep
             }
         }
     }
+    if let Some(runtime) = runtime {
+        runtime.shutdown_background();
+    }
     summary(&job_name, &shared, workers, plan.dead_letter.0, shared.take_fault())
+}
+
+/// The process's one runtime for look-ups, if there is anything to look up.
+fn runtime(needed: bool) -> Result<Option<tokio::runtime::Runtime>, Fault> {
+    if !needed {
+        return Ok(None);
+    }
+    let made = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("millrace-lookup").enable_all().build();
+    made.map(Some).map_err(|e| Fault::refused(format!("threads for look-ups cannot be started: {e}")))
 }
 
 /// Asks every part whether what it needs is there, before anything is read; all that is missing is told at once.

@@ -213,7 +213,14 @@ impl Reader {
         let behind = self.done_epoch().saturating_add(o.max_lag) < self.outlet.held().epoch;
         let full = self.bytes + self.current.1 > o.max_bytes_in_flight;
         let asks = self.shared.pending_asks.load(Relaxed) > 2 * o.max_pending_asks;
-        behind || full || asks
+        // An operator that waits for the source furthest behind, while that one waits for the operator, would wait for ever.
+        let awaited = self.shared.holding_back.load(Relaxed) && self.is_slowest();
+        (behind || full || asks) && !awaited
+    }
+
+    fn is_slowest(&self) -> bool {
+        let head = self.next(Instant::now()).map(|i| self.partitions[i].time.watermark(self.s.assigner.bound()));
+        head.is_some_and(|h| h <= self.shared.slowest())
     }
 
     fn discover(&mut self) -> Result<(), Fault> {

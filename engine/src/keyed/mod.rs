@@ -1,0 +1,10 @@
+//! Operators with state per key.
+
+mod asker;
+mod context;
+mod operator;
+mod snapshot;
+mod state;
+
+pub use asker::Asker;
+pub use operator::{KeyedRunner, KeyedSetup};

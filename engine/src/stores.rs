@@ -1,0 +1,141 @@
+//! Asking stores: batches, concurrency, time-out, retries with backoff, cache. One client a store and process.
+
+use crate::control::Shared;
+use crate::progress::StoreMeter;
+use lru::LruCache;
+use millrace_plan::plan::StorePlan;
+use millrace_sdk::operator::OnStoreError;
+use millrace_sdk::store::Tuning;
+use millrace_sdk::{Fault, Store};
+use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// A store's answer: an encoded row, or that it has no such key.
+pub type Found = Option<Arc<[u8]>>;
+
+struct Cached {
+    found: Found,
+    until: Instant,
+}
+
+pub struct Client {
+    name: String,
+    store: Arc<dyn Store>,
+    pub tuning: Tuning,
+    permits: Semaphore,
+    cache: Option<Mutex<LruCache<Box<[u8]>, Cached>>>,
+    shared: Arc<Shared>,
+    meter: usize,
+}
+
+impl Client {
+    pub fn new(plan: &StorePlan, shared: Arc<Shared>) -> Client {
+        let t = plan.tuning.clone();
+        Client {
+            name: plan.name.clone(),
+            store: plan.store.clone(),
+            permits: Semaphore::new(t.concurrency.max(1)),
+            cache: NonZeroUsize::new(t.cache_size).map(|n| Mutex::new(LruCache::new(n))),
+            meter: shared.meters.store(&plan.name),
+            shared,
+            tuning: t,
+        }
+    }
+
+    pub fn meter(&self) -> &StoreMeter {
+        &self.shared.meters.stores[self.meter]
+    }
+
+    /// The answer, if it is cached; None: the store is to be asked.
+    pub fn cached(&self, key: &[u8]) -> Option<Found> {
+        self.meter().lookups.fetch_add(1, Relaxed);
+        let mut cache = self.cache.as_ref()?.lock().unwrap_or_else(|e| e.into_inner());
+        match cache.get(key) {
+            Some(c) if c.until > Instant::now() => {
+                self.meter().cache_hits.fetch_add(1, Relaxed);
+                Some(c.found.clone())
+            }
+            Some(_) => {
+                cache.pop(key);
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn remember(&self, keys: &[Vec<u8>], answers: &[Found]) {
+        let Some(cache) = &self.cache else { return };
+        let mut cache = cache.lock().unwrap_or_else(|e| e.into_inner());
+        let now = Instant::now();
+        for (key, found) in keys.iter().zip(answers) {
+            let ttl = if found.is_some() { self.tuning.cache_ttl } else { self.tuning.negative_ttl };
+            if !ttl.is_zero() {
+                cache.put(key[..].into(), Cached { found: found.clone(), until: now + ttl });
+            }
+        }
+    }
+
+    /// Asks for all keys in one call, until there is an answer: for `wait` as long as it takes, else within the time-out.
+    ///
+    /// # Errors
+    /// What the last call said. A store that answers nonsense, or that refuses while the job waits for it, ends the run.
+    pub async fn fetch(&self, keys: &[Vec<u8>], on_error: OnStoreError) -> Result<Vec<Found>, Fault> {
+        let begun = Instant::now();
+        let wait = on_error == OnStoreError::Wait;
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            let left = if wait { self.tuning.timeout } else { self.tuning.timeout.saturating_sub(begun.elapsed()) };
+            let fault = match self.call(keys, left).await {
+                Ok(answers) => {
+                    self.shared.meters.waiting.store(false, Relaxed);
+                    self.remember(keys, &answers);
+                    return Ok(answers);
+                }
+                Err(fault) => fault,
+            };
+            self.meter().errors.fetch_add(1, Relaxed);
+            let over = !wait && (!fault.retry || begun.elapsed() + backoff >= self.tuning.timeout);
+            if over || self.shared.failed() {
+                self.meter().failed.fetch_add(keys.len() as u64, Relaxed);
+                return Err(fault);
+            }
+            if !fault.retry {
+                self.shared.fail(fault.clone());
+                return Err(fault);
+            }
+            tracing::warn!(store = self.name, error = %fault, wait_ms = backoff.as_millis() as u64, "the store does not answer, trying again");
+            self.shared.meters.waiting.store(true, Relaxed);
+            tokio::time::sleep(self.jittered(backoff)).await;
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+    }
+
+    async fn call(&self, keys: &[Vec<u8>], timeout: Duration) -> Result<Vec<Found>, Fault> {
+        let late = || Fault::down(format!("store `{}` did not answer within {} ms", self.name, self.tuning.timeout.as_millis()));
+        let work = async {
+            let _permit = self.permits.acquire().await.map_err(|_| Fault::bug("the store's permits are closed"))?;
+            self.meter().calls.fetch_add(1, Relaxed);
+            self.meter().keys.fetch_add(keys.len() as u64, Relaxed);
+            self.store.get_many(keys.to_vec()).await
+        };
+        let answers = tokio::time::timeout(timeout, work).await.map_err(|_| late())??;
+        if answers.len() != keys.len() {
+            let fault = Fault::bug(format!("store `{}` gave {} answers to {} keys", self.name, answers.len(), keys.len()));
+            self.shared.fail(fault.clone());
+            return Err(fault);
+        }
+        Ok(answers.into_iter().map(|a| a.map(Into::into)).collect())
+    }
+
+    /// Half to all of the backoff, so that workers do not return in step.
+    fn jittered(&self, backoff: Duration) -> Duration {
+        let noise = (self.shared.micros().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % 1000;
+        backoff.mul_f64(0.5 + noise as f64 / 2000.0)
+    }
+}

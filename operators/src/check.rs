@@ -89,6 +89,17 @@ pub(crate) fn template(text: &TemplateText, schema: &Schema, env: &Env, at: &Pla
     Template::compile(text, schema, env).map_err(|issues| problems.extend(issues.into_iter().map(|i| i.at(at)))).ok()
 }
 
+/// A store's own key template, over the rows of the part at whose `at` the store is named.
+pub(crate) fn store_key(store: &str, text: &str, schema: &Schema, env: &Env, at: &Place, problems: &mut Vec<Problem>) -> Option<Template> {
+    let told = |issue: millrace_expr::Issue| {
+        let problem = issue.at(at);
+        let message = format!("key of the store `{store}`: {}", problem.message);
+        // The text that the place is in is not here.
+        Problem { message, place: at.clone(), suggestion: None, ..problem }
+    };
+    Template::compile(text, schema, env).map_err(|issues| problems.extend(issues.into_iter().map(told))).ok()
+}
+
 pub(crate) fn ty(text: &TypeText, at: &Place, problems: &mut Vec<Problem>) -> Option<Type> {
     let found = Type::parse(text);
     if found.is_none() {

@@ -6,10 +6,13 @@ mod project;
 mod testing;
 
 pub mod count_window;
+pub mod dedup;
 pub mod filter;
 pub mod interval_left_join;
 pub mod key_by;
+pub mod lookup;
 pub mod map;
+pub mod requeue;
 pub mod select_stream;
 pub mod split_stream;
 pub mod string_to_map;

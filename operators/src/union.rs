@@ -52,8 +52,8 @@ impl OperatorSpec for Union {
     }
 
     fn demand(&self, outputs: &[Demand]) -> Vec<Demand> {
-        // As many as it can have is no fixed number: the planner takes the last one for all that follow.
-        vec![check::joined(outputs); 64]
+        // The last demand is that of all inputs that follow, too.
+        vec![check::joined(outputs)]
     }
 
     fn bind(&self, bind: &Bind<'_>) -> Result<Bound, Vec<Problem>> {

@@ -78,7 +78,12 @@ impl<'a> Builder<'a> {
             What::Transform(n) => match self.t.transforms[n].part.operator() {
                 Some(o) => {
                     let outputs = self.outputs(item);
-                    o.demand(&outputs)
+                    let mut demands = o.demand(&outputs);
+                    let key = o.store().and_then(|name| self.stores.iter().find(|s| s.name == name)).and_then(|s| s.key.as_deref());
+                    if let (Some(key), Some(first)) = (key, demands.first_mut()) {
+                        first.add(millrace_expr::Template::fields(key));
+                    }
+                    demands
                 }
                 None => vec![Demand::all()],
             },

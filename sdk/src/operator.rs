@@ -182,7 +182,12 @@ pub trait OperatorSpec: Send + Sync {
         vec![Port::main()]
     }
 
-    /// What this part needs of each input (as many as it can have), given what is wanted of each output.
+    /// The store that it asks by the store's own key template: the fields in that are needed of input 0 as well.
+    fn store(&self) -> Option<&str> {
+        None
+    }
+
+    /// What this part needs of each input (the last one's counts for all that follow), given what is wanted of each output.
     fn demand(&self, outputs: &[Demand]) -> Vec<Demand>;
 
     /// Checks the config against the inputs' schemas and makes the part ready to run.

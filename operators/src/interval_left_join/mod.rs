@@ -1,5 +1,5 @@
 use crate::check;
-use millrace_sdk::config::{Duration, FieldName, OneOrMany, Ordered, TemplateText};
+use millrace_sdk::config::{Duration, FieldName, OneOrMany, Ordered};
 use millrace_sdk::convert::{TimeFormat, TimeReader};
 use millrace_sdk::operator::{Inputs, Keyed, OnStoreError, Port, StoreUse, TimeCharacteristic};
 use millrace_sdk::problem::did_you_mean;
@@ -40,7 +40,7 @@ mod tests;
 /// In processing time a row's time is the clock's when it arrives.
 ///
 /// Rows that come in by `retry:` have no part in the watermark and are looked up in the store only. On the port `unmatched`
-/// rows carry the hidden fields `_attempts` and `_first_seen` (epoch milliseconds) for `Requeue`. Without a broker `retry: {delay: 1m,
+/// rows carry the hidden fields `_attempts` and `_first_seen` for `Requeue`. Without a broker `retry: {delay: 1m,
 /// max_attempts: 5}` in the config does the same in state: a left row that the store does not have is asked for again after the delay;
 /// it no longer holds the watermark then. At the end of the input nothing waits: each such row is asked for a last time.
 ///
@@ -249,6 +249,10 @@ impl OperatorSpec for IntervalLeftJoin {
         vec![left, right, retry]
     }
 
+    fn store(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
     fn bind(&self, bind: &Bind<'_>) -> Result<Bound, Vec<Problem>> {
         let mut problems = vec![];
         if self.lower > self.upper {
@@ -292,7 +296,7 @@ impl OperatorSpec for IntervalLeftJoin {
         let added = columns.out.iter().map(|(name, ty, _)| Field::new(&**name, *ty)).collect();
         let mut outputs = vec![Edge::new(check::extended(left, added))];
         if self.unmatched == Unmatched::Port {
-            let hidden = vec![Field::hidden("_attempts", Type::Bigint), Field::hidden("_first_seen", Type::Bigint)];
+            let hidden = vec![Field::hidden("_attempts", Type::Bigint), Field::hidden("_first_seen", Type::Timestamp)];
             outputs.push(Edge::new(check::extended(left, hidden)));
         }
         outputs.push(Edge::new(right.clone()));
@@ -436,12 +440,7 @@ impl IntervalLeftJoin {
             );
             return None;
         };
-        let mut issues = vec![];
-        let key = check::template(&TemplateText(text.clone()), &bind.inputs[LEFT].schema, bind.env, &at, &mut issues);
-        problems.extend(issues.into_iter().map(|mut p| {
-            p.place.range = None;
-            Problem { message: format!("key of the store `{name}`: {}", p.message), ..p }
-        }));
+        let key = check::store_key(name, text, &bind.inputs[LEFT].schema, bind.env, &at, problems);
 
         let mut fields = columns.store_fields();
         let check = match (&self.right_time, self.check_interval) {

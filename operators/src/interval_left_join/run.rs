@@ -440,11 +440,13 @@ impl Join {
         let plan = &*self.plan;
         let Some(retried) = &plan.retried else { return Err(Fault::bug("a row came by an input that is not there")) };
         cx.count("retried", 1);
-        let int = |slot: Option<Slot>| slot.and_then(|s| row.int(s));
         let again = Again {
             by_input: true,
-            attempts: int(retried.attempts).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
-            first_seen: int(retried.first_seen).map_or_else(|| cx.now(), |ms| ms.saturating_mul(1000)),
+            attempts: retried.attempts.and_then(|s| row.int(s)).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            first_seen: match retried.first_seen.map(|s| row.get(s)) {
+                Some(Val::Time(t)) => t,
+                _ => cx.now(),
+            },
         };
         let mut writer = RowWriter::new(*row.meta());
         for slot in &retried.slots {
@@ -664,7 +666,7 @@ impl Plan {
                     out.push_field(row, Slot(i as u16));
                 }
                 out.push_int(i64::from(again.attempts));
-                out.push_int(again.first_seen.div_euclid(1000));
+                out.push_time(again.first_seen);
                 for i in self.before_tail..self.left.width() {
                     out.push_field(row, Slot(i as u16));
                 }

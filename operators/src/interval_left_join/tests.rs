@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const LEFT: &[(&str, &str)] = &[("k", "string"), ("l", "bigint")];
 const RIGHT: &[(&str, &str)] = &[("k", "string"), ("r", "bigint"), ("at", "bigint")];
-const RETRY: &[(&str, &str)] = &[("k", "string"), ("l", "bigint"), ("_attempts", "bigint"), ("_first_seen", "bigint")];
+const RETRY: &[(&str, &str)] = &[("k", "string"), ("l", "bigint"), ("_attempts", "bigint"), ("_first_seen", "timestamp")];
 
 fn config(more: Json) -> Json {
     let mut config = json!({"keys": ["k"], "lower": "-10ms", "upper": "5ms", "right_fields": ["r"], "unmatched": "port"});
@@ -299,18 +299,18 @@ fn retried_rows_ask_the_store_only_and_are_counted_apart() {
     let mut h = Harness::new(&s);
     h.now(5_000_000);
     right(&mut h, "a", 7, 100, false);
-    h.row(2, json!({"k": "a", "l": 1, "_attempts": 2, "_first_seen": 1234, "@time": 100_000}));
+    h.row(2, json!({"k": "a", "l": 1, "_attempts": 2, "_first_seen": 1234000, "@time": 100_000}));
     h.row(2, json!({"l": 2, "k": "a"}));
     assert_eq!(h.holds(), 0);
     assert!(pairs(&h).is_empty(), "the right side is not for them");
     h.answer(0, Ok(None));
     h.answer(0, Ok(Some(json!({"r": 70}))));
     assert_eq!(pairs(&h), [(2, Some(70))]);
-    assert_eq!(h.out().lines("unmatched"), [r#"{"k":"a","l":1,"_attempts":2,"_first_seen":1234}"#]);
+    assert_eq!(h.out().lines("unmatched"), [r#"{"k":"a","l":1,"_attempts":2,"_first_seen":1234000}"#]);
     left(&mut h, "a", 3, 500, false);
     h.end();
     h.answer(0, Ok(None));
-    assert_eq!(h.out().lines("unmatched")[1], r#"{"k":"a","l":3,"_attempts":0,"_first_seen":5000}"#);
+    assert_eq!(h.out().lines("unmatched")[1], r#"{"k":"a","l":3,"_attempts":0,"_first_seen":5000000}"#);
     conserved(&h);
     empty(&h);
 }

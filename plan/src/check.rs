@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 const MAX_REFS: usize = 32;
 
 pub(crate) struct Checked {
-    /// What the part reads; only of use when `found` is empty.
-    pub value: Value,
+    /// What the part reads, always as its schema says: what does not fit is left out where it may be. None: it may not.
+    pub value: Option<Value>,
     pub found: Vec<Found>,
     pub secrets: Vec<Span>,
     /// Whether something in it was broken before it came here.
@@ -77,15 +77,15 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn value(&mut self, node: &Node, schema: &Value, owner: Span) -> Value {
+    fn value(&mut self, node: &Node, schema: &Value, owner: Span) -> Option<Value> {
         let schema = self.resolve(schema);
         if node.is_bad() {
             self.bad = true;
-            return Value::Null;
+            return None;
         }
-        let Some(rules) = schema.as_object() else { return free(node) };
+        let Some(rules) = schema.as_object() else { return Some(free(node)) };
         if matches!(node.content, Content::Null) && self.takes_null(schema) {
-            return Value::Null;
+            return Some(Value::Null);
         }
         if let Some(names) = self.names(schema) {
             return self.one_of(node, &names);
@@ -105,7 +105,7 @@ impl<'a> Checker<'a> {
         let wanted: Vec<&str> = types.iter().copied().filter(|t| *t != "null").collect();
         match wanted[..] {
             [] if rules.contains_key("properties") => self.object(node, rules, owner),
-            [] => free(node),
+            [] => Some(free(node)),
             ["object"] => self.object(node, rules, owner),
             ["array"] => self.array(node, rules),
             ["string"] => self.string(node, rules),
@@ -116,7 +116,7 @@ impl<'a> Checker<'a> {
     }
 
     /// `type: [string, integer]`: the type that the value has.
-    fn several(&mut self, node: &Node, rules: &Map<String, Value>, wanted: &[&str], owner: Span) -> Value {
+    fn several(&mut self, node: &Node, rules: &Map<String, Value>, wanted: &[&str], owner: Span) -> Option<Value> {
         let branches: Vec<Value> = wanted
             .iter()
             .map(|t| {
@@ -171,7 +171,7 @@ impl<'a> Checker<'a> {
         Some(out)
     }
 
-    fn one_of(&mut self, node: &Node, names: &[String]) -> Value {
+    fn one_of(&mut self, node: &Node, names: &[String]) -> Option<Value> {
         let Content::Scalar(s) = &node.content else {
             return self.wrong(node, &format!("one of {}", list(names)));
         };
@@ -183,11 +183,12 @@ impl<'a> Checker<'a> {
                     .suggest(near)
                     .hint(format!("possible values are {}", list(names))),
             );
+            return None;
         }
-        Value::String(s.text.clone())
+        Some(Value::String(s.text.clone()))
     }
 
-    fn branches(&mut self, node: &Node, rules: &Map<String, Value>, branches: &[Value], owner: Span) -> Value {
+    fn branches(&mut self, node: &Node, rules: &Map<String, Value>, branches: &[Value], owner: Span) -> Option<Value> {
         let merged: Vec<Value> = branches
             .iter()
             .filter(|b| self.resolve(b).get("type").and_then(Value::as_str) != Some("null"))
@@ -205,6 +206,10 @@ impl<'a> Checker<'a> {
         let fitting: Vec<&Value> = merged.iter().filter(|s| self.fits(node, s)).collect();
         match fitting[..] {
             [] => {
+                let names: Vec<String> = merged.iter().filter_map(|s| self.names(s)).flatten().collect();
+                if !names.is_empty() && matches!(node.content, Content::Scalar(_)) {
+                    return self.one_of(node, &names);
+                }
                 let mut wanted: Vec<&str> = merged.iter().flat_map(|s| s.as_object().map(types).unwrap_or_default()).map(noun).collect();
                 wanted.dedup();
                 self.wrong(node, &wanted.join(" or "))
@@ -212,7 +217,7 @@ impl<'a> Checker<'a> {
             [only] => self.value(node, only, owner),
             _ => {
                 // The first without problems, else the one with fewest.
-                let mut best: Option<(Value, Vec<Found>, Vec<Span>, bool)> = None;
+                let mut best: Option<(Option<Value>, Vec<Found>, Vec<Span>, bool)> = None;
                 for schema in fitting {
                     if self.depth > 8 {
                         break;
@@ -230,7 +235,7 @@ impl<'a> Checker<'a> {
                         best = Some((value, trial.found, trial.secrets, trial.bad));
                     }
                 }
-                let Some((value, found, secrets, bad)) = best else { return free(node) };
+                let Some((value, found, secrets, bad)) = best else { return Some(free(node)) };
                 self.found.extend(found);
                 self.secrets.extend(secrets);
                 self.bad |= bad;
@@ -240,7 +245,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Objects told apart by a key with a constant: `type: tumbling`.
-    fn tagged(&mut self, node: &Node, branches: &[Value], owner: Span) -> Option<Value> {
+    fn tagged(&mut self, node: &Node, branches: &[Value], owner: Span) -> Option<Option<Value>> {
         let constant = |b: &Value, tag: &str| b.get("properties")?.get(tag)?.get("const")?.as_str().map(String::from);
         let first = branches.first()?.get("properties")?.as_object()?;
         let tag = first.keys().find(|k| branches.iter().all(|b| constant(b, k).is_some()))?;
@@ -251,18 +256,18 @@ impl<'a> Checker<'a> {
         let Some(chosen) = node.get(tag) else {
             let found = Found::error("missing-key", owner, format!("the key `{tag}` is missing"));
             self.found.push(found.hint(format!("possible values are {}", list(&names))));
-            return Some(Value::Null);
+            return Some(None);
         };
         if chosen.is_bad() {
             self.bad = true;
-            return Some(Value::Null);
+            return Some(None);
         }
         let branch = chosen.text().and_then(|t| names.iter().position(|n| n == t));
         match branch {
             Some(i) => Some(self.value(node, &branches[i], owner)),
             None => {
                 self.one_of(chosen, &names);
-                Some(Value::Null)
+                Some(None)
             }
         }
     }
@@ -289,7 +294,7 @@ impl<'a> Checker<'a> {
         })
     }
 
-    fn object(&mut self, node: &Node, rules: &Map<String, Value>, owner: Span) -> Value {
+    fn object(&mut self, node: &Node, rules: &Map<String, Value>, owner: Span) -> Option<Value> {
         let empty = Map::new();
         let properties = rules.get("properties").and_then(Value::as_object).unwrap_or(&empty);
         let mut out = Map::new();
@@ -297,7 +302,10 @@ impl<'a> Checker<'a> {
             Content::Map(_) | Content::Null => {}
             _ => return self.wrong(node, "a map"),
         }
+        let mut whole = true;
         let mut seen: Vec<(&str, Span)> = vec![];
+        // A required key that is there with a slip of the pen is told once.
+        let mut meant: Vec<String> = vec![];
         for e in node.entries() {
             let name = properties.get_key_value(&e.key).or_else(|| properties.get_key_value(&snake_case(&e.key)));
             if let Some((name, schema)) = name {
@@ -311,11 +319,16 @@ impl<'a> Checker<'a> {
                 if matches!(e.value.content, Content::Null) && !required(rules).any(|r| r == name) && !self.takes_map(schema) {
                     continue;
                 }
-                out.insert(name.clone(), self.value(&e.value, schema, e.key_span));
+                match self.value(&e.value, schema, e.key_span) {
+                    Some(v) => drop(out.insert(name.clone(), v)),
+                    None => whole &= !required(rules).any(|r| r == name),
+                }
             } else {
                 match rules.get("additionalProperties").or_else(|| rules.get("unevaluatedProperties")) {
                     Some(extra) if extra.is_object() => {
-                        out.insert(e.key.clone(), self.value(&e.value, extra, e.key_span));
+                        if let Some(v) = self.value(&e.value, extra, e.key_span) {
+                            out.insert(e.key.clone(), v);
+                        }
                     }
                     Some(Value::Bool(true)) => {
                         out.insert(e.key.clone(), free(&e.value));
@@ -323,12 +336,20 @@ impl<'a> Checker<'a> {
                     None if properties.is_empty() => {
                         out.insert(e.key.clone(), free(&e.value));
                     }
-                    _ => self.found.push(unknown_key(e, properties.keys().map(String::as_str))),
+                    _ => {
+                        let found = unknown_key(e, properties.keys().map(String::as_str));
+                        meant.extend(found.suggestion.clone());
+                        self.found.push(found);
+                    }
                 }
             }
         }
         for name in required(rules) {
-            if !seen.iter().any(|(n, _)| *n == name) {
+            if seen.iter().any(|(n, _)| *n == name) {
+                continue;
+            }
+            whole = false;
+            if !meant.iter().any(|m| m == name) {
                 let mut found = Found::error("missing-key", owner, format!("the key `{name}` is missing"));
                 if let Some(d) = properties.get(name).and_then(|p| p.get("description")).and_then(Value::as_str) {
                     found = found.hint(format!("{name}: {}", first_sentence(d)));
@@ -336,7 +357,7 @@ impl<'a> Checker<'a> {
                 self.found.push(found);
             }
         }
-        Value::Object(out)
+        whole.then_some(Value::Object(out))
     }
 
     fn takes_map(&self, schema: &Value) -> bool {
@@ -344,24 +365,28 @@ impl<'a> Checker<'a> {
         schema.as_object().is_some_and(|r| types(r).contains(&"object"))
     }
 
-    fn array(&mut self, node: &Node, rules: &Map<String, Value>) -> Value {
+    fn array(&mut self, node: &Node, rules: &Map<String, Value>) -> Option<Value> {
         let Content::Seq(items) = &node.content else { return self.wrong(node, "a list") };
         let tuple = rules.get("prefixItems").and_then(Value::as_array);
         let each = rules.get("items").unwrap_or(&Value::Bool(true));
         let out: Vec<Value> =
-            items.iter().enumerate().map(|(i, n)| self.value(n, tuple.and_then(|t| t.get(i)).unwrap_or(each), n.span)).collect();
+            items.iter().enumerate().filter_map(|(i, n)| self.value(n, tuple.and_then(|t| t.get(i)).unwrap_or(each), n.span)).collect();
         let bound = |key: &str| rules.get(key).and_then(Value::as_u64);
-        if let Some(min) = bound("minItems").filter(|m| (out.len() as u64) < *m) {
-            self.found.push(Found::error("out-of-range", node.span, format!("{} items where at least {min} are needed", out.len())));
+        let count = items.len() as u64;
+        let before = self.found.len();
+        if let Some(min) = bound("minItems").filter(|m| count < *m) {
+            self.found.push(Found::error("out-of-range", node.span, format!("{count} items where at least {min} are needed")));
         }
-        if let Some(max) = bound("maxItems").filter(|m| (out.len() as u64) > *m) {
-            self.found.push(Found::error("out-of-range", node.span, format!("{} items where at most {max} are allowed", out.len())));
+        if let Some(max) = bound("maxItems").filter(|m| count > *m) {
+            self.found.push(Found::error("out-of-range", node.span, format!("{count} items where at most {max} are allowed")));
         }
-        Value::Array(out)
+        let whole = self.found.len() == before && (tuple.is_none() || out.len() == items.len());
+        whole.then_some(Value::Array(out))
     }
 
-    fn string(&mut self, node: &Node, rules: &Map<String, Value>) -> Value {
+    fn string(&mut self, node: &Node, rules: &Map<String, Value>) -> Option<Value> {
         let Content::Scalar(s) = &node.content else { return self.wrong(node, "a text") };
+        let before = self.found.len();
         let format = rules.get("format").and_then(Value::as_str).unwrap_or("");
         match format {
             "secret" => self.secrets.push(node.span),
@@ -401,7 +426,7 @@ impl<'a> Checker<'a> {
                 format!("a text of {length} characters where at most {max} are allowed"),
             ));
         }
-        Value::String(s.text.clone())
+        (self.found.len() == before).then(|| Value::String(s.text.clone()))
     }
 
     /// `where: a like '% #x'`: YAML reads a comment from ` #` on.
@@ -423,7 +448,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn number(&mut self, node: &Node, rules: &Map<String, Value>, integer: bool) -> Value {
+    fn number(&mut self, node: &Node, rules: &Map<String, Value>, integer: bool) -> Option<Value> {
         let what = if integer { "a whole number" } else { "a number" };
         let Content::Scalar(s) = &node.content else { return self.wrong(node, what) };
         let Value::Number(n) = scalar::resolve(s) else { return self.wrong(node, what) };
@@ -463,14 +488,15 @@ impl<'a> Checker<'a> {
         };
         if let Some(m) = message {
             self.found.push(Found::error("out-of-range", node.span, m));
+            return None;
         }
-        Value::Number(n)
+        Some(Value::Number(n))
     }
 
-    fn boolean(&mut self, node: &Node) -> Value {
+    fn boolean(&mut self, node: &Node) -> Option<Value> {
         match &node.content {
             Content::Scalar(s) => match scalar::resolve(s) {
-                Value::Bool(b) => Value::Bool(b),
+                Value::Bool(b) => Some(Value::Bool(b)),
                 _ => {
                     let meant = match s.text.to_ascii_lowercase().as_str() {
                         "yes" | "on" | "y" | "true" | "1" => Some("true".to_string()),
@@ -488,7 +514,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn wrong(&mut self, node: &Node, wanted: &str) -> Value {
+    fn wrong(&mut self, node: &Node, wanted: &str) -> Option<Value> {
         let mut found = Found::error("wrong-type", node.span, format!("expected {wanted}, found {}", node.kind()));
         if let Content::Scalar(s) = &node.content
             && !s.plain
@@ -501,7 +527,7 @@ impl<'a> Checker<'a> {
             found.span.end = found.span.start + self.sources.slice(node.span).lines().next().map_or(0, |l| l.trim_end().len());
         }
         self.found.push(found);
-        Value::Null
+        None
     }
 }
 

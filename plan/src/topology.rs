@@ -423,8 +423,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     }
     if !matches!(node.content, Content::Map(_)) {
         let span = first_line(report, node.span);
-        let mut found =
-            Found::error("wrong-type", span, format!("expected a {} with `type` and `config`, found {}", kind.name(), node.kind()));
+        let mut found = Found::error("wrong-type", span, format!("expected {} with `type` and `config`, found {}", a(kind), node.kind()));
         if let Some(t) = node.text() {
             found = found.hint(format!("write `type: {t}`"));
         }
@@ -434,7 +433,10 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     let mut out = Use { node: node.clone(), ..Use::broken(first_line(report, node.span)) };
     let type_name = match node.entry("type") {
         None => {
-            report.push(Found::error("missing-key", out.type_span, format!("a {} without `type`", kind.name())));
+            // Told as an unknown key where it is there with a slip of the pen.
+            if !node.entries().iter().any(|e| did_you_mean(&e.key, ["type"]).is_some()) {
+                report.push(Found::error("missing-key", out.type_span, format!("{} without `type`", a(kind))));
+            }
             None
         }
         Some(e) => {
@@ -460,7 +462,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
             if properties.contains(&e.key.as_str()) || properties.contains(&snake_case(&e.key).as_str()) {
                 found = found.suggest(None).hint(format!("`{}` belongs under `config`", e.key));
             } else if WIRING.contains(&e.key.as_str()) {
-                found = found.suggest(None).hint(format!("a {} here is not wired by `{}`", kind.name(), e.key));
+                found = found.suggest(None).hint(format!("{} here is not wired by `{}`", a(kind), e.key));
             }
             report.push(found);
         }
@@ -470,7 +472,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
         let checked = check(&report.sources, n, &schema, n.span);
         let ok = checked.found.is_empty();
         report.found.extend(checked.found);
-        checked.value.as_u64().filter(|_| ok).map(|v| v as usize)
+        checked.value.and_then(|v| v.as_u64()).filter(|_| ok).map(|v| v as usize)
     });
     let owner =
         node.entry("config").map_or(out.type_span, |e| if matches!(e.value.content, Content::Null) { out.type_span } else { e.key_span });
@@ -499,10 +501,9 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     for s in checked.secrets {
         report.sources.hide(s);
     }
-    out.json = match checked.value {
-        Value::Null => Value::Object(Default::default()),
-        v => v,
-    };
+    // A required key does not fit: the part cannot be made.
+    let Some(json) = checked.value else { return out };
+    out.json = if json.is_null() { Value::Object(Default::default()) } else { json };
     let json = out.json.clone();
     let made = match part.make {
         Make::Source(f) => f(json).map(Made::Source),
@@ -522,6 +523,15 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     out
 }
 
+fn a(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Source => "a source",
+        Kind::Operator => "an operator",
+        Kind::Sink => "a sink",
+        Kind::Store => "a store",
+    }
+}
+
 fn report_hint(found: &[Found], span: Span) -> Option<Found> {
     found.iter().find(|f| f.id == "unknown-key" && f.span == span).cloned()
 }
@@ -537,11 +547,11 @@ fn unknown_part(kind: Kind, name: &str, span: Span) -> Found {
     let others: Vec<&str> = [Kind::Source, Kind::Operator, Kind::Sink, Kind::Store]
         .into_iter()
         .filter(|k| *k != kind && Part::find(*k, name).is_some())
-        .map(Kind::name)
+        .map(a)
         .collect();
     found = match others[..] {
         [] => found.hint(format!("`millrace list` names all parts; {}s are {}", kind.name(), list(&names))),
-        _ => found.hint(format!("`{name}` is a {}, not a {}", others.join(" and a "), kind.name())),
+        _ => found.hint(format!("`{name}` is {}, not {}", others.join(" and "), a(kind))),
     };
     found
 }
@@ -555,8 +565,8 @@ pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Repo
     for s in checked.secrets {
         report.sources.hide(s);
     }
-    match serde_json::from_value(checked.value) {
-        Ok(v) => Some(v).filter(|_| clean),
+    match serde_json::from_value(checked.value?) {
+        Ok(v) => Some(v),
         Err(e) => {
             if clean {
                 report.push(Found::error("invalid-config", owner, e.to_string()));

@@ -112,7 +112,10 @@ pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) ->
     names
         .into_iter()
         .filter_map(|n| near(n).map(|d| (d, n)))
-        .filter(|(d, n)| *d <= (n.chars().count().max(word.chars().count()) / 3).max(1))
+        .filter(|(d, n)| {
+            let longest = n.chars().count().max(word.chars().count());
+            *d <= (longest / 3).max(1) && *d < longest
+        })
         .min_by_key(|(d, n)| (*d, n.len()))
         .map(|(_, n)| n.to_string())
 }

@@ -64,3 +64,98 @@ sink:
     let from: Vec<(usize, usize)> = plan.nodes.iter().flat_map(|n| n.inputs.iter().map(|i| (i.from.node.0, i.from.port))).collect();
     assert_eq!(from, [(0, 0), (1, 0), (2, 0), (3, 0), (2, 1)]);
 }
+
+/// A topology around one stream `in` with fields a and b, and one sink.
+fn around(transforms: &str) -> String {
+    format!(
+        "streams:\n  in: {{config: {{source: {{type: Feed, config: {{fields: {{a: bigint, b: string}}}}}}}}}}\ntransforms:\n{transforms}\nsink: [{{type: Out}}]\n"
+    )
+}
+
+#[test]
+fn names_and_inputs() {
+    for (transforms, expected) in [
+        ("  - {type: KeyBy, config: {keys: [b]}, input: inn}", "4:47: error[dangling-input] nothing is called `inn`; did you mean `in`?\n"),
+        ("  - {type: KeyBy, config: {keys: [b]}, input: in.x}", "4:47: error[unknown-port] `in` has no port `x`\n"),
+        ("  - {type: Keyby, config: {keys: [b]}}", "4:12: error[unknown-part] unknown operator `Keyby`; did you mean `KeyBy`?\n"),
+        ("  - {type: Feed}", "4:12: error[unknown-part] unknown operator `Feed`\n"),
+        ("  - {type: KeyBy, name: in, config: {keys: [b]}}", "4:25: error[duplicate-name] the name `in` is taken\n"),
+        ("  - {typ: KeyBy, config: {keys: [b]}}", "4:6: error[unknown-key] unknown key `typ`; did you mean `type`?\n"),
+        ("  - {type: KeyBy, keys: [b], config: {keys: [b]}}", "4:19: error[unknown-key] unknown key `keys`\n"),
+        ("  - {type: KeyBy, config: {keys: [b], input: in}}", "4:39: error[unknown-key] unknown key `input`\n"),
+        ("  - {type: KeyBy, config: {kyes: [b]}}", "4:28: error[unknown-key] unknown key `kyes`; did you mean `keys`?\n"),
+        ("  - {type: KeyBy, config: {keys: [c]}}", "4:35: error[unknown-field] unknown field `c`\n"),
+        ("  - {type: KeyBy, left: in, config: {keys: [b]}}", "4:21: error[unknown-key] `KeyBy` has an `input`, not `left`\n"),
+        ("  - {type: KeyBy, input: [in, in], config: {keys: [b]}}", "4:21: error[too-many-inputs] `KeyBy` takes one input\n"),
+        (
+            "  - {type: Union, name: x, input: [in, y]}\n  - {type: Union, name: y, input: x}",
+            "4:40: error[cycle] these parts read each other in a circle: x -> y -> x\n",
+        ),
+        (
+            "  - {type: Union, name: x, input: in}\n  - {type: Union, name: y, input: in}",
+            "4:12: warning[unread-output] nobody reads `x`: its rows are dropped and counted\n",
+        ),
+    ] {
+        let got: String = lint(&around(transforms)).lines().filter(|l| !l.contains("useless-keyby")).map(|l| format!("{l}\n")).collect();
+        assert_eq!(got, expected, "{transforms}");
+    }
+}
+
+#[test]
+fn what_stands_at_the_top() {
+    for (text, expected) in [
+        ("", "1:1: error[wrong-type] a topology is a map with `streams`, `transforms` and `sink`\n"),
+        ("a\n", "1:1: error[wrong-type] a topology is a map with `streams`, `transforms` and `sink`\n"),
+        (
+            "name: x\n",
+            "1:1: error[missing-key] the key `sink` is missing: where the rows go\n1:1: error[missing-key] the key `streams` is missing: the sources and how their records are washed\n",
+        ),
+        (
+            "strems: {}\nsink: [{type: Out}]\nstreams:\n  in: {config: {source: {type: Feed}}, sorce: 1}\n",
+            "1:1: error[unknown-key] unknown key `strems`; did you mean `streams`?\n4:40: error[unknown-key] unknown key `sorce`\n",
+        ),
+        (
+            "run_env: {timeCharacteristic: EventTme, paralelism: 2, on_error: null, restart: {type: noRestart}}\nsink: [{type: Out}]\nstreams:\n  in: {source: {type: Feed}}\n",
+            "1:31: error[unknown-value] unknown value `EventTme`; did you mean `EventTime`?\n1:41: error[unknown-key] unknown key `paralelism`; did you mean `parallelism`?\n1:72: note[not-durable-yet] `restart` is checked but not active yet: state does not survive the process\n4:3: error[missing-key] the key `source` is missing\n4:8: error[unknown-key] unknown key `source`\n",
+        ),
+    ] {
+        assert_eq!(lint(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn values_of_a_config() {
+    for (config, expected) in [
+        ("{start: erliest}", "3:49: error[unknown-value] unknown value `erliest`; did you mean `earliest`?"),
+        ("{start: {timestamp: 5}}", ""),
+        ("{start: {timestamp: x}}", "3:61: error[wrong-type] expected a whole number, found a text"),
+        ("{start: {timstamp: 5}}", "3:50: error[unknown-key] unknown key `timstamp`; did you mean `timestamp`?"),
+        ("{topics: a}", ""),
+        ("{topics: [a, 1]}", ""),
+        ("{topics: {a: 1}}", "3:50: error[wrong-type] expected a text or a list, found a map"),
+        ("{topics: [a, ['']]}", "3:54: error[wrong-type] expected a text, found a list"),
+        ("{topics: ['', a]}", "3:51: error[bad-topic] a topic without a name"),
+        ("{topics: ''}", "3:50: error[bad-topic] a topic without a name"),
+        ("{once: yes}", "3:48: error[wrong-type] expected true or false, found a text; did you mean `true`?"),
+        ("{once: 'true'}", "3:48: error[wrong-type] expected true or false, found a text; did you mean `true`?"),
+        ("{delay: 10}", "3:49: error[bad-duration] `10` has no unit: write `10s`, `10ms`, `10m` …"),
+        ("{delay: 1m30s, delay: 2s}", "3:56: error[duplicate-key] the key `delay` stands twice in one map"),
+        ("{fields: {a: bigit}}", "3:54: error[unknown-type] unknown type `bigit`; did you mean `bigint`?"),
+        ("{fields: {a: [x]}}", "3:54: error[wrong-type] expected a text, found a list"),
+        ("{fields:}", ""),
+        ("{delay: ${NO_SUCH_VARIABLE}}", "unquoted-variable"),
+        ("{delay: '1${NO_SUCH_VARIABLE}'}", "3:51: error[missing-variable] the variable `NO_SUCH_VARIABLE` is not set"),
+        ("{delay: '1${NO_SUCH_VARIABLE:-s}'}", ""),
+        ("{password: 08}", ""),
+        ("[a]", "3:41: error[wrong-type] expected a map, found a list"),
+    ] {
+        let text = format!(
+            "streams:\n  in: {{config: {{source: {{\n    type: Feed, parallelism: 2, config: {config}}}}}}}\nsink: [{{type: Out}}]\n"
+        );
+        let got = lint(&text);
+        match expected {
+            "unquoted-variable" => assert!(got.contains(expected), "{got}"),
+            _ => assert_eq!(got.trim_end(), expected, "{config}"),
+        }
+    }
+}

@@ -7,6 +7,7 @@ pub mod graph;
 mod lints;
 mod load;
 pub mod plan;
+mod reference;
 mod scalar;
 mod set;
 pub mod source;
@@ -17,6 +18,7 @@ mod yaml;
 
 pub use diagnostic::Diagnostic;
 pub use load::{Options, Planned, load, load_text};
+pub use reference::{explain, json_schema};
 
 #[cfg(test)]
 mod tests;

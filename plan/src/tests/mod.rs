@@ -85,8 +85,8 @@ fn names_and_inputs() {
         ("  - {type: KeyBy, config: {keys: [b], input: in}}", "4:39: error[unknown-key] unknown key `input`\n"),
         ("  - {type: KeyBy, config: {kyes: [b]}}", "4:28: error[unknown-key] unknown key `kyes`; did you mean `keys`?\n"),
         ("  - {type: KeyBy, config: {keys: [c]}}", "4:35: error[unknown-field] unknown field `c`\n"),
-        ("  - {type: KeyBy, left: in, config: {keys: [b]}}", "4:21: error[unknown-key] `KeyBy` has an `input`, not `left`\n"),
-        ("  - {type: KeyBy, input: [in, in], config: {keys: [b]}}", "4:21: error[too-many-inputs] `KeyBy` takes one input\n"),
+        ("  - {type: KeyBy, left: in, config: {keys: [b]}}", "4:19: error[unknown-key] `KeyBy` has an `input`, not `left`\n"),
+        ("  - {type: KeyBy, input: [in, in], config: {keys: [b]}}", "4:19: error[too-many-inputs] `KeyBy` takes one input\n"),
         (
             "  - {type: Union, name: x, input: [in, y]}\n  - {type: Union, name: y, input: x}",
             "4:40: error[cycle] these parts read each other in a circle: x -> y -> x\n",
@@ -157,5 +157,45 @@ fn values_of_a_config() {
             "unquoted-variable" => assert!(got.contains(expected), "{got}"),
             _ => assert_eq!(got.trim_end(), expected, "{config}"),
         }
+    }
+}
+
+#[test]
+fn a_page_lists_the_keys() {
+    let part = millrace_sdk::Part::find(millrace_sdk::Kind::Source, "Feed011").unwrap();
+    let page = crate::explain(part);
+    assert!(
+        page.starts_with(
+            "# Feed (source)\n\nAlso called Feed011.\n\nRows of declared fields. Delivers nothing: plans are not run here.\n\n## Config\n"
+        ),
+        "{page}"
+    );
+    for line in [
+        "- `fields` (map of name to type): Field names and types.",
+        "- `topics` (text | list of text): Topics. One or several.",
+        "- `password` (secret): Password.",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line}\n{page}");
+    }
+}
+
+#[test]
+fn the_schema_of_the_language_refers_to_what_it_has() {
+    let schema = crate::json_schema();
+    fn refs(value: &serde_json::Value, out: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(o) => {
+                out.extend(o.get("$ref").and_then(|r| r.as_str()).map(String::from));
+                o.values().for_each(|v| refs(v, out));
+            }
+            serde_json::Value::Array(a) => a.iter().for_each(|v| refs(v, out)),
+            _ => {}
+        }
+    }
+    let mut all = vec![];
+    refs(&schema, &mut all);
+    assert!(all.len() > 20);
+    for r in all {
+        assert!(schema.pointer(r.trim_start_matches('#')).is_some(), "{r}");
     }
 }

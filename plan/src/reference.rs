@@ -1,0 +1,275 @@
+//! What the registry knows, for people and for editors: a part's page, and the JSON Schema of the whole language.
+
+use crate::topology::{RunEnv, TestCase, Watermark};
+use millrace_sdk::{Kind, Part};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+/// Depth to which keys within keys are listed.
+const MAX_DEPTH: usize = 5;
+
+/// A part's page: what it is, its own text, and its config keys from its schema. Markdown.
+pub fn explain(part: &Part) -> String {
+    let mut out = format!("# {} ({})\n\n", part.name, part.kind().name());
+    if !part.aliases.is_empty() {
+        let _ = writeln!(out, "Also called {}.\n", part.aliases.join(", "));
+    }
+    let schema = (part.schema)().to_value();
+    let page = part.page();
+    let (text, example) = divide(&page);
+    let _ = writeln!(out, "{}\n\n## Config\n", text.trim());
+    let before = out.len();
+    keys(&mut out, &schema, &schema, "", 0);
+    if out.len() == before {
+        out.push_str("No keys.\n");
+    }
+    if !example.is_empty() {
+        let _ = writeln!(out, "\n{}", example.trim().replacen("# Example", "## Example", 1));
+    }
+    out
+}
+
+/// The text of a page and its example.
+fn divide(page: &str) -> (&str, &str) {
+    match page.find("\n# Example").or_else(|| page.starts_with("# Example").then_some(0)) {
+        Some(i) => page.split_at(i),
+        None => (page, ""),
+    }
+}
+
+fn resolve<'a>(root: &'a Value, mut schema: &'a Value) -> &'a Value {
+    for _ in 0..32 {
+        let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.strip_prefix('#')?)) else { break };
+        schema = target;
+    }
+    schema
+}
+
+fn branches<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
+    let all = schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Value::as_array);
+    let null = |s: &Value| s.get("type").and_then(Value::as_str) == Some("null");
+    all.into_iter().flatten().map(|s| resolve(root, s)).filter(|s| !null(s)).collect()
+}
+
+fn keys(out: &mut String, root: &Value, schema: &Value, prefix: &str, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    let schema = resolve(root, schema);
+    let required: Vec<&str> = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    for (name, value) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let target = resolve(root, value);
+        let kind = noun(root, value, 0);
+        let need = if required.contains(&name.as_str()) { ", required" } else { "" };
+        let text = value.get("description").or_else(|| target.get("description")).and_then(Value::as_str).unwrap_or("");
+        let indent = "  ".repeat(depth);
+        let _ = writeln!(out, "{indent}- `{prefix}{name}` ({kind}{need}): {}", text.replace('\n', &format!("\n{indent}  ")));
+        for branch in branches(root, value).iter().filter(|b| b.get("const").is_some() && b.get("description").is_some()) {
+            let (Some(c), Some(d)) = (branch.get("const").and_then(Value::as_str), branch.get("description").and_then(Value::as_str))
+            else {
+                continue;
+            };
+            let _ = writeln!(out, "{indent}  - `{c}`: {}", d.replace('\n', " "));
+        }
+        inner(out, root, target, depth + 1);
+    }
+    for b in branches(root, schema).iter().filter(|b| b.get("properties").is_some()) {
+        keys(out, root, b, prefix, depth);
+    }
+}
+
+/// Keys of objects below a value: in it, in its items, in its branches.
+fn inner(out: &mut String, root: &Value, schema: &Value, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    if schema.get("properties").is_some() {
+        return keys(out, root, schema, "", depth);
+    }
+    for below in ["items", "additionalProperties"] {
+        if let Some(s) = schema.get(below).filter(|s| s.is_object()) {
+            inner(out, root, resolve(root, s), depth);
+        }
+    }
+    for b in branches(root, schema) {
+        inner(out, root, b, depth);
+    }
+}
+
+/// The kind of value that a schema takes, in words.
+fn noun(root: &Value, schema: &Value, depth: usize) -> String {
+    if depth > MAX_DEPTH {
+        return "value".into();
+    }
+    let schema = resolve(root, schema);
+    if let Some(c) = schema.get("const").and_then(Value::as_str) {
+        return format!("`{c}`");
+    }
+    if let Some(all) = schema.get("enum").and_then(Value::as_array) {
+        return all.iter().filter_map(Value::as_str).map(|s| format!("`{s}`")).collect::<Vec<_>>().join(" | ");
+    }
+    let branches = branches(root, schema);
+    if !branches.is_empty() {
+        let mut all: Vec<String> = branches.iter().map(|b| noun(root, b, depth + 1)).collect();
+        all.dedup();
+        return all.join(" | ");
+    }
+    let types: Vec<&str> = match schema.get("type") {
+        Some(Value::String(s)) => vec![s],
+        Some(Value::Array(a)) => a.iter().filter_map(Value::as_str).filter(|t| *t != "null").collect(),
+        _ => vec![],
+    };
+    let one = |t: &str| match (t, schema.get("format").and_then(Value::as_str)) {
+        ("string", Some("expr")) => "expression".to_string(),
+        ("string", Some(f @ ("template" | "duration" | "size" | "path" | "type" | "field" | "secret"))) => f.to_string(),
+        ("string", _) => "text".into(),
+        ("integer" | "number", _) => "number".into(),
+        ("boolean", _) => "true | false".into(),
+        ("array", _) => format!("list of {}", schema.get("items").map_or("values".into(), |i| noun(root, i, depth + 1))),
+        ("object", _) => match schema.get("additionalProperties").filter(|a| a.is_object()) {
+            Some(values) => format!("map of name to {}", noun(root, values, depth + 1)),
+            None => "map".into(),
+        },
+        _ => "value".into(),
+    };
+    if types.is_empty() { "value".into() } else { types.into_iter().map(one).collect::<Vec<_>>().join(" | ") }
+}
+
+/// JSON Schema of a topology, for editors. Whatever a part's schema says is in it.
+pub fn json_schema() -> Value {
+    let mut defs = Map::new();
+    for kind in [Kind::Source, Kind::Operator, Kind::Sink, Kind::Store] {
+        let parts: Vec<&Part> = Part::all().into_iter().filter(|p| p.kind() == kind).collect();
+        let mut names = vec![];
+        let mut cases = vec![];
+        for part in parts {
+            let key = format!("{}.{}", kind.name(), part.name);
+            let mut schema = (part.schema)().to_value();
+            if let Some(s) = schema.as_object_mut() {
+                s.remove("$schema");
+                s.remove("title");
+                s.insert("description".into(), divide(&part.page()).0.trim().into());
+            }
+            editors(&mut schema, &format!("#/$defs/{key}/$defs/"));
+            defs.insert(key.clone(), schema);
+            let all: Vec<&str> = std::iter::once(part.name).chain(part.aliases.iter().copied()).collect();
+            cases.push(json!({
+                "if": {"properties": {"type": {"enum": all}}, "required": ["type"]},
+                "then": {"properties": {"config": {"anyOf": [{"$ref": format!("#/$defs/{key}")}, {"type": "null"}]}}},
+            }));
+            names.extend(all);
+        }
+        let mut properties = json!({"type": {"enum": names, "description": format!("The {}'s type.", kind.name())}, "config": {"description": "What the part takes."}});
+        let text = |d: &str| json!({"type": "string", "description": d});
+        if let Some(p) = properties.as_object_mut() {
+            if kind != Kind::Store {
+                p.insert(
+                    "parallelism".into(),
+                    json!({"type": ["integer", "string"], "minimum": 1, "pattern": "\\$\\{", "description": "Most workers that host it."}),
+                );
+            }
+            if matches!(kind, Kind::Operator | Kind::Sink) {
+                p.insert("name".into(), text("What readers call it."));
+                let one_or_many = json!({"type": ["string", "array"], "items": {"type": "string"}, "description": "Whose rows it takes: `name`, `name.port`, or a list of them."});
+                p.insert("input".into(), one_or_many);
+            }
+            if kind == Kind::Operator {
+                p.insert("left".into(), text("A join's left input."));
+                p.insert("right".into(), text("A join's right input."));
+                p.insert("retry".into(), text("A join's retry stream."));
+            }
+        }
+        defs.insert(
+            kind.name().into(),
+            json!({"type": "object", "properties": properties, "required": ["type"], "additionalProperties": false, "allOf": cases}),
+        );
+    }
+    let of = |kind: Kind| json!({"$ref": format!("#/$defs/{}", kind.name())});
+    let list = |kind: Kind| json!({"type": ["array", "null"], "items": of(kind)});
+    let mut run_env = schemars::schema_for!(RunEnv).to_value();
+    run_env["properties"]["dead_letter"] = json!({"$ref": "#/$defs/sink", "description": "The sink of rejected records."});
+    run_env["properties"]["timeCharacteristic"] = run_env["properties"]["time_characteristic"].clone();
+    let run_env = define(&mut defs, "run_env", run_env);
+    // Not the schema's own definition: it stands at the top.
+    defs["run_env"]["properties"]["dead_letter"]["$ref"] = "#/$defs/sink".into();
+    let watermark = define(&mut defs, "watermark", schemars::schema_for!(Watermark).to_value());
+    let test = define(&mut defs, "test", schemars::schema_for!(TestCase).to_value());
+    let stream = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["config"],
+        "properties": {
+            "type": {"const": "DefaultStream"},
+            "sink": list(Kind::Sink),
+            "config": {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["source"],
+                "properties": {
+                    "source": of(Kind::Source),
+                    "operates": list(Kind::Operator),
+                    "watermark": watermark,
+                    "role": {"const": "retry", "description": "Rows that come back to a join's `retry` input."},
+                    "sink": list(Kind::Sink),
+                },
+            },
+        },
+    });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Millrace topology",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["streams"],
+        "properties": {
+            "name": {"type": "string", "description": "The job's name. Default: the file's."},
+            "run_env": {"anyOf": [run_env, {"type": "null"}]},
+            "stores": {"type": ["object", "null"], "additionalProperties": of(Kind::Store), "description": "Look-up tables by name."},
+            "streams": {"type": "object", "additionalProperties": stream, "description": "Sources by name, and how their records are washed."},
+            "transforms": list(Kind::Operator),
+            "sink": list(Kind::Sink),
+            "tests": {"type": ["array", "null"], "items": test},
+        },
+        "$defs": defs,
+    })
+}
+
+fn define(defs: &mut Map<String, Value>, name: &str, mut schema: Value) -> Value {
+    if let Some(s) = schema.as_object_mut() {
+        s.remove("$schema");
+        s.remove("title");
+    }
+    editors(&mut schema, &format!("#/$defs/{name}/$defs/"));
+    defs.insert(name.into(), schema);
+    json!({"$ref": format!("#/$defs/{name}")})
+}
+
+/// Moves references to where a schema lies in the whole, and lets variables stand for any value.
+fn editors(schema: &mut Value, prefix: &str) {
+    match schema {
+        Value::Object(o) => {
+            if let Some(Value::String(r)) = o.get_mut("$ref")
+                && let Some(name) = r.strip_prefix("#/$defs/")
+            {
+                *r = format!("{prefix}{name}");
+            }
+            let variable = match o.get("type").and_then(Value::as_str) {
+                Some(t @ ("integer" | "number" | "boolean")) => Some(json!([t, "string"])),
+                Some("string") if !o.contains_key("enum") && !o.contains_key("const") => Some(json!(["string", "number", "boolean"])),
+                _ => None,
+            };
+            if let Some(types) = variable {
+                if types[0] != "string" {
+                    o.insert("pattern".into(), "\\$\\{".into());
+                }
+                o.insert("type".into(), types);
+            }
+            // A key called `type` within `properties` is no type of a schema.
+            for value in o.values_mut() {
+                editors(value, prefix);
+            }
+        }
+        Value::Array(a) => a.iter_mut().for_each(|v| editors(v, prefix)),
+        _ => {}
+    }
+}

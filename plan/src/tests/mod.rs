@@ -1,4 +1,5 @@
 mod parts;
+mod yaml;
 
 use crate::plan::{NodeKind, Plan};
 use crate::{Options, Planned, diagnostic, load_text};

@@ -162,7 +162,14 @@ pub fn parse(report: &mut Report, src: u32, vars: &mut Vars) -> Node {
                 return root;
             }
             Err((at, info)) => {
-                let (problem, blank) = syntax_problem(src, &text, at, &info);
+                let open = composer.open_bracket();
+                let (mut problem, mut blank) = syntax_problem(src, &text, at, &info);
+                if let Some(open) = open.filter(|o| problem.id == "syntax" && text[*o..at.max(*o)].contains('\n')) {
+                    // The bracket that was never closed is to blame, not the line that shows it.
+                    let end = text[open..].find('\n').map_or(text.len(), |i| open + i);
+                    problem = problem.second(Span::new(src, open..open + 1), "inside this bracket, which is not closed before");
+                    blank = open..end;
+                }
                 report.push(problem);
                 report.damaged = true;
                 let before = text.clone();
@@ -295,6 +302,14 @@ impl<'a> Composer<'a> {
             root: None,
             bomb: false,
         }
+    }
+
+    /// The innermost bracket that is still open.
+    fn open_bracket(&self) -> Option<usize> {
+        let start = match self.stack.last()? {
+            Frame::Seq { start, .. } | Frame::Map { start, .. } => *start,
+        };
+        self.text[start..].starts_with(['[', '{']).then_some(start)
     }
 
     fn byte(&self, chars: usize) -> usize {

@@ -5,6 +5,7 @@ use crate::event_time::Assigner;
 use crate::graph::{Graph, is_pass};
 use crate::inbox::Inbox;
 use crate::keyed::{Asker, KeyedRunner, KeyedSetup};
+use crate::lookup::LookupRunner;
 use crate::outlet::{Exit, Outlet, Target};
 use crate::parcel::{Parcel, Route};
 use crate::reject::Origins;
@@ -14,7 +15,7 @@ use crate::stateless::{Step, Tree};
 use crate::stores::Client;
 use crate::ts::Ts;
 use millrace_plan::plan::{NodeId, NodeKind, Plan, PortRef, SinkNode, SourceNode};
-use millrace_sdk::operator::{Keyed, StoreUse};
+use millrace_sdk::operator::{Keyed, LookupExec, StoreUse};
 use millrace_sdk::source::Waker;
 use millrace_sdk::{Assignment, Exec, Fault, SinkContext, SourceContext};
 use std::cell::RefCell;
@@ -86,7 +87,7 @@ impl<'j, 's> Build<'j, 's> {
                     Exec::Pass => {}
                     Exec::Stateless(_) => self.tree(i),
                     Exec::Keyed(keyed) => self.keyed(i, keyed)?,
-                    Exec::Lookup(_) => return Err(Fault::bug("not built")),
+                    Exec::Lookup(lookup) => self.lookup(i, lookup)?,
                 },
             }
         }
@@ -273,12 +274,35 @@ impl<'j, 's> Build<'j, 's> {
         Ok(())
     }
 
+    fn client(&self, node: usize, i: usize) -> Result<(Arc<Client>, tokio::runtime::Handle), Fault> {
+        self.job
+            .client(node, i)
+            .zip(self.job.runtime.clone())
+            .ok_or_else(|| Fault::bug(format!("`{}` uses a store that the plan does not have", self.job.plan.nodes[node].name)))
+    }
+
     fn asker(&self, node: usize, i: usize, used: &StoreUse, waker: Waker) -> Result<Asker, Fault> {
-        let client = self.job.client(node, i);
-        let (client, runtime) = client.zip(self.job.runtime.as_ref()).ok_or_else(|| {
-            Fault::bug(format!("`{}` uses store `{}`, which the plan does not have", self.job.plan.nodes[node].name, used.name))
-        })?;
-        Ok(Asker::new(client, used.on_error, runtime.clone(), waker))
+        let (client, runtime) = self.client(node, i)?;
+        Ok(Asker::new(client, used.on_error, runtime, waker))
+    }
+
+    fn lookup(&mut self, node: usize, exec: &LookupExec) -> Result<(), Fault> {
+        let mut b = self.builder(node);
+        let (mut outlet, mut exits) = self.outlet(&mut b, &[node]);
+        let mut inbox = self.inbox(&mut b, node, |_| Route::Local);
+        let (client, runtime) = self.client(node, 0)?;
+        let waker = self.waker(&b, Arc::default());
+        let exit = exits.remove(0);
+        let mut runner = LookupRunner::new((exec.make)(), client, runtime, waker, exit, exec.ordered, exec.on_store_error);
+        let (again, shared) = (self.activator(&b), self.job.shared.clone());
+        b.build(move |caps| {
+            outlet.open(caps);
+            move |frontiers| {
+                let next = runner.turn(&mut inbox, &mut outlet, frontiers);
+                schedule(&again, &shared, next);
+            }
+        });
+        Ok(())
     }
 
     fn sink(&mut self, node: usize, s: &SinkNode) -> Result<(), Fault> {

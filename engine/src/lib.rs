@@ -6,6 +6,7 @@ mod event_time;
 mod graph;
 mod inbox;
 mod keyed;
+mod lookup;
 mod outlet;
 mod parcel;
 mod progress;

@@ -55,7 +55,7 @@ impl SourceFactory for Rows {
         Ok(Box::new(Open {
             rows: self.clone(),
             at: BTreeMap::new(),
-            polls: 0,
+            polls: BTreeMap::new(),
             assignment: cx.assignment,
             source: cx.source,
             opened,
@@ -67,7 +67,7 @@ impl SourceFactory for Rows {
 struct Open {
     rows: Rows,
     at: BTreeMap<u32, usize>,
-    polls: u32,
+    polls: BTreeMap<u32, u32>,
     assignment: Assignment,
     source: u16,
     opened: std::time::Instant,
@@ -90,11 +90,12 @@ impl Source for Open {
         Ok(())
     }
     fn poll(&mut self, partition: u32, pull: &mut Pull<'_>) -> Result<Poll, Fault> {
-        self.polls += 1;
+        let polls = self.polls.entry(partition).or_default();
+        *polls += 1;
         let rows = &self.rows.partitions[partition as usize];
         let at = self.at.get_mut(&partition).ok_or_else(|| Fault::bug("unknown partition"))?;
         let slow = self.rows.slow.get(&(partition as usize)).copied().unwrap_or(0);
-        if slow > 0 && !self.polls.is_multiple_of(slow) && *at < rows.len() {
+        if slow > 0 && !polls.is_multiple_of(slow) && *at < rows.len() {
             return Ok(Poll::Pending);
         }
         let end = rows.len().min(*at + self.rows.chunk.min(pull.max_rows));

@@ -1,3 +1,4 @@
+mod asks;
 mod flow;
 mod harness;
 mod keyed;

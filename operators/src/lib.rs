@@ -1,6 +1,7 @@
 //! The operators: one file each, in reading order: page, config, registration, logic, tests.
 
 mod check;
+mod fit;
 mod project;
 #[cfg(test)]
 mod testing;
@@ -13,6 +14,7 @@ pub mod key_by;
 pub mod lookup;
 pub mod map;
 pub mod requeue;
+pub mod select_element;
 pub mod select_stream;
 pub mod split_stream;
 pub mod string_to_map;

@@ -1,10 +1,10 @@
 //! JSON objects to rows.
 
 use super::{From, Layout};
+use crate::fit::{Fit, fit};
 use millrace_formats::json::{JsonError, Padded, RowParser};
 use millrace_sdk as sdk;
 use sdk::convert::{self, ConvertError};
-use sdk::json::{Number, number};
 use sdk::operator::Outputs;
 use sdk::{Batch, BatchBuilder, Operator, Record, Reject, Schema, SchemaRef, Slot, Span, Type, Val, Value};
 
@@ -130,7 +130,12 @@ impl JsonToMap {
         self.convert.clear();
         for (i, check) in plan.checks.iter().enumerate() {
             let value = self.row[check.slot];
-            match fit(value, check.ty, text.text()) {
+            let kind = match value {
+                // Containers become no scalars when they are parsed.
+                Value::Json(_) if !matches!(check.ty, Type::Map | Type::Array | Type::Json | Type::Any) => Fit::Wrong,
+                value => fit(value, check.ty, |s| &text.text()[s.off as usize..][..s.len as usize]),
+            };
+            match kind {
                 Fit::Same if value == Value::Missing && plan.required => {
                     return Err(("missing-field", format!("field `{}` is missing", check.name)));
                 }
@@ -195,71 +200,11 @@ fn view<'a>(value: Value, input: &Record<'a>, fresh: &'a str, base: u32) -> Val<
     }
 }
 
-/// How a value and a declared type get on.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Fit {
-    Same,
-    Convert,
-    Wrong,
-}
-
-/// Whether the value is of the type as it stands.
-#[inline]
-fn fit(value: Value, ty: Type, text: &[u8]) -> Fit {
-    let bytes = |s: Span| &text[s.off as usize..][..s.len as usize];
-    let same = |is| if is { Fit::Same } else { Fit::Convert };
-    match (value, ty) {
-        (Value::Missing | Value::Null, _) | (_, Type::Any | Type::Json) => Fit::Same,
-        (Value::Str(_) | Value::Text(_), Type::String) | (Value::Bool(_), Type::Boolean) => Fit::Same,
-        (Value::Num(s), Type::Bigint) => same(s.len <= 18 && bytes(s).iter().all(|c| c.is_ascii_digit() || *c == b'-')),
-        (Value::Num(s), Type::Double) => {
-            let small = s.len < 300 && !bytes(s).iter().any(|c| c | 32 == b'e');
-            same(small || number(bytes(s)) != Number::Bad)
-        }
-        (Value::Num(s), Type::Decimal(precision, scale)) => same(exact(bytes(s), precision as usize, scale as usize)),
-        (Value::Json(s), Type::Map) if bytes(s).first() == Some(&b'{') => Fit::Same,
-        (Value::Json(s), Type::Array) if bytes(s).first() == Some(&b'[') => Fit::Same,
-        (Value::Json(_), _) => Fit::Wrong,
-        _ => Fit::Convert,
-    }
-}
-
-/// Whether a positive JSON number is written exactly as a decimal of that precision and scale is.
-fn exact(number: &[u8], precision: usize, scale: usize) -> bool {
-    let digits = |t: &[u8]| !t.is_empty() && t.iter().all(u8::is_ascii_digit);
-    let (whole, fraction) = match number.iter().position(|c| *c == b'.') {
-        Some(dot) => (&number[..dot], &number[dot + 1..]),
-        None => (number, &[][..]),
-    };
-    digits(whole) && fraction.len() == scale && (scale == 0 || digits(fraction)) && whole.len() + scale <= precision
-}
-
 /// Whether a strict reader takes a value of this JSON kind for the type; it may still be out of the type's range.
 fn same_kind(value: Value, ty: Type) -> bool {
     match value {
         Value::Num(_) => ty.is_number(),
         Value::Str(_) | Value::Text(_) => matches!(ty, Type::Timestamp | Type::Bytes),
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exact_decimals() {
-        for (t, p, s, want) in [
-            ("0.10", 18, 2, true),
-            ("12", 2, 0, true),
-            ("123", 2, 0, false),
-            ("0.1", 18, 2, false),
-            ("-0.10", 18, 2, false),
-            ("1e2", 18, 2, false),
-            ("1.5e3", 18, 3, false),
-            ("1", 18, 2, false),
-        ] {
-            assert_eq!(exact(t.as_bytes(), p, s), want, "{t}");
-        }
     }
 }

@@ -4,7 +4,7 @@ use super::helpers::{Args, Cx, HelperDef};
 use super::parse::Reads;
 use super::value::truth;
 use crate::EvalError;
-use handlebars::template::Template as Tree;
+use handlebars::template::{Parameter, Template as Tree, TemplateElement};
 use handlebars::{
     Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderError, RenderErrorReason, Renderable, ScopedJson, WriteOutput,
 };
@@ -24,7 +24,8 @@ pub struct Fallback {
 }
 
 impl Fallback {
-    pub fn new(tree: Tree, mut reads: Reads, schema: &Schema, cx: &Cx) -> Fallback {
+    pub fn new(mut tree: Tree, mut reads: Reads, schema: &Schema, cx: &Cx) -> Fallback {
+        soften(&mut tree, false);
         // Whole containers first, then what lies inside of them.
         reads.paths.sort_by_key(|(path, _)| path.len());
         let visible = if reads.all { schema.visible().map(|(s, f)| (f.name.to_string(), s)).collect() } else { vec![] };
@@ -91,16 +92,47 @@ pub fn registry(cx: &Cx) -> Handlebars<'static> {
     }
     for def in super::helpers() {
         for name in std::iter::once(&def.name).chain(def.aliases) {
-            registry.register_helper(name, Box::new(Adapter { def, cx: cx.clone() }));
+            registry.register_helper(name, Box::new(Adapter { def, cx: cx.clone(), lenient: false }));
+            registry.register_helper(&lenient_name(name), Box::new(Adapter { def, cx: cx.clone(), lenient: true }));
         }
     }
     registry
+}
+
+/// The name under which a helper gives null when it fails; no template can write it.
+fn lenient_name(name: &str) -> String {
+    format!("{name}?")
+}
+
+/// Renames the helpers inside of `default` and `coalesce` to their lenient forms: handlebars ends a rendering at the first error.
+fn soften(tree: &mut Tree, lenient: bool) {
+    for element in &mut tree.elements {
+        soften_element(element, lenient);
+    }
+}
+
+fn soften_element(element: &mut TemplateElement, lenient: bool) {
+    let (TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) | TemplateElement::HelperBlock(h)) = element else { return };
+    let def = h.name.as_name().and_then(HelperDef::find).filter(|_| h.block || !h.params.is_empty());
+    if lenient && let (Some(_), Some(name)) = (def, h.name.as_name()) {
+        h.name = Parameter::Name(lenient_name(name));
+    }
+    let inside = lenient || def.is_some_and(HelperDef::catches);
+    for p in h.params.iter_mut().chain(h.hash.values_mut()) {
+        if let Parameter::Subexpression(s) = p {
+            soften_element(&mut s.element, inside);
+        }
+    }
+    for t in h.template.iter_mut().chain(h.inverse.iter_mut()) {
+        soften(t, false);
+    }
 }
 
 /// A helper as handlebars calls it.
 struct Adapter {
     def: &'static HelperDef,
     cx: Cx,
+    lenient: bool,
 }
 
 impl handlebars::HelperDef for Adapter {
@@ -119,7 +151,7 @@ impl handlebars::HelperDef for Adapter {
         let vals: Vec<Val<'_>> = h.params().iter().zip(&texts).map(|(p, t)| view(p.value(), t)).collect();
         let mut own = String::new();
         let args = Args { vals: &vals, decimals: 0, cx: &self.cx, name: self.def.name };
-        match self.def.run(&args, &mut own) {
+        match self.def.run(&args, self.lenient, &mut own) {
             Ok(v) => Ok(ScopedJson::Derived(to_json(v))),
             Err(e) => Err(RenderErrorReason::NestedError(Box::new(Carried(e))).into()),
         }

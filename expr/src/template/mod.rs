@@ -53,7 +53,9 @@ impl Template {
         let (parsed, reads, node) = parse::compile(text, schema)?;
         Ok(match node {
             Some(node) => Template { ty: node.ty(schema), kind: Kind::Program(node), cx },
-            None => Template { kind: Kind::Handlebars(Box::new(fallback::Fallback::new(parsed, reads, schema, &cx))), cx, ty: Type::String },
+            None => {
+                Template { kind: Kind::Handlebars(Box::new(fallback::Fallback::new(parsed, reads, schema, &cx))), cx, ty: Type::String }
+            }
         })
     }
 

@@ -114,8 +114,15 @@ fn bounded(text: &str) -> Result<(), Issue> {
     Ok(())
 }
 
-/// The two mistakes that a parser's own message explains worst.
+/// The mistakes that a parser's own message explains worst.
 fn unclosed(text: &str) -> Option<Issue> {
+    if let Some(at) = bad_escape(text) {
+        let escape: String = text[at..].chars().take(2).collect();
+        return Some(
+            syntax(at..at + escape.len(), format!("`{escape}` is no escape of a quoted text"))
+                .with_hint(format!("quoted texts are JSON strings: write `\\{escape}`")),
+        );
+    }
     let (mut at, mut open): (usize, Vec<(&str, usize)>) = (0, vec![]);
     while let Some(n) = text[at..].find("{{") {
         let start = at + n;
@@ -135,6 +142,28 @@ fn unclosed(text: &str) -> Option<Issue> {
     Some(syntax(start..end, format!("block `{name}` is not closed")).with_hint(format!("write `{{{{/{name}}}}}` behind it")))
 }
 
+/// A backslash inside of braces and quotes that starts no escape of JSON: `"\d"`.
+fn bad_escape(text: &str) -> Option<usize> {
+    let t = text.as_bytes();
+    let (mut inside, mut quote, mut i) = (false, None, 0);
+    while i < t.len() {
+        match (t[i], quote) {
+            (b'{', None) if t.get(i + 1) == Some(&b'{') => inside = true,
+            (b'}', None) if t.get(i + 1) == Some(&b'}') => inside = false,
+            (q @ (b'"' | b'\''), None) if inside => quote = Some(q),
+            (b'\\', Some(q)) => match t.get(i + 1) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'u') => i += 1,
+                Some(c) if *c == q => i += 1,
+                _ => return Some(i),
+            },
+            (q, Some(open)) if q == open => quote = None,
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
 /// Byte offset of a line and a column (in characters), both from 1.
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
@@ -152,6 +181,8 @@ struct Walk<'a> {
     cursor: usize,
     /// The `each` and `with` blocks around, with their block parameters.
     scopes: Vec<Vec<String>>,
+    /// How many `default` and `coalesce` are around.
+    catching: usize,
 }
 
 /// None: nothing that a program can do (or an issue, which is noted).
@@ -159,7 +190,7 @@ type Made = Option<Node>;
 
 impl<'a> Walk<'a> {
     fn new(text: &'a str, schema: Option<&'a Schema>) -> Walk<'a> {
-        Walk { text, schema, reads: Reads::default(), issues: vec![], cursor: 0, scopes: vec![] }
+        Walk { text, schema, reads: Reads::default(), issues: vec![], cursor: 0, scopes: vec![], catching: 0 }
     }
 
     fn template(&mut self, t: &Tree) -> Made {
@@ -296,11 +327,7 @@ impl<'a> Walk<'a> {
         if depth > 0 {
             return None;
         }
-        Some(if access.rest.is_empty() {
-            Node::Slot(access.slot, matches!(access.ty, Type::Decimal(..)))
-        } else {
-            Node::Path(access)
-        })
+        Some(if access.rest.is_empty() { Node::Slot(access.slot, matches!(access.ty, Type::Decimal(..))) } else { Node::Path(access) })
     }
 
     fn unknown_field(&mut self, path: &str, range: Range<usize>, schema: &Schema) {
@@ -341,8 +368,12 @@ impl<'a> Walk<'a> {
                 suggestion: None,
             });
         }
+        let lenient = self.catching > 0;
+        let catches = usize::from(def.is_some_and(HelperDef::catches));
+        self.catching += catches;
         let args: Vec<Made> = h.params.iter().enumerate().map(|(i, p)| self.argument(def, i, p)).collect();
-        Some(Node::Call(Call::new(def?, args.into_iter().collect::<Option<_>>()?)))
+        self.catching -= catches;
+        Some(Node::Call(Call::new(def?, args.into_iter().collect::<Option<_>>()?, lenient)))
     }
 
     fn argument(&mut self, def: Option<&HelperDef>, i: usize, p: &Parameter) -> Made {
@@ -410,7 +441,9 @@ impl<'a> Walk<'a> {
             _ => {
                 match HelperDef::find(name) {
                     Some(d) if d.gives == Type::Boolean => {}
-                    Some(d) => self.issues.push(syntax(range, format!("`{}` is no block", d.name)).with_hint(format!("write `{{{{{}}}}}`", d.signature))),
+                    Some(d) => self
+                        .issues
+                        .push(syntax(range, format!("`{}` is no block", d.name)).with_hint(format!("write `{{{{{}}}}}`", d.signature))),
                     None => {
                         self.unknown_helper(name, range);
                         if let Some(issue) = self.issues.last_mut() {
@@ -436,10 +469,7 @@ impl<'a> Walk<'a> {
         let word = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'$' | b'.') || c >= 0x80;
         let mut at = self.cursor;
         while !name.is_empty() && at + name.len() <= t.len() {
-            if t[at..].starts_with(name.as_bytes())
-                && !(at > 0 && word(t[at - 1]))
-                && !t.get(at + name.len()).is_some_and(|c| word(*c))
-            {
+            if t[at..].starts_with(name.as_bytes()) && !(at > 0 && word(t[at - 1])) && !t.get(at + name.len()).is_some_and(|c| word(*c)) {
                 self.cursor = at + name.len();
                 return at..self.cursor;
             }

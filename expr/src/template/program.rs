@@ -48,6 +48,8 @@ pub struct Call {
     pub def: &'static HelperDef,
     pub args: Vec<Node>,
     pub decimals: u32,
+    /// It lies inside of `default` or `coalesce`: if it fails it gives null.
+    pub lenient: bool,
     /// Buffers that it takes to evaluate: its own text and those of its arguments.
     pub buffers: usize,
 }
@@ -59,10 +61,10 @@ pub struct If {
 }
 
 impl Call {
-    pub fn new(def: &'static HelperDef, args: Vec<Node>) -> Call {
+    pub fn new(def: &'static HelperDef, args: Vec<Node>, lenient: bool) -> Call {
         let decimals = args.iter().take(32).enumerate().fold(0, |m, (i, a)| m | u32::from(matches!(a, Node::Slot(_, true))) << i);
         let buffers = 1 + args.iter().map(Node::buffers).sum::<usize>();
-        Call { def, args, decimals, buffers }
+        Call { def, args, decimals, lenient, buffers }
     }
 }
 
@@ -255,7 +257,7 @@ impl Call {
             rest = others;
             *v = a.eval(row, mine, cx)?;
         }
-        self.def.run(&Args { vals, decimals: self.decimals, cx, name: self.def.name }, own)
+        self.def.run(&Args { vals, decimals: self.decimals, cx, name: self.def.name }, self.lenient, own)
     }
 }
 
@@ -272,7 +274,13 @@ impl Node {
         match self {
             Node::Slot(s, _) => schema.field(*s).ty,
             Node::Path(access) => access.ty,
-            Node::Call(c) if c.def.name == "split" => if c.args.len() == 3 { Type::Map } else { Type::Array },
+            Node::Call(c) if c.def.name == "split" => {
+                if c.args.len() == 3 {
+                    Type::Map
+                } else {
+                    Type::Array
+                }
+            }
             Node::Call(c) => c.def.gives,
             Node::Lit(_) | Node::If(_) | Node::Text(_) => Type::String,
         }

@@ -11,7 +11,8 @@
 //!
 //! Its examples are tests: each is rendered by the compiled program and by handlebars, and both must give the text shown.
 //! Conventions: what is missing or null gives null, so that `default` and `coalesce` can take over; what cannot be read as the number,
-//! date or code it should be is an [`EvalError`], which sends the row to the dead letter.
+//! date or code it should be is an [`EvalError`], which sends the row to the dead letter, except inside of `default` and `coalesce`:
+//! there a helper that fails gives null.
 
 use super::value::{self, Num};
 use crate::EvalError;
@@ -21,9 +22,15 @@ use millrace_sdk::{Type, Val};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
+mod cache;
+mod codes;
 mod condition;
+mod dates;
+mod hashes;
+mod ip;
 mod json;
 mod math;
+mod regex;
 mod text;
 
 /// What a helper gives: a value that borrows from its arguments or from the text that it wrote.
@@ -70,18 +77,7 @@ impl HelperDef {
         examples: &'static [Example],
         call: Call,
     ) -> HelperDef {
-        HelperDef {
-            name,
-            aliases: &[],
-            theme,
-            signature,
-            arity: (*arity.start(), *arity.end()),
-            gives,
-            doc,
-            examples,
-            call,
-            check: None,
-        }
+        HelperDef { name, aliases: &[], theme, signature, arity: (*arity.start(), *arity.end()), gives, doc, examples, call, check: None }
     }
 
     pub const fn alias(mut self, aliases: &'static [&'static str]) -> HelperDef {
@@ -99,10 +95,16 @@ impl HelperDef {
         inventory::iter::<HelperDef>().find(|h| h.name == name || h.aliases.contains(&name))
     }
 
-    /// Calls it; what overflows or divides by zero is null if the job says so.
+    /// Whether helpers that fail inside of its arguments give null.
+    pub(super) fn catches(&self) -> bool {
+        matches!(self.name, "default" | "coalesce")
+    }
+
+    /// Calls it. A failure is null if `lenient`; what overflows or divides by zero is null if the job says so.
     #[inline]
-    pub(super) fn run<'a>(&self, args: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
+    pub(super) fn run<'a>(&self, args: &Args<'a, '_>, lenient: bool, out: &'a mut String) -> Done<'a> {
         match (self.call)(args, out) {
+            Err(_) if lenient => Ok(Val::Null),
             Err(e) if args.cx.on_error == OnError::Null && matches!(e.reason, "overflow" | "division-by-zero") => Ok(Val::Null),
             done => done,
         }
@@ -120,12 +122,18 @@ pub fn helpers() -> Vec<&'static HelperDef> {
 #[derive(Clone)]
 pub struct Cx {
     pub zone: TimeZone,
+    pub zone_name: String,
     pub on_error: OnError,
 }
 
 impl Cx {
     pub fn new(env: &Env) -> Cx {
-        Cx { zone: TimeZone::get(&env.time_zone).unwrap_or(TimeZone::UTC), on_error: env.on_error }
+        let (zone, zone_name) = match TimeZone::get(&env.time_zone) {
+            Ok(zone) => (zone, env.time_zone.clone()),
+            // The planner refuses unknown zones; here it only must not fail.
+            Err(_) => (TimeZone::UTC, "UTC".into()),
+        };
+        Cx { zone, zone_name, on_error: env.on_error }
     }
 }
 

@@ -28,9 +28,7 @@ use std::sync::Arc;
 /// ```yaml
 /// name: lookup
 /// stores:
-///   users:
-///     type: Embedded
-///     config: {rows: [{uid: u1, city: Oslo, age: "31"}], key: "{{uid}}"}
+///   users: {type: Embedded, config: {path: users, key: "{{uid}}"}}   # nobody has filled it yet
 /// streams:
 ///   visits:
 ///     config:
@@ -38,13 +36,13 @@ use std::sync::Arc;
 ///       operates:
 ///         - {type: StringToMap, config: {format: json, fields: {uid: string}}}
 /// transforms:
-///   - {type: Lookup, config: {store: users, fields: {city: city, age: {column: age, type: bigint}}}}
+///   - {type: Lookup, config: {store: users, fields: {town: city, age: {type: bigint}}}}
 /// sink:
 ///   - {type: Stdout, config: {format: json}}
 /// ```
 /// ```json
-/// {"uid":"u1","city":"Oslo","age":31}
-/// {"uid":"u2","city":null,"age":null}
+/// {"uid":"u1","town":null,"age":null}
+/// {"uid":"u2","town":null,"age":null}
 /// ```
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -70,8 +70,13 @@ fn step(step_: &Step, row: &Record<'_>, room: &mut Room, rows: &mut BatchBuilder
         Step::Template(t, ty) => t.push(row, *ty, rows)?,
         Step::Default(inner, default) => {
             let before = rows.pending();
-            let found = step(inner, row, room, rows).is_ok() && !matches!(rows.last(), Some(Value::Missing | Value::Null));
-            if !found {
+            let found = step(inner, row, room, rows).is_ok();
+            let nothing = match rows.last() {
+                Some(Value::Missing | Value::Null) => true,
+                Some(Value::Str(s) | Value::Text(s)) => s.len == 0 && matches!(**inner, Step::Template(..)),
+                _ => false,
+            };
+            if !found || nothing {
                 rows.truncate_fields(before);
                 rows.push_field(&default.row(0), Slot(0));
             }

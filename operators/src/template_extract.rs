@@ -19,7 +19,8 @@ use std::sync::Arc;
 /// - `v: {template: "{{client.version}}", default: none}` stands in for what fails or is not there.
 ///
 /// A row is rejected, with its original bytes, when one of its fields fails (a text that is no number where `type: bigint` is
-/// said, a division by zero) and has no `default`. With a default, that is the value where the field fails, is missing or is NULL.
+/// said, a division by zero) and has no `default`. With a default, that is the value where the field fails, is missing or NULL, or
+/// where a template gives no text.
 ///
 /// Order stays; the key of the rows stays if `keep` names all its fields.
 ///
@@ -49,7 +50,7 @@ use std::sync::Arc;
 /// ```
 /// ```json
 /// {"uid":"u1","plat":"ios","label":"u1/0.1","cents":10}
-/// {"uid":"u2","plat":"","label":"u2/2.5","cents":250}
+/// {"uid":"u2","plat":"unknown","label":"u2/2.5","cents":250}
 /// ```
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -80,7 +81,8 @@ struct FullSpec {
     expr: Option<ExprText>,
     /// The type that the value is converted to. Default: the value's own.
     r#type: Option<TypeText>,
-    /// The value where the field fails, is missing or is NULL. Default: none, a row that fails is rejected.
+    /// The value where the field fails, is missing or NULL, or where a template gives no text. Default: none, a row that fails is
+    /// rejected.
     #[serde(default, deserialize_with = "some")]
     #[schemars(with = "serde_json::Value")]
     default: Option<serde_json::Value>,
@@ -240,6 +242,7 @@ mod tests {
         assert_eq!(wash(config.clone(), r#"[{"uid":"12","n":1}]"#), [r#"{"n":12,"q":1}"#]);
         assert_eq!(wash(config.clone(), r#"[{"uid":"x","n":0}]"#), [r#"{"n":-1,"q":0}"#]);
         assert!(wash(config, r#"[{"n":null}]"#)[0].contains(r#""q":0"#));
+        assert_eq!(wash(json!({"fields": {"u": {"template": "{{lower uid}}", "default": "none"}}}), "[{}]"), [r#"{"u":"none"}"#]);
         assert_eq!(wash(json!({"fields": {"n": {"expr": "n", "default": null}}}), "[{}]"), [r#"{"n":null}"#]);
     }
 

@@ -33,7 +33,7 @@ use std::sync::{Arc, OnceLock};
 ///     config:
 ///       source: {type: Inline, config: {rows: [{id: 7}]}}
 /// transforms:
-///   - {type: Lookup, name: named, input: ids, config: {store: names, fields: {name: string}, unmatched: emit}}
+///   - {type: Lookup, name: named, input: ids, config: {store: names, fields: [name]}}
 /// sink:
 ///   - {type: Stdout, config: {format: json}}
 /// ```

@@ -1,6 +1,7 @@
 //! The two small languages: SQL scalar expressions and handlebars templates. Parse, check against a schema, compile once, evaluate.
 
 pub mod aggregate;
+pub mod function;
 pub mod sql;
 pub mod template;
 
@@ -8,6 +9,7 @@ use millrace_sdk::{Place, Problem};
 use std::ops::Range;
 
 pub use aggregate::Aggregates;
+pub use function::{FunctionDef, functions};
 pub use sql::Expr;
 pub use template::Template;
 
@@ -43,4 +45,5 @@ pub struct EvalError {
 #[derive(Default)]
 pub struct Scratch {
     pub text: Vec<u8>,
+    pub(crate) pool: sql::pool::Pool,
 }

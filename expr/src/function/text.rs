@@ -1,0 +1,197 @@
+//! Functions of text. Positions and lengths count characters, from 1.
+
+use super::{FunctionDef, MAX_TEXT, Param::*, count, too_long};
+use crate::sql::value::{R, V, fail};
+use millrace_sdk::Type;
+use millrace_sdk::inventory::submit;
+
+const S: Type = Type::String;
+const B: Type = Type::Boolean;
+const I: Type = Type::Bigint;
+
+submit! { FunctionDef::new("upper", &[Text], S, "upper(text) -> string", "in upper case", "upper('abc') => 'ABC'",
+|a, cx, _| { let t = a[0].text()?; Ok(V::Str(if t.is_ascii() { s_upper(t, cx.pool.string()) } else { cx.pool.keep(t.to_uppercase()) })) }).alias(&["ucase"]) }
+submit! { FunctionDef::new("lower", &[Text], S, "lower(text) -> string", "in lower case", "lower('IOS') => 'ios'",
+|a, cx, _| { let t = a[0].text()?; Ok(V::Str(if t.is_ascii() { s_lower(t, cx.pool.string()) } else { cx.pool.keep(t.to_lowercase()) })) }).alias(&["lcase"]) }
+submit! { FunctionDef::new("initcap", &[Text], S, "initcap(text) -> string", "each word with a capital and small letters after it", "initcap('ad-log of MAY') => 'Ad-Log Of May'",
+|a, cx, _| {
+    let out = cx.pool.string();
+    let mut inside = false;
+    for c in a[0].text()?.chars() {
+        if inside { out.extend(c.to_lowercase()) } else { out.extend(c.to_uppercase()) }
+        inside = c.is_alphanumeric();
+    }
+    Ok(V::Str(out))
+}) }
+submit! { FunctionDef::new("trim", &[Text, Text], S, "trim(text[, characters]) -> string", "without blanks, or the given characters, at both ends", "trim('--a-', '-') => 'a'",
+|a, _, _| { let set = trimmed(a)?; Ok(V::Str(a[0].text()?.trim_matches(|c| is_in(c, set)))) }).optional(1).alias(&["btrim"]) }
+submit! { FunctionDef::new("ltrim", &[Text, Text], S, "ltrim(text[, characters]) -> string", "without blanks, or the given characters, at the start", "ltrim('  a ') => 'a '",
+|a, _, _| { let set = trimmed(a)?; Ok(V::Str(a[0].text()?.trim_start_matches(|c| is_in(c, set)))) }).optional(1) }
+submit! { FunctionDef::new("rtrim", &[Text, Text], S, "rtrim(text[, characters]) -> string", "without blanks, or the given characters, at the end", "rtrim('007xx', 'x') => '007'",
+|a, _, _| { let set = trimmed(a)?; Ok(V::Str(a[0].text()?.trim_end_matches(|c| is_in(c, set)))) }).optional(1) }
+submit! { FunctionDef::new("length", &[Bytes], I, "length(text) -> bigint", "number of characters, of bytes its size", "length('é1') => 2",
+|a, _, _| Ok(V::Int(match a[0] { V::Bytes(b) => b.len() as i64, v => characters(v.text()?) as i64 }))).alias(&["char_length", "character_length", "len"]) }
+submit! { FunctionDef::new("octet_length", &[Bytes], I, "octet_length(text) -> bigint", "number of bytes, of text in UTF-8", "octet_length('é1') => 3",
+|a, _, _| Ok(V::Int(a[0].blob()?.len() as i64))) }
+submit! { FunctionDef::new("substring", &[Text, Int, Int], S, "substring(text, start[, length]) -> string", "the part from a position on, counted from 1 (from the end if negative)", "substring('abcdef', 2, 3) => 'bcd'",
+|a, _, _| {
+    let t = a[0].text()?;
+    let mut start = a[1].int()?;
+    let length = match a.get(2) { Some(n) => n.int()?, None => i64::MAX };
+    if length < 0 { return fail("invalid-argument", format!("substring of negative length {length}")); }
+    if start < 0 { start = start.saturating_add(characters(t) as i64).saturating_add(1); }
+    // What lies before the first character counts as length, as in SQL.
+    let end = start.saturating_add(length);
+    Ok(V::Str(slice(t, start.max(1) as usize - 1, end.max(1) as usize - 1)))
+}).optional(1).alias(&["substr"]) }
+submit! { FunctionDef::new("left", &[Text, Int], S, "left(text, n) -> string", "the first n characters", "left('abcd', 2) => 'ab'",
+|a, _, _| Ok(V::Str(slice(a[0].text()?, 0, count(a[1])?)))) }
+submit! { FunctionDef::new("right", &[Text, Int], S, "right(text, n) -> string", "the last n characters", "right('abcd', 2) => 'cd'",
+|a, _, _| { let t = a[0].text()?; Ok(V::Str(slice(t, characters(t).saturating_sub(count(a[1])?), usize::MAX))) }) }
+submit! { FunctionDef::new("position", &[Text, Text], I, "position(part IN text) -> bigint", "where a part begins, from 1; 0 if it is not there", "position('c' IN 'abc') => 3",
+|a, _, _| place(a[1].text()?, a[0].text()?)).alias(&["locate"]) }
+submit! { FunctionDef::new("strpos", &[Text, Text], I, "strpos(text, part) -> bigint", "where a part begins, from 1; 0 if it is not there", "strpos('abc', 'b') => 2",
+|a, _, _| place(a[0].text()?, a[1].text()?)).alias(&["instr"]) }
+submit! { FunctionDef::new("replace", &[Text, Text, Text], S, "replace(text, from, to) -> string", "with every occurrence replaced", "replace('a-b-c', '-', '+') => 'a+b+c'",
+|a, cx, _| {
+    let (t, from, to) = (a[0].text()?, a[1].text()?, a[2].text()?);
+    if from.is_empty() { return Ok(a[0]); }
+    let out = cx.pool.string();
+    let mut last = 0;
+    for (i, _) in t.match_indices(from) {
+        out.push_str(&t[last..i]);
+        out.push_str(to);
+        last = i + from.len();
+        if out.len() > MAX_TEXT { return too_long(); }
+    }
+    out.push_str(&t[last..]);
+    Ok(V::Str(out))
+}) }
+submit! { FunctionDef::new("translate", &[Text, Text, Text], S, "translate(text, from, to) -> string", "with each character of `from` replaced by the one at its place in `to`, or removed", "translate('a,b;c', ',;', '.') => 'a.bc'",
+|a, cx, _| {
+    let (from, to) = (a[1].text()?, a[2].text()?);
+    let out = cx.pool.string();
+    for c in a[0].text()?.chars() {
+        match from.chars().position(|f| f == c) {
+            None => out.push(c),
+            Some(i) => out.extend(to.chars().nth(i)),
+        }
+    }
+    Ok(V::Str(out))
+}) }
+submit! { FunctionDef::new("concat", &[Any], S, "concat(a, b, …) -> string", "the arguments as one text; NULL if one of them is", "concat('a', 1, true) => 'a1true'",
+|a, cx, _| {
+    let out = cx.pool.string();
+    for v in a { v.write(out)?; }
+    Ok(V::Str(out))
+}).variadic() }
+submit! { FunctionDef::new("concat_ws", &[Text, Any], S, "concat_ws(separator, a, b, …) -> string", "the arguments that are not NULL, separated", "concat_ws('/', 'a', NULL, 'b') => 'a/b'",
+|a, cx, _| {
+    if a[0].is_null() { return Ok(V::Null); }
+    let (out, separator) = (cx.pool.string(), a[0].text()?);
+    for (i, v) in a[1..].iter().filter(|v| !v.is_null()).enumerate() {
+        if i > 0 { out.push_str(separator); }
+        v.write(out)?;
+    }
+    Ok(V::Str(out))
+}).variadic().takes_null() }
+submit! { FunctionDef::new("split_part", &[Text, Text, Int], S, "split_part(text, separator, n) -> string", "the nth piece, counted from 1 (from the end if negative); '' where there is none", "split_part('a|b|c', '|', 2) => 'b'",
+|a, _, _| {
+    let (t, separator, n) = (a[0].text()?, a[1].text()?, a[2].int()?);
+    if n == 0 { return fail("invalid-argument", "split_part counts from 1"); }
+    if separator.is_empty() { return Ok(V::Str(if n == 1 || n == -1 { t } else { "" })); }
+    let at = usize::try_from(n.unsigned_abs() - 1).unwrap_or(usize::MAX);
+    Ok(V::Str(if n > 0 { t.split(separator).nth(at) } else { t.rsplit(separator).nth(at) }.unwrap_or("")))
+}) }
+submit! { FunctionDef::new("lpad", &[Text, Int, Text], S, "lpad(text, length[, fill]) -> string", "filled at the start, or cut, to a length", "lpad('7', 3, '0') => '007'",
+|a, cx, _| pad(a, cx.pool.string(), true)).optional(1) }
+submit! { FunctionDef::new("rpad", &[Text, Int, Text], S, "rpad(text, length[, fill]) -> string", "filled at the end, or cut, to a length", "rpad('ab', 4, '.') => 'ab..'",
+|a, cx, _| pad(a, cx.pool.string(), false)).optional(1) }
+submit! { FunctionDef::new("reverse", &[Text], S, "reverse(text) -> string", "its characters backwards", "reverse('abc') => 'cba'",
+|a, cx, _| { let out = cx.pool.string(); out.extend(a[0].text()?.chars().rev()); Ok(V::Str(out)) }) }
+submit! { FunctionDef::new("repeat", &[Text, Int], S, "repeat(text, n) -> string", "n times after one another", "repeat('ab', 3) => 'ababab'",
+|a, cx, _| {
+    let (t, n) = (a[0].text()?, count(a[1])?);
+    if t.len().saturating_mul(n) > MAX_TEXT { return too_long(); }
+    Ok(V::Str(cx.pool.keep(t.repeat(n))))
+}) }
+submit! { FunctionDef::new("starts_with", &[Text, Text], B, "starts_with(text, prefix) -> boolean", "whether it begins so", "starts_with('abc', 'ab') => true",
+|a, _, _| Ok(V::Bool(a[0].text()?.starts_with(a[1].text()?)))).alias(&["startswith"]) }
+submit! { FunctionDef::new("ends_with", &[Text, Text], B, "ends_with(text, suffix) -> boolean", "whether it ends so", "ends_with('abc', 'bc') => true",
+|a, _, _| Ok(V::Bool(a[0].text()?.ends_with(a[1].text()?)))).alias(&["endswith"]) }
+submit! { FunctionDef::new("contains", &[Text, Text], B, "contains(text, part) -> boolean", "whether the part is in it", "contains('abc', 'x') => false",
+|a, _, _| Ok(V::Bool(memchr::memmem::find(a[0].text()?.as_bytes(), a[1].text()?.as_bytes()).is_some()))) }
+submit! { FunctionDef::new("ascii", &[Text], I, "ascii(text) -> bigint", "the code point of the first character; 0 for ''", "ascii('A') => 65",
+|a, _, _| Ok(V::Int(a[0].text()?.chars().next().map_or(0, |c| c as i64)))) }
+submit! { FunctionDef::new("chr", &[Int], S, "chr(n) -> string", "the character of a code point", "chr(65) => 'A'",
+|a, cx, _| {
+    let n = a[0].int()?;
+    match u32::try_from(n).ok().and_then(char::from_u32) {
+        Some(c) => { let out = cx.pool.string(); out.push(c); Ok(V::Str(out)) }
+        None => fail("invalid-argument", format!("{n} is no code point")),
+    }
+}).alias(&["char"]) }
+
+fn s_lower<'a>(t: &str, out: &'a mut String) -> &'a str {
+    out.push_str(t);
+    out.make_ascii_lowercase();
+    out
+}
+
+fn s_upper<'a>(t: &str, out: &'a mut String) -> &'a str {
+    out.push_str(t);
+    out.make_ascii_uppercase();
+    out
+}
+
+fn trimmed<'a>(a: &[V<'a>]) -> R<Option<&'a str>> {
+    a.get(1).map(|v| v.text()).transpose()
+}
+
+fn is_in(c: char, set: Option<&str>) -> bool {
+    set.map_or(c.is_whitespace(), |s| s.contains(c))
+}
+
+fn characters(t: &str) -> usize {
+    if t.is_ascii() { t.len() } else { t.chars().count() }
+}
+
+/// Characters `from..to`, as far as there are any.
+fn slice(t: &str, from: usize, to: usize) -> &str {
+    if to <= from {
+        return "";
+    }
+    if t.is_ascii() {
+        return &t[from.min(t.len())..to.min(t.len())];
+    }
+    let start = t.char_indices().nth(from).map_or(t.len(), |(i, _)| i);
+    let rest = &t[start..];
+    &rest[..rest.char_indices().nth(to - from).map_or(rest.len(), |(i, _)| i)]
+}
+
+fn place<'a>(t: &str, part: &str) -> R<V<'a>> {
+    Ok(V::Int(t.find(part).map_or(0, |i| characters(&t[..i]) as i64 + 1)))
+}
+
+fn pad<'a>(a: &[V<'a>], out: &'a mut String, before: bool) -> R<V<'a>> {
+    let (t, length) = (a[0].text()?, count(a[1])?);
+    let fill = match a.get(2) {
+        Some(f) => f.text()?,
+        None => " ",
+    };
+    let have = characters(t);
+    if have >= length || fill.is_empty() {
+        return Ok(V::Str(slice(t, 0, length)));
+    }
+    if length > MAX_TEXT {
+        return too_long();
+    }
+    if !before {
+        out.push_str(t);
+    }
+    out.extend(fill.chars().cycle().take(length - have));
+    if before {
+        out.push_str(t);
+    }
+    Ok(V::Str(out))
+}

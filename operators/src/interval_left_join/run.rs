@@ -635,10 +635,10 @@ impl Plan {
             }
             Answer::NotFound => {}
             Answer::Failed(fault) if fallback.dead_letter => {
-                cx.reject(Reject::row("store-failed", fault.message.clone(), row, &self.left));
+                cx.reject(Reject::row("store-unavailable", fault.message.clone(), row, &self.left));
                 return Ok(());
             }
-            Answer::Failed(_) => cx.count("store_failed", 1),
+            Answer::Failed(_) => cx.count("store_unavailable", 1),
         }
         match fallback.retry {
             Some((delay, max_attempts)) if again.attempts < max_attempts && !again.by_input && cx.watermark() < i64::MAX => {

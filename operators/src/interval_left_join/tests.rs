@@ -53,7 +53,7 @@ fn ids(h: &Harness, port: &str, field: &str) -> Vec<i64> {
 
 fn conserved(h: &Harness) {
     let c = |name| h.out().count(name);
-    let rejected = h.out().reasons().iter().filter(|r| **r == "store-failed").count() as u64;
+    let rejected = h.out().reasons().iter().filter(|r| **r == "store-unavailable").count() as u64;
     assert_eq!(c("left"), c("matched") + c("by_fallback") + c("unmatched") + rejected, "{:?}", h.out().counts);
     assert_eq!(c("retried"), c("retried_by_fallback") + c("retried_unmatched"));
 }
@@ -272,7 +272,7 @@ fn a_store_that_is_down() {
         left(&mut h, "a", 1, 100, false);
         h.end();
         h.answer(0, Err(Fault::down("the store is down")));
-        assert_eq!(h.out().reasons(), vec!["store-failed"; rejected]);
+        assert_eq!(h.out().reasons(), vec!["store-unavailable"; rejected]);
         assert_eq!(ids(&h, "unmatched", "l").len(), 1 - rejected);
         conserved(&h);
         empty(&h);

@@ -8,10 +8,10 @@ use millrace_sdk::source::Waker;
 use millrace_sdk::{Assignment, Fault, SourceContext};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,23 +21,33 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How long the thread waits for events before it looks at its other duties.
 const TICK: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_secs(1);
+/// Acknowledged offsets are told to the group this often.
+const COMMIT: Duration = Duration::from_secs(1);
 
 pub type Client = BaseConsumer<Ear>;
 pub type TopicPartition = (Arc<str>, i32);
 
-/// Offsets on their way to the group: those that are being committed, and how it went.
+/// Offsets on their way to the group.
 #[derive(Default)]
 pub struct Commits {
-    pub in_flight: bool,
-    pub failed: bool,
+    /// Acknowledged and not yet sent.
+    pub waiting: HashMap<TopicPartition, i64>,
+    /// Some are with the broker.
+    busy: bool,
+    /// Send them without waiting for the second to be over.
+    pub hurry: bool,
+}
+
+impl Commits {
+    /// Nothing waits and nothing is with the broker.
+    pub fn done(&self) -> bool {
+        self.waiting.is_empty() && !self.busy
+    }
 }
 
 /// What the client calls back with.
 #[derive(Default)]
-pub struct Ear {
-    listener: Listener,
-    pub commits: Shared<Commits>,
-}
+pub struct Ear(Listener);
 
 impl ClientContext for Ear {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
@@ -45,20 +55,11 @@ impl ClientContext for Ear {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.listener.hear_error(&error, reason);
+        self.0.hear_error(&error, reason);
     }
 }
 
-impl ConsumerContext for Ear {
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        let mut commits = locked(&self.commits);
-        commits.in_flight = false;
-        commits.failed = result.is_err();
-        if let Err(e) = result {
-            tracing::warn!(target: "kafka", "offsets could not be committed, and will be again: {e}");
-        }
-    }
-}
+impl ConsumerContext for Ear {}
 
 /// A partition and where it begins.
 #[derive(Clone, Debug)]
@@ -85,6 +86,7 @@ pub enum News {
 pub struct Consumer {
     pub client: Arc<Client>,
     pub news: Receiver<News>,
+    pub commits: Shared<Commits>,
     lost: Sender<TopicPartition>,
     stop: Arc<AtomicBool>,
 }
@@ -96,11 +98,14 @@ impl Consumer {
         let (say, news) = unbounded();
         let (lost, lost_here) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
+        let commits: Shared<Commits> = Arc::default();
         let control = Control {
             spec,
             client: client.clone(),
             assignment: cx.assignment,
             say,
+            commits: commits.clone(),
+            committed: Instant::now(),
             lost: lost_here,
             waker: cx.waker.clone(),
             stop: stop.clone(),
@@ -111,7 +116,7 @@ impl Consumer {
             .name("kafka-source".into())
             .spawn(move || control.run())
             .map_err(|e| KafkaError::ClientCreation(format!("no thread: {e}")))?;
-        Ok(Consumer { client, news, lost, stop })
+        Ok(Consumer { client, news, commits, lost, stop })
     }
 
     /// Asks where to go on in a partition whose next offset is gone; the answer is [`News::Moved`].
@@ -132,6 +137,8 @@ struct Control {
     client: Arc<Client>,
     assignment: Assignment,
     say: Sender<News>,
+    commits: Shared<Commits>,
+    committed: Instant,
     lost: Receiver<TopicPartition>,
     waker: Waker,
     stop: Arc<AtomicBool>,
@@ -157,6 +164,7 @@ impl Control {
                 // Told by the listener, and the client goes on by itself.
                 Some(Err(_)) | None => {}
             }
+            self.commit();
             waiting.extend(self.lost.try_iter());
             waiting.retain(|at| !self.move_on(at));
             if Instant::now() >= next {
@@ -169,6 +177,34 @@ impl Control {
                         }
                         Some(Ok(())) | None => self.spec.discovery,
                     };
+            }
+        }
+    }
+
+    /// Tells the group what is acknowledged. The client's own asynchronous commit never says how it went.
+    fn commit(&mut self) {
+        let sent = {
+            let mut commits = locked(&self.commits);
+            let due = commits.hurry || self.committed.elapsed() >= COMMIT;
+            if commits.waiting.is_empty() || !due {
+                return;
+            }
+            commits.busy = true;
+            std::mem::take(&mut commits.waiting)
+        };
+        self.committed = Instant::now();
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), offset) in &sent {
+            // It fails for invalid offsets only, and these came from the broker.
+            let _ = list.add_partition_offset(topic, *partition, Offset::Offset(*offset));
+        }
+        let answer = self.client.commit(&list, CommitMode::Sync);
+        let mut commits = locked(&self.commits);
+        commits.busy = false;
+        if let Err(e) = answer {
+            tracing::warn!(target: "kafka", "offsets could not be committed, and will be again: {e}");
+            for (at, offset) in sent {
+                commits.waiting.entry(at).or_insert(offset);
             }
         }
     }

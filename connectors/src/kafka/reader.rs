@@ -10,8 +10,8 @@ use millrace_sdk::record::NO_TIME;
 use millrace_sdk::source::{Discovery, Pull, Waker};
 use millrace_sdk::{BatchBuilder, Clock, Fault, Meta, PartitionInfo, Poll, Position, Source, SourceContext};
 use rdkafka::Message;
+use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -19,8 +19,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Acknowledged offsets are told to the group this often.
-const COMMIT: Duration = Duration::from_secs(1);
 /// How long `close` waits for the group to hear the last of them.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
 
@@ -30,11 +28,6 @@ pub struct Reader {
     /// Behind the parts: their queues must go before the client does.
     consumer: Consumer,
     listed: bool,
-    /// Offsets that are acknowledged and not yet committed.
-    dirty: HashMap<u32, i64>,
-    /// Those of the commit in flight.
-    sent: HashMap<u32, i64>,
-    committed_at: Instant,
     fault: Option<Fault>,
     clock: Clock,
     waker: Waker,
@@ -68,9 +61,6 @@ impl Reader {
             parts: HashMap::new(),
             consumer,
             listed: false,
-            dirty: HashMap::new(),
-            sent: HashMap::new(),
-            committed_at: Instant::now(),
             fault: None,
             clock: cx.clock,
             waker: cx.waker,
@@ -135,47 +125,6 @@ impl Reader {
     fn part(&mut self, id: u32) -> Result<&mut Part, Fault> {
         self.parts.get_mut(&id).ok_or_else(|| Fault::bug(format!("partition {id} is not read here")))
     }
-
-    /// Tells the group what is acknowledged, once the last telling has been answered.
-    fn commit(&mut self, now: bool) {
-        let ear = self.consumer.client.context().clone();
-        {
-            let mut commits = locked(&ear.commits);
-            if commits.in_flight {
-                return;
-            }
-            if std::mem::take(&mut commits.failed) {
-                for (id, offset) in self.sent.drain() {
-                    self.dirty.entry(id).or_insert(offset);
-                }
-            }
-            self.sent.clear();
-            if self.dirty.is_empty() || !(now || self.committed_at.elapsed() >= COMMIT) {
-                return;
-            }
-            commits.in_flight = true;
-        }
-        self.committed_at = Instant::now();
-        self.sent = std::mem::take(&mut self.dirty);
-        let mut list = TopicPartitionList::new();
-        for (id, offset) in &self.sent {
-            if let Some(part) = self.parts.get(id) {
-                // It fails for invalid offsets only, and these came from the broker.
-                let _ = list.add_partition_offset(&part.at.0, part.at.1, Offset::Offset(*offset));
-            }
-        }
-        if let Err(e) = self.consumer.client.commit(&list, CommitMode::Async) {
-            tracing::warn!(target: "kafka", "offsets could not be committed, and will be again: {e}");
-            let mut commits = locked(&ear.commits);
-            commits.in_flight = false;
-            commits.failed = true;
-        }
-    }
-
-    fn committed(&self) -> bool {
-        let commits = locked(&self.consumer.client.context().commits);
-        !commits.in_flight && !commits.failed && self.dirty.is_empty()
-    }
 }
 
 impl Part {
@@ -230,7 +179,6 @@ impl Source for Reader {
     fn discover(&mut self) -> Result<Discovery, Fault> {
         let mut new = vec![];
         self.hear(&mut new)?;
-        self.commit(false);
         new.sort_by_key(|p| p.id);
         Ok(Discovery { new, complete: self.listed && self.spec.bounded })
     }
@@ -357,12 +305,12 @@ impl Source for Reader {
         if !self.spec.group {
             return Ok(());
         }
+        let mut commits = locked(&self.consumer.commits);
         for (id, position) in positions {
-            if let Ok(offset) = position.0.as_slice().try_into().map(i64::from_le_bytes) {
-                self.dirty.insert(*id, offset);
+            if let (Some(part), Ok(offset)) = (self.parts.get(id), position.0.as_slice().try_into().map(i64::from_le_bytes)) {
+                commits.waiting.insert(part.at.clone(), offset);
             }
         }
-        self.commit(false);
         Ok(())
     }
 
@@ -383,12 +331,14 @@ impl Source for Reader {
 
     fn close(&mut self) -> Result<(), Fault> {
         let until = Instant::now() + LAST_COMMIT;
-        self.commit(true);
-        while !self.committed() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
-            self.commit(true);
-        }
-        let told = self.committed();
+        locked(&self.consumer.commits).hurry = true;
+        let told = loop {
+            let done = locked(&self.consumer.commits).done();
+            if done || Instant::now() >= until {
+                break done;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
         for part in self.parts.values_mut() {
             part.release(&self.consumer.client);
         }

@@ -245,8 +245,9 @@ impl Writer {
 /// The history of a row that is to be tried again.
 fn retry_headers(input: &Input, row: &Record<'_>) -> Option<OwnedHeaders> {
     let [attempts, first_seen, due] = input.retry.map(|slot| slot.map_or(Val::Missing, |s| row.get(s)));
+    // Rounded up: nothing may fall due too early.
     let millis = |v: Val<'_>| match v {
-        Val::Time(micros) => Some(micros.div_euclid(1000)),
+        Val::Time(micros) => Some(micros.saturating_add(999).div_euclid(1000)),
         other => other.as_int(),
     };
     let mut headers = None;

@@ -6,11 +6,15 @@ use crate::plan::{
 };
 use crate::topology::{Stream, Topology, Use, read_use};
 use crate::wiring::{Graph, What};
+use millrace_expr::Template;
 use millrace_sdk::convert::{TimeFormat, TimeReader};
 use millrace_sdk::operator::{Env, Inputs, Port, StoreUse};
 use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::{Bind, Demand, Edge, Exec, Field, Kind, Make, OperatorSpec, Part, Reject, Schema, SchemaRef, StoreInfo};
 use std::collections::{BTreeSet, HashMap};
+
+/// Default of `max_future`.
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// What is known of an item after binding: an edge a port. `sure`: it is the truth and not a stand-in after a problem.
 pub(crate) struct Flow {
@@ -77,11 +81,17 @@ impl<'a> Builder<'a> {
             },
             What::Transform(n) => match self.t.transforms[n].part.operator() {
                 Some(o) => {
-                    let outputs = self.outputs(item);
-                    let mut demands = o.demand(&outputs);
-                    let key = o.store().and_then(|name| self.stores.iter().find(|s| s.name == name)).and_then(|s| s.key.as_deref());
-                    if let (Some(key), Some(first)) = (key, demands.first_mut()) {
-                        first.add(millrace_expr::Template::fields(key));
+                    let mut demands = o.demand(&self.outputs(item));
+                    // A store that is asked by its own key template needs that template's fields of the rows that ask.
+                    let asked = o.store().and_then(|name| self.stores.iter().find(|s| s.name == name));
+                    if let Some(key) = asked.and_then(|s| s.key.as_deref()) {
+                        let asking: &[usize] = if matches!(o.inputs(), Inputs::LeftRight { .. }) { &[0, 2] } else { &[0] };
+                        for &i in asking {
+                            if let Some(d) = demands.get_mut(i) {
+                                d.add(Template::fields(key));
+                                d.all |= Template::needs_all(key);
+                            }
+                        }
                     }
                     demands
                 }
@@ -127,7 +137,8 @@ impl<'a> Builder<'a> {
             Some(join) => self.inputs.get(&join).and_then(|d| d.get(2)).cloned().unwrap_or_else(Demand::all),
             None => self.wanted.get(&(item, 0)).cloned().unwrap_or_default(),
         };
-        if let Some((w, _)) = &stream.watermark {
+        let timed = if stream.retry { self.left_stream(item) } else { Some(stream) };
+        if let Some((w, _)) = timed.and_then(|s| s.watermark.as_ref()) {
             demand.add([&*w.field.0]);
         }
         let mut demands = vec![demand];
@@ -197,7 +208,10 @@ impl<'a> Builder<'a> {
             }
         }
         edge.key = None;
-        let watermark = self.watermark(stream, &edge.schema, sure);
+        let watermark = match stream.retry {
+            false => self.watermark(stream, &edge.schema, sure),
+            true => self.retry_time(item, &edge.schema, sure),
+        };
         let edges = vec![edge, Edge::new(Reject::schema())];
         if let Some(factory) = factory.filter(|_| sure) {
             let spec = stream.source.source();
@@ -258,6 +272,35 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The stream that a retry stream's rows once came by: the start of the join's left input.
+    fn left_stream(&self, item: usize) -> Option<&'a Stream> {
+        let graph = self.graph;
+        let mut at = graph.retried_by(item)?;
+        for _ in 0..graph.items.len() {
+            at = graph.items[at].wires.iter().find(|w| w.index == 0)?.from;
+            if let What::Stream(s) = graph.items[at].what {
+                return self.t.streams.get(s);
+            }
+        }
+        None
+    }
+
+    /// Retried rows have the time that they had at first; they move no watermark.
+    fn retry_time(&mut self, item: usize, schema: &SchemaRef, sure: bool) -> Option<WatermarkPlan> {
+        let left = self.left_stream(item)?;
+        let (w, _) = left.watermark.as_ref().filter(|_| sure)?;
+        let Some(field) = schema.slot(&w.field) else {
+            let span = self.graph.items[item].span;
+            let message = format!("retried rows have no time: the join's left input has lost the field `{}`", w.field.0);
+            let found = Found::error("retry-without-time", span, message).second(left.name_span, "the stream whose time field it is");
+            self.report.push(found.hint("keep the field on its way to the join"));
+            return None;
+        };
+        let format = TimeFormat::parse(&w.format).ok()?;
+        let max_future = w.max_future.map_or(DAY, |d| d.std());
+        Some(WatermarkPlan { field, format, max_out_of_orderness: w.max_out_of_orderness.std(), max_future, idle_after: None })
+    }
+
     fn watermark(&mut self, stream: &Stream, schema: &SchemaRef, sure: bool) -> Option<WatermarkPlan> {
         let (w, node) = stream.watermark.as_ref()?;
         let at = |key: &str| node.get(key).map_or(stream.name_span, |n| n.span);
@@ -291,12 +334,11 @@ impl<'a> Builder<'a> {
             self.report.push(found.hint(format!("after `operates` the fields are {}", names.join(", "))));
             return None;
         };
-        let day = std::time::Duration::from_secs(86_400);
         format.filter(|_| ok).map(|format| WatermarkPlan {
             field: slot,
             format,
             max_out_of_orderness: w.max_out_of_orderness.std(),
-            max_future: w.max_future.map_or(day, |d| d.std()),
+            max_future: w.max_future.map_or(DAY, |d| d.std()),
             idle_after: w.idle_after.map(|d| d.std()),
         })
     }

@@ -7,6 +7,21 @@ use crate::wiring::{Graph, What, output_name};
 use millrace_sdk::operator::{Env, Inputs, TimeCharacteristic};
 use millrace_sdk::problem::did_you_mean;
 
+/// Parts that do not look at the key themselves.
+const PASS_KEYS: &[&str] = &[
+    "Filter",
+    "Lookup",
+    "Map",
+    "Requeue",
+    "SelectElement",
+    "SelectStream",
+    "SplitElement",
+    "SplitStream",
+    "StringToMap",
+    "TemplateExtract",
+    "Union",
+];
+
 pub(crate) fn run(report: &mut Report, t: &Topology, graph: &Graph, built: &Built, env: &Env) {
     if !report.damaged {
         unread(report, t, graph);
@@ -15,6 +30,7 @@ pub(crate) fn run(report: &mut Report, t: &Topology, graph: &Graph, built: &Buil
     }
     time(report, t, graph, env);
     sources(report, t);
+    order(report, t);
     tests(report, t, graph);
 }
 
@@ -127,8 +143,7 @@ fn useless_keyby(report: &mut Report, t: &Topology, graph: &Graph) {
             for (r, _) in graph.readers(reached[at]) {
                 let What::Transform(m) = graph.items[r].what else { continue };
                 let part = &t.transforms[m].part;
-                let passes =
-                    matches!(part.part_name(), "Filter" | "Map" | "SplitStream" | "SelectStream" | "Union" | "SelectElement" | "Lookup");
+                let passes = PASS_KEYS.contains(&part.part_name());
                 if part.part_name() == "KeyBy" || part.operator().is_some_and(|o| matches!(o.inputs(), Inputs::LeftRight { .. })) {
                     continue;
                 }
@@ -151,6 +166,17 @@ fn sources(report: &mut Report, t: &Topology) {
         if s.source.source().is_some_and(|spec| !spec.replayable()) {
             let message = format!("`{}` cannot be read again: what is in flight when the job ends is lost", s.source.part_name());
             report.push(Found::note("source-not-replayable", s.source.type_span, message));
+        }
+    }
+}
+
+/// `matches: first` takes whichever row arrives first, and which that is differs from run to run.
+fn order(report: &mut Report, t: &Topology) {
+    for step in &t.transforms {
+        let matches = step.part.config.get("matches").filter(|n| n.text() == Some("first"));
+        if let Some(node) = matches.filter(|_| step.part.part_name() == "IntervalLeftJoin") {
+            let message = "which row matches first depends on the order in which rows arrive";
+            report.push(Found::note("join-depends-on-order", node.span, message).hint("`all` and `latest` give the same in every run"));
         }
     }
 }

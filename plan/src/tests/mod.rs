@@ -1,3 +1,4 @@
+mod join;
 mod parts;
 mod yaml;
 

@@ -419,15 +419,9 @@ impl Graph {
         let n = self.items.len();
         let before: Vec<Vec<usize>> = (0..n).map(|i| self.before(t, i)).collect();
         let mut done = vec![false; n];
-        loop {
-            let ready: Vec<usize> = (0..n).filter(|i| !done[*i] && before[*i].iter().all(|b| done[*b])).collect();
-            if ready.is_empty() {
-                break;
-            }
-            for i in ready {
-                done[i] = true;
-                self.order.push(i);
-            }
+        while let Some(next) = (0..n).find(|i| !done[*i] && before[*i].iter().all(|b| done[*b])) {
+            done[next] = true;
+            self.order.push(next);
         }
         let mut told = vec![false; n];
         for start in (0..n).filter(|i| !done[*i]) {

@@ -58,7 +58,10 @@ fn the_main_job_is_planned() {
     let w = source("clicks").watermark.as_ref().unwrap();
     let field = |name: &str, slot| plan.nodes[index(name)].ports[0].1.schema.field(slot).name.to_string();
     assert_eq!((field("clicks", w.field), &w.format), ("ts".into(), &TimeFormat::EpochMs));
-    assert_eq!((w.max_out_of_orderness, w.max_future, w.idle_after), (Duration::from_secs(5), Duration::from_secs(86400), Some(Duration::from_secs(30))));
+    assert_eq!(
+        (w.max_out_of_orderness, w.max_future, w.idle_after),
+        (Duration::from_secs(5), Duration::from_secs(86400), Some(Duration::from_secs(30)))
+    );
     assert_eq!(source("imps").watermark.as_ref().unwrap().format, TimeFormat::EpochS);
 
     // Retried rows have the left input's fields, its time, and what Requeue counts.
@@ -81,7 +84,11 @@ fn what_can_be_wrong_with_a_join() {
     let mut wrong = String::new();
     for (from, to, expected) in [
         ("    retry: again\n", "", "18:3: error[unread-output] no join reads the retry stream `again`\n"),
-        ("retry: again", "retry: imps", "18:3: error[unread-output] no join reads the retry stream `again`\n25:12: error[not-a-retry-stream] `imps` is no retry stream\n"),
+        (
+            "retry: again",
+            "retry: imps",
+            "18:3: error[unread-output] no join reads the retry stream `again`\n25:12: error[not-a-retry-stream] `imps` is no retry stream\n",
+        ),
         ("left: clicks", "left: again", "23:11: error[not-a-retry-stream] `again` is a retry stream: only a join's `retry` reads it\n"),
         ("    left: clicks\n", "", "21:11: error[missing-key] the key `left` is missing: a join names both its inputs\n"),
         ("fallback: exposures", "fallback: exposure", "unknown-store"),
@@ -97,7 +104,11 @@ fn what_can_be_wrong_with_a_join() {
         ("joined.late]", "joined.lat]", "error[unknown-port] `joined` has no port `lat`; did you mean `late`?\n"),
         ("right_fields: {pos: pos,", "right_fields: {uid: pos,", "field-clash"),
         ("role: retry,", "role: retry, operates: [{type: StringToMap}],", "error[operates-on-retry] a retry stream has no `operates`\n"),
-        ("streams:\n", "streams:\n  x: {config: {source: {type: Feed}}}\n", "6:3: warning[unread-output] nobody reads `x`: its rows are dropped and counted\n"),
+        (
+            "streams:\n",
+            "streams:\n  x: {config: {source: {type: Feed}}}\n",
+            "6:3: warning[unread-output] nobody reads `x`: its rows are dropped and counted\n",
+        ),
         ("stores:\n", "stores:\n  x: {type: Table, config: {key: a}}\n", "4:3: warning[unused-store] no part looks anything up in `x`\n"),
     ] {
         assert!(JOB.contains(from), "{from}");
@@ -119,7 +130,9 @@ fn steps_of_a_stream_are_stateless() {
         ("{type: StringToMap, input: x}", "error[unknown-key] unknown key `input`"),
         ("{type: StringToMap, config: {format: jsn}}", "error[unknown-value] unknown value `jsn`; did you mean `json`?"),
     ] {
-        let text = format!("streams:\n  in:\n    config:\n      source: {{type: Feed, config: {{fields: {{uid: string, _value: string}}}}}}\n      operates:\n        - {step}\nsink:\n  - {{type: Out}}\n");
+        let text = format!(
+            "streams:\n  in:\n    config:\n      source: {{type: Feed, config: {{fields: {{uid: string, _value: string}}}}}}\n      operates:\n        - {step}\nsink:\n  - {{type: Out}}\n"
+        );
         let got = lint(&text);
         assert!(got.starts_with("6:") && got.contains(expected), "{step}\n{got}");
     }

@@ -304,6 +304,19 @@ impl OperatorSpec for IntervalLeftJoin {
         let (store, fallback) = fallback.map_or((None, None), |(s, f)| (Some(s), Some(f)));
         let state = |name, kind, schema: Option<&SchemaRef>| StateDesc { name, kind, schema: schema.cloned(), version: 1 };
         let stored_right = Schema::new(columns.store_fields());
+        let mut states = vec![
+            state("left", StateKind::Rows, Some(left)),
+            state("right", StateKind::Rows, Some(&stored_right)),
+            state("asked", StateKind::Map, None),
+            state("again", StateKind::Rows, Some(left)),
+            state("due", StateKind::Rows, Some(left)),
+        ];
+        // Every key pays for every state.
+        states.truncate(match &fallback {
+            None => 2,
+            Some(f) if f.retry.is_none() => 4,
+            Some(_) => 5,
+        });
         let plan = Arc::new(run::Plan {
             lower: self.lower.micros,
             upper: self.upper.micros,
@@ -322,13 +335,7 @@ impl OperatorSpec for IntervalLeftJoin {
         });
         let keyed = Keyed {
             keys: keys.into_iter().map(Key::new).collect(),
-            states: vec![
-                state("left", StateKind::Rows, Some(left)),
-                state("right", StateKind::Rows, Some(&stored_right)),
-                state("asked", StateKind::Map, None),
-                state("again", StateKind::Rows, Some(left)),
-                state("due", StateKind::Rows, Some(left)),
-            ],
+            states,
             stores: store.into_iter().collect(),
             max_holds: (!processing).then_some(self.max_waiting.max(1)),
             make: Arc::new(move || Box::new(run::Join::new(plan.clone())) as Box<dyn KeyedOperator>),

@@ -50,6 +50,8 @@ pub(super) struct Retried {
     pub first_seen: Option<Slot>,
 }
 
+// A key's states are declared as far as the config needs them: see `bind`.
+
 /// Waiting left rows by (time, sequence): flags, the row, and with `latest` the best right row so far.
 const LEFT: StateId = StateId(0);
 /// Right rows by (time, sequence): flags, the columns.
@@ -219,7 +221,9 @@ impl Join {
         let matched = pairs > 0;
         let done = match plan.matches {
             Matches::All => {
-                cx.count("pairs", pairs);
+                if matched {
+                    cx.count("pairs", pairs);
+                }
                 matched && !waits
             }
             Matches::First => matched,
@@ -508,8 +512,10 @@ impl Join {
             return;
         }
         let mut empty = true;
-        for id in if self.plan.processing { &[LEFT, RIGHT, DUE][..] } else { &[DUE][..] } {
-            state.scan(*id, i64::MIN, i64::MAX, &mut |_, _, _| {
+        let retries = self.plan.fallback.as_ref().is_some_and(|f| f.retry.is_some());
+        let states = [(LEFT, self.plan.processing), (RIGHT, self.plan.processing), (DUE, retries)];
+        for (id, _) in states.into_iter().filter(|(_, used)| *used) {
+            state.scan(id, i64::MIN, i64::MAX, &mut |_, _, _| {
                 empty = false;
                 Visit::Stop
             });
@@ -584,8 +590,10 @@ impl Plan {
 
     /// The joined row; without a right row its fields are NULL.
     fn emit(&self, out: &mut BatchBuilder, left: &Record<'_>, right: Option<(&Record<'_>, &[Slot])>) {
-        for i in 0..self.before_tail {
-            out.push_field(left, Slot(i as u16));
+        if self.before_tail == self.left.width() {
+            out.push_record(left);
+        } else {
+            (0..self.before_tail).for_each(|i| out.push_field(left, Slot(i as u16)));
         }
         match right {
             Some((right, picks)) => picks.iter().for_each(|s| out.push_field(right, *s)),

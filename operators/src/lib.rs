@@ -16,6 +16,7 @@ pub mod map;
 pub mod requeue;
 pub mod select_element;
 pub mod select_stream;
+pub mod split_element;
 pub mod split_stream;
 pub mod string_to_map;
 pub mod template_extract;

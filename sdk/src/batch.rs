@@ -479,6 +479,12 @@ impl BatchBuilder {
         self.vals.truncate(self.meta.len() * self.schema.width() + pending);
     }
 
+    /// Forgets the completed rows behind the first `rows`; no row is being built.
+    pub fn truncate_rows(&mut self, rows: usize) {
+        self.meta.truncate(rows);
+        self.vals.truncate(self.meta.len() * self.schema.width());
+    }
+
     /// The batch, for a builder made with [`new`](Self::new).
     pub fn finish(self) -> Batch {
         assert_eq!(self.base, 0, "a builder over a batch becomes its replacement: Batch::replaced_by");

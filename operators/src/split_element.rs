@@ -1,0 +1,459 @@
+use crate::check;
+use millrace_sdk::config::{FieldName, Ordered, TypeText};
+use millrace_sdk::json::{self, Member, members};
+use millrace_sdk::operator::Outputs;
+use millrace_sdk::{
+    Access, Batch, BatchBuilder, Bind, Bound, Demand, Exec, Field, Operator, OperatorSpec, Part, Place, Problem, Record, Reject, Schema,
+    SchemaRef, Slot, Span, Type, Val, Value, convert,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Makes several rows of one: one for each element of an array, or for each piece of a delimited text.
+///
+/// `field` names the array, or with `delimiter` the text; it may be a path (`order.items`). Every new row keeps the other fields
+/// of the row it comes from, its time and its position; the array itself goes. The rows come in the order of the elements.
+/// Without `field` rows pass as they are.
+///
+/// What an element becomes:
+/// - with `into`, the field of that name, whatever the element is;
+/// - without it the members of the element, which must be an object, become fields of the row. Where the row has a field of that
+///   name already, the row's own counts. `fields` declares names and types of members; without it all members are there;
+/// - a piece of a text goes to `into`, by default the field itself. Empty pieces count, `skip_empty` passes over them.
+///
+/// A row whose array or text is empty, missing or null is dropped and counted as `empty`, or kept with `on_empty: keep`, without any of
+/// the element's fields.
+///
+/// # Rejected rows
+/// `wrong-type`: the field is no array (no text), an element is no object where members are wanted, or a member does not convert to its
+/// declared type. The whole row is rejected then: none of its elements goes on.
+///
+/// # Example
+/// ```yaml
+/// streams:
+///   orders:
+///     config:
+///       source:
+///         type: Inline
+///         config:
+///           lines: ['{"order":1,"items":[{"sku":"a","n":2},{"sku":"b","n":1}],"tags":"new,gift"}', '{"order":2,"items":[]}']
+///       operates:
+///         - {type: StringToMap, config: {fields: {order: bigint, items: array, tags: string}}}
+///         - {type: SplitElement, config: {field: items, fields: {sku: string, n: bigint}}}
+///         - {type: SplitElement, config: {field: tags, delimiter: ",", into: tag}}
+/// sink:
+///   - {type: Stdout, config: {format: json}}
+/// ```
+/// ```json
+/// {"order":1,"sku":"a","n":2,"tag":"new"}
+/// {"order":1,"sku":"a","n":2,"tag":"gift"}
+/// {"order":1,"sku":"b","n":1,"tag":"new"}
+/// {"order":1,"sku":"b","n":1,"tag":"gift"}
+/// ```
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SplitElement {
+    /// The array, or the text, to be split. Default none: rows pass as they are.
+    #[serde(default)]
+    field: Option<FieldName>,
+    /// Splits a text at this, one or more characters. Default none: the field is an array.
+    #[serde(default)]
+    delimiter: Option<String>,
+    /// The field that takes the element. Default: for an array none (members become fields), for a text the field itself.
+    #[serde(default)]
+    into: Option<String>,
+    /// A field that takes the element's number in its row, from 0. Default none.
+    #[serde(default)]
+    index: Option<String>,
+    /// Names and types of the members that become fields. Default: all members, as they are.
+    #[serde(default)]
+    fields: Ordered<TypeText>,
+    /// What happens to a row that has no element. Default `drop`.
+    #[serde(default)]
+    on_empty: OnEmpty,
+    /// Passes over empty pieces of a text. Default false.
+    #[serde(default)]
+    skip_empty: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum OnEmpty {
+    #[default]
+    Drop,
+    Keep,
+}
+
+millrace_sdk::inventory::submit! { Part::operator::<SplitElement>("SplitElement", &[]) }
+
+/// Rows of one batch that come out at most; what a huge array gives is put out piece by piece.
+const MAX_ROWS: usize = 8 * millrace_sdk::batch::MAX_ROWS;
+
+/// Where a field of the output comes from.
+#[derive(Clone, Debug)]
+enum From {
+    Keep(Slot),
+    /// The input's, or where that is missing the element's member.
+    Either(Slot, Box<[Box<str>]>),
+    Member(Box<[Box<str>]>, Type, Box<str>),
+    Element,
+    Index,
+    Missing,
+    /// The input's tail as it is.
+    Tail(Slot),
+    /// The element, and the members of the input's tail if it has one.
+    Merged(Option<Slot>),
+}
+
+impl SplitElement {
+    /// The field that takes the element, unless its members do.
+    fn into(&self) -> Option<&str> {
+        let field = self.field.as_deref()?;
+        self.into.as_deref().or(self.delimiter.as_ref().map(|_| field))
+    }
+}
+
+impl OperatorSpec for SplitElement {
+    fn demand(&self, outputs: &[Demand]) -> Vec<Demand> {
+        let mut demand = check::joined(outputs);
+        let Some(field) = &self.field else { return vec![demand] };
+        for made in self.into().into_iter().chain(self.index.as_deref()).chain(self.fields.iter().map(|(n, _)| n.as_str())) {
+            demand = demand.without(made);
+        }
+        demand.add([&**field]);
+        vec![demand]
+    }
+
+    fn bind(&self, bind: &Bind<'_>) -> Result<Bound, Vec<Problem>> {
+        let input = bind.input();
+        let Some(field) = &self.field else {
+            let given = [
+                ("delimiter", self.delimiter.is_some()),
+                ("into", self.into.is_some()),
+                ("index", self.index.is_some()),
+                ("fields", !self.fields.is_empty()),
+            ];
+            let useless = |key: &'static str| Problem::error("missing-key", Place::at([key]).key(), format!("`{key}` needs `field`"));
+            let problems: Vec<_> = given.iter().filter(|(_, is)| *is).map(|(key, _)| useless(key)).collect();
+            return if problems.is_empty() { Ok(Bound::new(vec![input.clone()], Exec::Pass)) } else { Err(problems) };
+        };
+        let mut problems = vec![];
+        let columns = self.columns(field, &input.schema, &bind.demands[0], &mut problems);
+        let place = Place::at(["field"]);
+        let access = check::access(field, &input.schema, place.clone()).map_err(|p| {
+            problems.push(p);
+            std::mem::take(&mut problems)
+        })?;
+        let fits = match (access.ty, &self.delimiter) {
+            (Type::Any | Type::Json, _) | (Type::Array, None) | (Type::String, Some(_)) => true,
+            _ => false,
+        };
+        if !fits {
+            let (wants, hint) = match self.delimiter {
+                None => ("no array", "split a text with `delimiter`"),
+                Some(_) => ("no text", "leave `delimiter` out to split an array"),
+            };
+            problems.push(Problem::error("wrong-type", place, format!("`{}` is {}, {wants}", &**field, access.ty)).hint(hint));
+        }
+        if self.delimiter.as_deref() == Some("") {
+            problems.push(Problem::error("invalid-delimiter", Place::at(["delimiter"]), "the delimiter is empty"));
+        }
+        if self.delimiter.is_some() && !self.fields.is_empty() {
+            problems.push(Problem::error("useless-key", Place::at(["fields"]).key(), "pieces of a text have no members"));
+        }
+        if self.into.is_some() && !self.fields.is_empty() {
+            problems.push(
+                Problem::error("useless-key", Place::at(["fields"]).key(), "with `into` the element stays whole").hint("keep one of them"),
+            );
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let open = matches!(columns.last(), Some((_, From::Tail(_) | From::Merged(_))));
+        let (mut fields, from): (Vec<Field>, Vec<From>) = columns.into_iter().unzip();
+        let schema = if open {
+            fields.pop();
+            Schema::open(fields)
+        } else {
+            Schema::new(fields)
+        };
+        let kept = |name: &str| match (input.schema.slot(name), schema.slot(name)) {
+            (Some(a), Some(b)) => matches!(from[b.index()], From::Keep(s) if s == a),
+            _ => false,
+        };
+        let edge = check::edge_keeping_key(input, schema.clone(), kept);
+        let plan = Arc::new(Plan {
+            schema,
+            members: self.into().is_none(),
+            from,
+            access,
+            delimiter: self.delimiter.clone(),
+            skip_empty: self.skip_empty,
+            keep_empty: self.on_empty == OnEmpty::Keep,
+            field: (**field).into(),
+        });
+        Ok(Bound::new(vec![edge], Exec::Stateless(Arc::new(move || Box::new(Splitter { plan: plan.clone(), ..Splitter::default() })))))
+    }
+}
+
+impl SplitElement {
+    /// The output's fields; a tail is the last one.
+    fn columns(&self, field: &str, input: &SchemaRef, wanted: &Demand, problems: &mut Vec<Problem>) -> Vec<(Field, From)> {
+        let path = |name: &str| name.split('.').map(Into::into).collect::<Box<[Box<str>]>>();
+        let made: Vec<&str> = self.into().into_iter().chain(self.index.as_deref()).collect();
+        let mut columns: Vec<(Field, From)> = vec![];
+        let members = self.into().is_none();
+        for (i, f) in input.fields().iter().enumerate() {
+            let slot = Slot(i as u16);
+            let below = f.hidden && f.name.strip_prefix(field).is_some_and(|r| r.starts_with('.'));
+            if Some(slot) == input.tail() || *f.name == *field || below || made.contains(&&*f.name) {
+                if !f.hidden && *f.name != *field && made.contains(&&*f.name) {
+                    problems.push(Problem::error("field-clash", Place::default(), format!("the row has a field `{}` already", f.name)));
+                }
+                continue;
+            }
+            let from = if f.hidden && !f.name.starts_with('_') && members { From::Either(slot, path(&f.name)) } else { From::Keep(slot) };
+            columns.push((f.clone(), from));
+        }
+        if let Some(into) = self.into() {
+            let at = Place::at(["into"]);
+            if self.into.is_some() {
+                check::output_name(into, "a field", &at, problems);
+            }
+            let ty = if self.delimiter.is_some() { Type::String } else { Type::Any };
+            columns.push((Field::new(into, ty), From::Element));
+        }
+        if let Some(index) = &self.index {
+            check::output_name(index, "a field", &Place::at(["index"]), problems);
+            if self.into() == Some(index) {
+                problems.push(Problem::error("field-clash", Place::at(["index"]), format!("`{index}` is also what the element goes into")));
+            }
+            columns.push((Field::new(index.as_str(), Type::Bigint), From::Index));
+        }
+        for (name, text) in self.fields.iter() {
+            let at = Place::at(["fields", name]);
+            check::output_name(name, "a field", &at, problems);
+            let clash = columns.iter().any(|(f, _)| *f.name == **name && !f.hidden);
+            if clash {
+                problems.push(Problem::error("field-clash", at.clone(), format!("the row has a field `{name}` already")));
+            }
+            columns.retain(|(f, _)| *f.name != **name);
+            let ty = check::ty(text, &at, problems).unwrap_or(Type::Any);
+            columns.push((Field::new(name.as_str(), ty), From::Member(path(name), ty, name.as_str().into())));
+        }
+        let open = members && self.fields.is_empty();
+        if open && input.tail().is_none() {
+            // Names that only the elements can have.
+            for name in &wanted.fields {
+                if input.resolve(name).is_none() && !name.starts_with('_') && !columns.iter().any(|(f, _)| *f.name == **name) {
+                    let field = Field { hidden: wanted.all, ..Field::new(name.as_str(), Type::Any) };
+                    columns.push((field, From::Member(path(name), Type::Any, name.as_str().into())));
+                }
+            }
+        }
+        match input.tail() {
+            Some(tail) => {
+                let root = field.split('.').next().unwrap_or(field);
+                if input.slot(root).is_none_or(|s| input.field(s).hidden) && root == field && self.into() != Some(field) {
+                    columns.push((Field::hidden(field, Type::Any), From::Missing));
+                }
+                columns.push((Field::hidden("_rest", Type::Json), if open { From::Merged(Some(tail)) } else { From::Tail(tail) }));
+            }
+            None if open && wanted.all => columns.push((Field::hidden("_rest", Type::Json), From::Merged(None))),
+            None => {}
+        }
+        columns
+    }
+}
+
+struct Plan {
+    schema: SchemaRef,
+    from: Vec<From>,
+    access: Access,
+    delimiter: Option<String>,
+    /// Elements must be objects.
+    members: bool,
+    skip_empty: bool,
+    keep_empty: bool,
+    field: Box<str>,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        let access = Access { slot: Slot(0), rest: Box::default(), ty: Type::Any };
+        let schema = Schema::new(vec![]);
+        Plan { schema, from: vec![], access, delimiter: None, members: false, skip_empty: false, keep_empty: false, field: "".into() }
+    }
+}
+
+#[derive(Default)]
+struct Splitter {
+    plan: Arc<Plan>,
+    /// Unescaped text.
+    text: String,
+}
+
+type Refused = (&'static str, String);
+
+/// An element: its JSON text, or a piece of text.
+#[derive(Clone, Copy)]
+enum Element<'a> {
+    Json(&'a str),
+    Text(&'a str),
+    /// Of a row that has none and is kept all the same.
+    None,
+}
+
+impl Operator for Splitter {
+    fn process(&mut self, batch: Batch, out: &mut Outputs) {
+        let plan = self.plan.clone();
+        let mut rows = BatchBuilder::over(&batch, plan.schema.clone());
+        let mut empty = 0;
+        for row in batch.rows() {
+            let before = rows.len();
+            match self.row(&plan, &row, &batch, &mut rows) {
+                Ok(0) if !plan.keep_empty => empty += 1,
+                Ok(0) => {
+                    // Nothing of an element that is not there can fail.
+                    let _ = self.element(&plan, Element::None, 0, &row, &batch, &mut rows);
+                    rows.end_row(*row.meta());
+                }
+                Ok(_) => {}
+                Err((reason, message)) => {
+                    rows.abandon_row();
+                    rows.truncate_rows(before);
+                    out.reject(Reject::row(reason, message, &row, batch.schema()));
+                }
+            }
+            if rows.len() >= MAX_ROWS {
+                let full = std::mem::replace(&mut rows, BatchBuilder::over(&batch, plan.schema.clone()));
+                out.emit(0, batch.clone().replaced_by(full));
+            }
+        }
+        out.dropped("empty", empty);
+        out.emit(0, batch.replaced_by(rows));
+    }
+}
+
+impl Splitter {
+    /// Adds the row's elements; how many there are.
+    fn row(&mut self, plan: &Plan, row: &Record<'_>, batch: &Batch, rows: &mut BatchBuilder) -> Result<usize, Refused> {
+        let mut scratch = String::new();
+        let value = row.find(&plan.access, &mut scratch);
+        let mut n = 0;
+        match (value, &plan.delimiter) {
+            (v, _) if v.is_null() => {}
+            (Val::Str(text), Some(delimiter)) => {
+                for piece in text.split(delimiter.as_str()).filter(|p| !text.is_empty() && !(p.is_empty() && plan.skip_empty)) {
+                    self.element(plan, Element::Text(piece), n, row, batch, rows)?;
+                    rows.end_row(*row.meta());
+                    n += 1;
+                }
+            }
+            (Val::Json(array), None) if array.starts_with('[') => {
+                for Member { raw, .. } in members(array) {
+                    if plan.members && !raw.starts_with('{') {
+                        let what = json::view(raw, &mut self.text).kind();
+                        return Err(("wrong-type", format!("element {n} of `{}` is {what}, no object", plan.field)));
+                    }
+                    self.element(plan, Element::Json(raw), n, row, batch, rows)?;
+                    rows.end_row(*row.meta());
+                    n += 1;
+                }
+            }
+            (v, delimiter) => {
+                let wants = if delimiter.is_some() { "no text" } else { "no array" };
+                return Err(("wrong-type", format!("field `{}` is {}, {wants}", plan.field, v.kind())));
+            }
+        }
+        Ok(n)
+    }
+
+    /// Pushes the fields of one output row.
+    fn element(
+        &mut self,
+        plan: &Plan,
+        element: Element<'_>,
+        n: usize,
+        row: &Record<'_>,
+        batch: &Batch,
+        rows: &mut BatchBuilder,
+    ) -> Result<(), Refused> {
+        let text = batch.text();
+        let scratch = &mut self.text;
+        for from in &plan.from {
+            match from {
+                From::Keep(slot) | From::Tail(slot) => rows.keep(row.raw(*slot)),
+                From::Either(slot, path) if row.raw(*slot) == Value::Missing => keep(member(element, path, scratch), text, rows),
+                From::Either(slot, _) => rows.keep(row.raw(*slot)),
+                From::Member(path, Type::Any, _) => keep(member(element, path, scratch), text, rows),
+                From::Member(path, ty, name) => convert::push(member(element, path, scratch), *ty, rows)
+                    .map_err(|e| ("wrong-type", format!("field `{name}` of element {n} of `{}`: {e}", plan.field)))?,
+                From::Element => match element {
+                    Element::Json(raw) => keep(json::view(raw, scratch), text, rows),
+                    Element::Text(piece) => keep(Val::Str(piece), text, rows),
+                    Element::None => rows.push_missing(),
+                },
+                From::Index => match element {
+                    Element::None => rows.push_missing(),
+                    _ => rows.push_int(n as i64),
+                },
+                From::Missing => rows.push_missing(),
+                From::Merged(tail) => merge(element, tail.map(|t| row.get(t)), &plan.field, text, rows),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn member<'a>(element: Element<'a>, path: &[Box<str>], scratch: &'a mut String) -> Val<'a> {
+    match element {
+        Element::Json(raw) => json::lookup(Val::Json(raw), path, scratch),
+        _ => Val::Missing,
+    }
+}
+
+/// The element's members and those of the row's tail. Of equal names the last one counts, so the row's own come last.
+fn merge(element: Element<'_>, tail: Option<Val<'_>>, field: &str, text: &[u8], rows: &mut BatchBuilder) {
+    let element = match element {
+        Element::Json(raw) => raw,
+        _ => "{}",
+    };
+    let Some(Val::Json(tail)) = tail else { return keep(Val::Json(element), text, rows) };
+    let begun = rows.begin_text();
+    let out = rows.text_mut();
+    out.push(b'{');
+    for m in members(element).chain(members(tail).filter(|m| !m.key_is(field))) {
+        if out[begun..].len() > 1 {
+            out.push(b',');
+        }
+        out.push(b'"');
+        out.extend_from_slice(m.raw_key.unwrap_or("").as_bytes());
+        out.extend_from_slice(b"\":");
+        out.extend_from_slice(m.raw.as_bytes());
+    }
+    out.push(b'}');
+    rows.end_json(begun);
+}
+
+/// Pushes a value; what lies in the batch's text is not copied.
+fn keep(value: Val<'_>, text: &[u8], rows: &mut BatchBuilder) {
+    let span = |t: &str| {
+        let off = (t.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+        (off + t.len() <= text.len() && !t.is_empty()).then_some(Span { off: off as u32, len: t.len() as u32 })
+    };
+    let kept = match value {
+        Val::Str(t) => span(t).map(|s| if json::clean(t.as_bytes()) { Value::Str(s) } else { Value::Text(s) }),
+        Val::Num(t) => span(t).map(Value::Num),
+        Val::Json(t) => span(t).map(Value::Json),
+        _ => None,
+    };
+    match kept {
+        Some(value) => rows.keep(value),
+        None => rows.push_val(value),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ mod embedded;
 mod file;
 pub mod format;
 pub mod generator;
+mod hbase;
 pub mod inline;
 pub mod kafka;
 mod lookup;

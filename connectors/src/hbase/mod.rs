@@ -1,0 +1,8 @@
+//! HBase through its Thrift gateway (Thrift1: buffered transport, binary protocol): a store and a sink.
+
+mod cells;
+mod client;
+mod protocol;
+mod sink;
+mod store;
+mod writer;

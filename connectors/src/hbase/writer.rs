@@ -1,0 +1,258 @@
+//! The thread of an HBase sink: gathers rows, sends them with growing timestamps, tries again for as long as it takes.
+
+use super::client::{Client, Failure};
+use crossbeam_channel::Receiver;
+use hbase_thrift::hbase::{BatchMutation, Mutation};
+use millrace_sdk::operator::Reject;
+use millrace_sdk::source::Waker;
+use millrace_sdk::{Batch, Clock, NO_TIME, SchemaRef, Ticket};
+use rand::Rng;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Rows that share a timestamp at most.
+const GROUP: usize = 10_000;
+/// Rows a call.
+const CHUNK: usize = 1000;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// What a row does to a column: a new value, or none.
+pub type Cell = (u16, Option<Vec<u8>>);
+
+/// Rows of one write, keyed.
+pub struct Load {
+    pub rows: Vec<Row>,
+    pub ticket: Ticket,
+    /// Where the rows come from, should HBase refuse one.
+    pub batch: Arc<Batch>,
+    pub schema: SchemaRef,
+}
+
+pub struct Row {
+    pub key: Vec<u8>,
+    /// Empty: the whole family is deleted.
+    pub cells: Vec<Cell>,
+    /// Its number in the batch.
+    pub number: usize,
+}
+
+/// State shared with the sink.
+#[derive(Default)]
+pub struct Shared {
+    pub done: Mutex<(Vec<Ticket>, Vec<Reject>)>,
+    /// Rows that are not yet written.
+    pub waiting: AtomicUsize,
+    /// Nobody waits any more.
+    pub stop: AtomicBool,
+}
+
+pub struct Writer {
+    pub client: Client,
+    pub table: String,
+    pub family: String,
+    /// Names of the columns that cells number.
+    pub columns: Arc<[String]>,
+    pub heartbeat: Option<String>,
+    pub worker: usize,
+    pub clock: Clock,
+    pub waker: Waker,
+    pub shared: Arc<Shared>,
+    /// The timestamp given last, and the newest event time written.
+    pub last: i64,
+    pub newest: i64,
+}
+
+/// The last mutation of each row and column.
+struct Merged<'a> {
+    cells: HashMap<u16, &'a Option<Vec<u8>>>,
+    whole: bool,
+    source: (usize, usize),
+}
+
+impl Writer {
+    pub fn run(mut self, loads: Receiver<Load>) {
+        while let Ok(first) = loads.recv() {
+            let mut group = vec![first];
+            let mut rows = group[0].rows.len();
+            while rows < GROUP
+                && let Ok(load) = loads.try_recv()
+            {
+                rows += load.rows.len();
+                group.push(load);
+            }
+            if !self.write(&group) {
+                return;
+            }
+            let times = group.iter().flat_map(|l| l.batch.metas()).map(|m| m.time).filter(|t| *t != NO_TIME);
+            self.newest = times.max().unwrap_or(NO_TIME).max(self.newest);
+            if !self.beat() {
+                return;
+            }
+            let mut done = self.shared.done.lock().unwrap_or_else(|e| e.into_inner());
+            done.0.extend(group.iter().map(|l| l.ticket));
+            drop(done);
+            self.shared.waiting.fetch_sub(rows, Ordering::SeqCst);
+            (self.waker)();
+        }
+    }
+
+    /// One more than the last, or the time in milliseconds, whichever is greater: a delete hides all puts at or below its own.
+    fn timestamp(&mut self) -> i64 {
+        self.last = (self.last + 1).max(self.clock.now().div_euclid(1000));
+        self.last
+    }
+
+    /// Writes a group of loads with one timestamp; false: the sink is gone.
+    fn write(&mut self, group: &[Load]) -> bool {
+        let timestamp = self.timestamp();
+        let merged = merge(group);
+        let mutations: Vec<((usize, usize), BatchMutation)> =
+            merged.into_iter().map(|(key, row)| (row.source, self.mutation(key, &row))).collect();
+        mutations.chunks(CHUNK).all(|chunk| self.send(group, chunk, timestamp))
+    }
+
+    fn mutation(&self, key: &[u8], row: &Merged<'_>) -> BatchMutation {
+        let mutation = |column: &str, value: Option<Vec<u8>>| Mutation::new(value.is_none(), column.as_bytes().to_vec(), value, true);
+        let mutations = if row.whole {
+            // A family without a colon: all of its columns.
+            vec![mutation(&self.family, None)]
+        } else {
+            let mut cells: Vec<_> = row.cells.iter().collect();
+            cells.sort();
+            cells.into_iter().map(|(column, value)| mutation(&self.columns[*column as usize], (*value).clone())).collect()
+        };
+        BatchMutation::new(key.to_vec(), mutations)
+    }
+
+    /// Sends rows until they are written, or refused for good; false: the sink is gone.
+    fn send(&self, group: &[Load], rows: &[((usize, usize), BatchMutation)], timestamp: i64) -> bool {
+        let mutations: Vec<BatchMutation> = rows.iter().map(|(_, m)| m.clone()).collect();
+        match (self.until_done(&mutations, timestamp), rows) {
+            (Some(Ok(())), _) => true,
+            (None, _) => false,
+            (Some(Err(message)), [((load, number), _)]) => {
+                let load = &group[*load];
+                let reject = Reject::row("refused-by-hbase", message, &load.batch.row(*number), &load.schema);
+                self.shared.done.lock().unwrap_or_else(|e| e.into_inner()).1.push(reject);
+                true
+            }
+            // One of them is wrong: halve until it stands alone. What is sent twice has the same timestamp.
+            (Some(Err(_)), rows) => {
+                let (left, right) = rows.split_at(rows.len() / 2);
+                self.send(group, left, timestamp) && self.send(group, right, timestamp)
+            }
+        }
+    }
+
+    /// None: the sink is gone. An error: what the gateway will never take.
+    fn until_done(&self, mutations: &[BatchMutation], timestamp: i64) -> Option<Result<(), String>> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.client.mutate(&self.table, mutations, timestamp) {
+                Ok(()) => return Some(Ok(())),
+                Err(Failure::Refused(message)) => return Some(Err(message)),
+                Err(Failure::Down(fault)) => {
+                    let detail = fault.detail.unwrap_or_default();
+                    tracing::warn!("{} ({detail}): {} rows wait and are sent again", fault.message, mutations.len());
+                }
+            }
+            let mut left = pause.mul_f64(rand::rng().random_range(0.5..1.5));
+            while !left.is_zero() {
+                if self.shared.stop.load(Ordering::SeqCst) {
+                    return None;
+                }
+                let step = left.min(Duration::from_millis(50));
+                std::thread::sleep(step);
+                left -= step;
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    /// Tells readers of the table how new it is.
+    fn beat(&mut self) -> bool {
+        let Some(row) = self.heartbeat.clone() else { return true };
+        let timestamp = self.timestamp();
+        let mut cells = vec![("wall_time", self.clock.now())];
+        if self.newest != NO_TIME {
+            cells.push(("event_time", self.newest));
+        }
+        let mutations = cells
+            .into_iter()
+            .map(|(name, value)| {
+                let column = format!("{}:{name}.{}", self.family, self.worker);
+                Mutation::new(false, column.into_bytes(), value.to_string().into_bytes(), true)
+            })
+            .collect();
+        match self.until_done(&[BatchMutation::new(row.into_bytes(), mutations)], timestamp) {
+            Some(Err(message)) => {
+                tracing::warn!("HBase refuses the heartbeat row: {message}");
+                true
+            }
+            Some(Ok(())) => true,
+            None => false,
+        }
+    }
+}
+
+/// Per row and column the last mutation; rows in no order, as they no longer depend on each other.
+fn merge(group: &[Load]) -> HashMap<&[u8], Merged<'_>> {
+    let mut merged: HashMap<&[u8], Merged<'_>> = HashMap::new();
+    for (i, load) in group.iter().enumerate() {
+        for row in &load.rows {
+            let entry = match merged.entry(&row.key) {
+                Entry::Occupied(e) => e.into_mut(),
+                Entry::Vacant(e) => e.insert(Merged { cells: HashMap::new(), whole: false, source: (i, row.number) }),
+            };
+            entry.source = (i, row.number);
+            entry.whole = row.cells.is_empty();
+            entry.cells.extend(row.cells.iter().map(|(column, value)| (*column, value)));
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_sdk::Schema;
+
+    #[test]
+    fn the_last_mutation_of_a_column_counts() {
+        let schema = Schema::new(vec![]);
+        let load = |rows: &[(&str, &[(u16, Option<&str>)])]| Load {
+            rows: rows
+                .iter()
+                .enumerate()
+                .map(|(number, (key, cells))| Row {
+                    key: key.as_bytes().to_vec(),
+                    cells: cells.iter().map(|(c, v)| (*c, v.map(|v| v.as_bytes().to_vec()))).collect(),
+                    number,
+                })
+                .collect(),
+            ticket: Ticket(0),
+            batch: Arc::new(Batch::empty(schema.clone())),
+            schema: schema.clone(),
+        };
+        let group = [
+            load(&[("a", &[(0, Some("1")), (1, Some("x"))]), ("b", &[(0, Some("2"))]), ("a", &[(0, None)])]),
+            load(&[("b", &[(1, Some("3"))]), ("b", &[(0, Some("4"))])]),
+        ];
+        let merged = merge(&group);
+        let mut shown: Vec<String> = merged
+            .iter()
+            .map(|(key, row)| {
+                let mut cells: Vec<_> =
+                    row.cells.iter().map(|(c, v)| (*c, v.as_deref().map(|v| String::from_utf8_lossy(v).into_owned()))).collect();
+                cells.sort();
+                format!("{} {cells:?} {:?}", String::from_utf8_lossy(key), row.source)
+            })
+            .collect();
+        shown.sort();
+        assert_eq!(shown, ["a [(0, None), (1, Some(\"x\"))] (0, 2)", "b [(0, Some(\"4\")), (1, Some(\"3\"))] (1, 1)"]);
+    }
+}

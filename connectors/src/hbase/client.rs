@@ -132,6 +132,8 @@ impl Client {
                 return Failure::Down(Fault::down(format!("HBase behind the Thrift gateway at `{at}` has failed")).detail(first));
             }
             thrift::Error::Transport(e) if timed_out(&e) => format!("no answer within {:?}", self.timeout),
+            // What the library prints of it is its kind alone.
+            thrift::Error::Protocol(e) => e.message,
             e => e.to_string(),
         };
         Failure::Down(Fault::down(format!("the HBase Thrift gateway at `{at}` does not answer")).detail(message))

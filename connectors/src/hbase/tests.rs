@@ -1,6 +1,6 @@
 use super::*;
-use millrace_sdk::operator::Env;
 use millrace_sdk::Type;
+use millrace_sdk::operator::Env;
 use serde_json::json;
 
 fn bind(config: serde_json::Value, schema: SchemaRef) -> Result<Arc<dyn SinkFactory>, Vec<Problem>> {

@@ -6,7 +6,8 @@ use hbase_thrift::hbase::{BatchMutation, Mutation};
 use millrace_sdk::operator::Reject;
 use millrace_sdk::source::Waker;
 use millrace_sdk::{Batch, Clock, NO_TIME, SchemaRef, Ticket};
-use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -151,6 +152,7 @@ impl Writer {
     /// None: the sink is gone. An error: what the gateway will never take.
     fn until_done(&self, mutations: &[BatchMutation], timestamp: i64) -> Option<Result<(), String>> {
         let mut pause = FIRST_PAUSE;
+        let mut chance = SmallRng::seed_from_u64(self.clock.now() as u64 ^ self.worker as u64);
         loop {
             match self.client.mutate(&self.table, mutations, timestamp) {
                 Ok(()) => return Some(Ok(())),
@@ -160,7 +162,7 @@ impl Writer {
                     tracing::warn!("{} ({detail}): {} rows wait and are sent again", fault.message, mutations.len());
                 }
             }
-            let mut left = pause.mul_f64(rand::rng().random_range(0.5..1.5));
+            let mut left = pause.mul_f64(chance.random_range(0.5..1.5));
             while !left.is_zero() {
                 if self.shared.stop.load(Ordering::SeqCst) {
                     return None;
@@ -181,7 +183,7 @@ impl Writer {
         if self.newest != NO_TIME {
             cells.push(("event_time", self.newest));
         }
-        let mutations = cells
+        let mutations: Vec<Mutation> = cells
             .into_iter()
             .map(|(name, value)| {
                 let column = format!("{}:{name}.{}", self.family, self.worker);

@@ -197,3 +197,6 @@ impl TextFormat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ pub struct RunOptions {
     pub limit: Option<u64>,
     /// Length of an epoch: how often positions are acknowledged and sinks flushed.
     pub epoch: Duration,
-    /// A source waits while the sinks are this many epochs behind it.
+    /// A source waits while the sinks have not yet acknowledged rows that it read this many epochs ago.
     pub max_lag: u64,
     /// A source waits while this many of its bytes (a worker) are not yet acknowledged by the sinks.
     pub max_bytes_in_flight: usize,

@@ -120,7 +120,10 @@ impl KeyedRunner {
         if self.state.work.asks.len() > self.options().max_pending_asks {
             return None;
         }
-        let full = self.state.work.held > self.max_holds;
+        // Only while another input is behind: rows that wait for input 0 itself are not helped by refusing it.
+        let inputs = &self.state.work.inputs;
+        let others = (1..inputs.len()).filter(|&i| !self.retry[i]).map(|i| inputs[i]).min().unwrap_or(i64::MAX);
+        let full = self.state.work.held > self.max_holds && inputs[0] > others;
         self.shared.hold_back(self.exit.node, full && !inbox.stash.is_empty());
         if full { inbox.stash.iter().position(|a| inbox.index(a.input) != 0) } else { (!inbox.stash.is_empty()).then_some(0) }
     }

@@ -2,3 +2,4 @@ mod asks;
 mod flow;
 mod harness;
 mod keyed;
+mod retry;

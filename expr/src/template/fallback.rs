@@ -6,10 +6,13 @@ use super::value::truth;
 use crate::EvalError;
 use handlebars::template::{Parameter, Template as Tree, TemplateElement};
 use handlebars::{
-    Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderError, RenderErrorReason, Renderable, ScopedJson, WriteOutput,
+    Context, Handlebars, Helper, HelperResult, Output, Path, RenderContext, RenderError, RenderErrorReason, Renderable, ScopedJson,
+    WriteOutput,
 };
+use millrace_sdk::inventory;
 use millrace_sdk::{Access, Record, Schema, Slot, Type, Val, json};
 use serde_json::{Map, Value as Json};
+use std::sync::Arc;
 
 /// A template, the helpers, and which fields make its document.
 pub struct Fallback {
@@ -25,7 +28,7 @@ pub struct Fallback {
 
 impl Fallback {
     pub fn new(mut tree: Tree, mut reads: Reads, schema: &Schema, cx: &Cx) -> Fallback {
-        soften(&mut tree, false);
+        adapt(&mut tree);
         // Whole containers first, then what lies inside of them.
         reads.paths.sort_by_key(|(path, _)| path.len());
         let visible = if reads.all { schema.visible().map(|(s, f)| (f.name.to_string(), s)).collect() } else { vec![] };
@@ -90,7 +93,8 @@ pub fn registry(cx: &Cx) -> Handlebars<'static> {
     for builtin in ["log", "len", "lookup", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not"] {
         registry.unregister_helper(builtin);
     }
-    for def in super::helpers() {
+    let cx = Arc::new(cx.clone());
+    for def in inventory::iter::<HelperDef>() {
         for name in std::iter::once(&def.name).chain(def.aliases) {
             registry.register_helper(name, Box::new(Adapter { def, cx: cx.clone(), lenient: false }));
             registry.register_helper(&lenient_name(name), Box::new(Adapter { def, cx: cx.clone(), lenient: true }));
@@ -104,14 +108,32 @@ fn lenient_name(name: &str) -> String {
     format!("{name}?")
 }
 
-/// Renames the helpers inside of `default` and `coalesce` to their lenient forms: handlebars ends a rendering at the first error.
-fn soften(tree: &mut Tree, lenient: bool) {
+/// Rewrites what handlebars would take otherwise: helpers inside of `default` and `coalesce` get their lenient forms, since a rendering
+/// ends at the first error; `{{title}}` is a field, even where a helper has that name; `{{(lower os)}}` is `{{lower os}}`.
+fn adapt(tree: &mut Tree) {
     for element in &mut tree.elements {
-        soften_element(element, lenient);
+        if let TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) = element
+            && h.params.is_empty()
+            && h.hash.is_empty()
+        {
+            match &mut h.name {
+                Parameter::Path(Path::Relative((_, raw))) if raw.bytes().all(|c| c != b'/' && c != b'.') => {
+                    if let Ok(path) = Path::parse(&format!("./{raw}")) {
+                        h.name = Parameter::Path(path);
+                    }
+                }
+                Parameter::Subexpression(s) => {
+                    let inner = std::mem::replace(&mut *s.element, TemplateElement::RawString(String::new()));
+                    *element = inner;
+                }
+                _ => {}
+            }
+        }
+        adapt_element(element, false);
     }
 }
 
-fn soften_element(element: &mut TemplateElement, lenient: bool) {
+fn adapt_element(element: &mut TemplateElement, lenient: bool) {
     let (TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) | TemplateElement::HelperBlock(h)) = element else { return };
     let def = h.name.as_name().and_then(HelperDef::find).filter(|_| h.block || !h.params.is_empty());
     if lenient && let (Some(_), Some(name)) = (def, h.name.as_name()) {
@@ -120,18 +142,16 @@ fn soften_element(element: &mut TemplateElement, lenient: bool) {
     let inside = lenient || def.is_some_and(HelperDef::catches);
     for p in h.params.iter_mut().chain(h.hash.values_mut()) {
         if let Parameter::Subexpression(s) = p {
-            soften_element(&mut s.element, inside);
+            adapt_element(&mut s.element, inside);
         }
     }
-    for t in h.template.iter_mut().chain(h.inverse.iter_mut()) {
-        soften(t, false);
-    }
+    h.template.iter_mut().chain(h.inverse.iter_mut()).for_each(adapt);
 }
 
 /// A helper as handlebars calls it.
 struct Adapter {
     def: &'static HelperDef,
-    cx: Cx,
+    cx: Arc<Cx>,
     lenient: bool,
 }
 
@@ -140,13 +160,9 @@ impl handlebars::HelperDef for Adapter {
         &self,
         h: &Helper<'rc>,
         _: &'reg Handlebars<'reg>,
-        context: &'rc Context,
-        rc: &mut RenderContext<'reg, 'rc>,
+        _: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
-        // `{{title}}` is the field of that name.
-        if h.params().is_empty() && h.hash().is_empty() {
-            return rc.evaluate(context, h.name());
-        }
         let texts: Vec<String> = h.params().iter().map(|p| held(p.value())).collect();
         let vals: Vec<Val<'_>> = h.params().iter().zip(&texts).map(|(p, t)| view(p.value(), t)).collect();
         let mut own = String::new();

@@ -262,16 +262,21 @@ impl<'a> Walk<'a> {
                 self.path(&rules, &names, raw)
             }
             Parameter::Path(Path::Local((level, name, raw))) => {
-                if *level >= self.scopes.len() {
-                    let range = self.find(raw);
-                    self.issues.push(Issue {
-                        id: "unknown-field",
-                        range,
-                        message: format!("`@{name}` is known only inside of `{{{{#each}}}}`"),
-                        hint: None,
-                        suggestion: None,
-                    });
-                }
+                let range = self.find(raw);
+                let message = match name.as_str() {
+                    "index" | "key" | "first" | "last" if *level < self.scopes.len() => return None,
+                    "index" | "key" | "first" | "last" => format!("`@{name}` is known only inside of `{{{{#each}}}}`"),
+                    _ => format!("unknown variable `@{name}`"),
+                };
+                self.issues.push(Issue {
+                    id: "unknown-field",
+                    range,
+                    message,
+                    hint: Some(
+                        "variables are @index, @key, @first, @last, and the row's fields from inside of a loop are @root.name".into(),
+                    ),
+                    suggestion: None,
+                });
                 None
             }
             Parameter::Literal(json) => Some(Node::Lit(self.literal(json))),
@@ -354,7 +359,7 @@ impl<'a> Walk<'a> {
         let def = HelperDef::find(name);
         match def {
             None => self.unknown_helper(name, range.clone()),
-            Some(d) if h.params.len() < d.arity.0 || h.params.len() > d.arity.1 => {
+            Some(d) if h.hash.is_empty() && (h.params.len() < d.arity.0 || h.params.len() > d.arity.1) => {
                 self.issues.push(wrong_count(d, h.params.len(), range.clone()));
             }
             Some(_) => {}
@@ -387,8 +392,8 @@ impl<'a> Walk<'a> {
     }
 
     fn unknown_helper(&mut self, name: &str, range: Range<usize>) {
-        let names = super::helpers().into_iter().flat_map(|h| std::iter::once(h.name).chain(h.aliases.iter().copied()));
         let block = BLOCKS.contains(&name);
+        let names = super::helpers().into_iter().flat_map(|h| std::iter::once(h.name).chain(h.aliases.iter().copied()));
         self.issues.push(Issue {
             id: "unknown-helper",
             range,
@@ -445,11 +450,14 @@ impl<'a> Walk<'a> {
                         .issues
                         .push(syntax(range, format!("`{}` is no block", d.name)).with_hint(format!("write `{{{{{}}}}}`", d.signature))),
                     None => {
-                        self.unknown_helper(name, range);
-                        if let Some(issue) = self.issues.last_mut() {
-                            issue.message = format!("unknown block `{name}`");
-                            issue.hint = Some(format!("blocks are {}, and helpers that give true or false", BLOCKS.join(", ")));
-                        }
+                        let tests = super::helpers().into_iter().filter(|h| h.gives == Type::Boolean).map(|h| h.name);
+                        self.issues.push(Issue {
+                            id: "unknown-helper",
+                            range,
+                            message: format!("unknown block `{name}`"),
+                            hint: Some(format!("blocks are {}, and helpers that give true or false", BLOCKS.join(", "))),
+                            suggestion: did_you_mean(name, BLOCKS.into_iter().chain(tests)),
+                        });
                     }
                 }
                 let issues = self.issues.len();

@@ -103,10 +103,10 @@ fn render_other(v: Val<'_>, out: &mut Vec<u8>) {
         Val::Num(t) => match Num::of_text(t) {
             Some(Num::Int(i)) => out.extend_from_slice(itoa::Buffer::new().format(i).as_bytes()),
             Some(Num::Uint(u)) => out.extend_from_slice(itoa::Buffer::new().format(u).as_bytes()),
-            Some(Num::Float(f)) => out.extend_from_slice(ryu::Buffer::new().format(f).as_bytes()),
+            Some(Num::Float(f)) => float(f, out),
             None => out.extend_from_slice(t.as_bytes()),
         },
-        Val::Float(f) if f.is_finite() => out.extend_from_slice(ryu::Buffer::new().format_finite(f).as_bytes()),
+        Val::Float(f) => float(f, out),
         Val::Time(t) => json::write_time(t, out),
         Val::Bytes(b) => match std::str::from_utf8(b) {
             Ok(_) => out.extend_from_slice(b),
@@ -129,6 +129,15 @@ fn render_other(v: Val<'_>, out: &mut Vec<u8>) {
         }
         Val::Json(_) => out.extend_from_slice(b"[object]"),
         v => render(v, out),
+    }
+}
+
+/// As serde_json prints it, and with it handlebars: `0.1`, `1e+16`; nothing for what is not finite.
+fn float(f: f64, out: &mut Vec<u8>) {
+    use std::io::Write;
+    if let Some(n) = serde_json::Number::from_f64(f) {
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{n}");
     }
 }
 

@@ -82,30 +82,68 @@ fn read(a: &Args<'_, '_>) -> Result<Option<i64>, EvalError> {
     reader.read(a.val(0)).map(Some).map_err(|e| a.fail("not-a-time", e.0))
 }
 
-inventory::submit! { HelperDef::new("date_parse", THEME, "date_parse TEXT PATTERN [ZONE]", 2..=3, Type::Timestamp, "The timestamp that TEXT, written by PATTERN, names; in ZONE where it has no offset of its own.",
-&[
-    Example(r#"{{date_parse a "%d/%b/%Y:%H:%M:%S %z"}}"#, r#"{"a":"21/Nov/2026:08:00:00 +0800"}"#, "2026-11-21T00:00:00Z"),
-    Example(r#"{{date_parse a "%Y-%m-%d %H:%M" "Asia/Shanghai"}}"#, r#"{"a":"2026-11-21 08:00"}"#, "2026-11-21T00:00:00Z"),
-    Example(r#"{{default (date_parse a "%Y-%m-%d") "no date"}}"#, r#"{"a":"yesterday"}"#, "no date"),
-], date_parse).check(check_parse) }
+inventory::submit!(
+    HelperDef::new(
+        "date_parse",
+        THEME,
+        "date_parse TEXT PATTERN [ZONE]",
+        2..=3,
+        Type::Timestamp,
+        "The timestamp that TEXT, written by PATTERN, names; in ZONE where it has no offset of its own.",
+        &[
+            Example(r#"{{date_parse a "%d/%b/%Y:%H:%M:%S %z"}}"#, r#"{"a":"21/Nov/2026:08:00:00 +0800"}"#, "2026-11-21T00:00:00Z"),
+            Example(r#"{{date_parse a "%Y-%m-%d %H:%M" "Asia/Shanghai"}}"#, r#"{"a":"2026-11-21 08:00"}"#, "2026-11-21T00:00:00Z"),
+            Example(r#"{{default (date_parse a "%Y-%m-%d") "no date"}}"#, r#"{"a":"yesterday"}"#, "no date"),
+        ],
+        date_parse
+    )
+    .check(check_parse)
+);
 fn date_parse<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     Ok(read(a)?.map_or(Val::Null, Val::Time))
 }
 
-inventory::submit! { HelperDef::new("to_epoch_ms", THEME, "to_epoch_ms TEXT PATTERN [ZONE]", 2..=3, Type::Bigint, "As `date_parse`, in milliseconds since 1970 UTC.",
-&[Example(r#"{{to_epoch_ms a "%Y-%m-%d"}}"#, r#"{"a":"1970-01-02"}"#, "86400000")], to_epoch_ms).check(check_parse) }
+inventory::submit!(
+    HelperDef::new(
+        "to_epoch_ms",
+        THEME,
+        "to_epoch_ms TEXT PATTERN [ZONE]",
+        2..=3,
+        Type::Bigint,
+        "As `date_parse`, in milliseconds since 1970 UTC.",
+        &[Example(r#"{{to_epoch_ms a "%Y-%m-%d"}}"#, r#"{"a":"1970-01-02"}"#, "86400000")],
+        to_epoch_ms
+    )
+    .check(check_parse)
+);
 fn to_epoch_ms<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     Ok(read(a)?.map_or(Val::Null, |t| Val::Int(t.div_euclid(1000))))
 }
 
-inventory::submit! { HelperDef::new("epoch_ms", THEME, "epoch_ms TIME", 1..=1, Type::Bigint, "Milliseconds since 1970 UTC.",
-&[Example("{{epoch_ms a}}", r#"{"a":"1970-01-01T00:00:01.5Z"}"#, "1500")], epoch_ms) }
+inventory::submit!(HelperDef::new(
+    "epoch_ms",
+    THEME,
+    "epoch_ms TIME",
+    1..=1,
+    Type::Bigint,
+    "Milliseconds since 1970 UTC.",
+    &[Example("{{epoch_ms a}}", r#"{"a":"1970-01-01T00:00:01.5Z"}"#, "1500")],
+    epoch_ms
+));
 fn epoch_ms<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     Ok(micros(a, 0)?.map_or(Val::Null, |t| Val::Int(t.div_euclid(1000))))
 }
 
-inventory::submit! { HelperDef::new("epoch_s", THEME, "epoch_s TIME", 1..=1, Type::Bigint, "Whole seconds since 1970 UTC.",
-&[Example("{{epoch_s a}}", r#"{"a":1763600000083}"#, "1763600000")], epoch_s) }
+inventory::submit!(HelperDef::new(
+    "epoch_s",
+    THEME,
+    "epoch_s TIME",
+    1..=1,
+    Type::Bigint,
+    "Whole seconds since 1970 UTC.",
+    &[Example("{{epoch_s a}}", r#"{"a":1763600000083}"#, "1763600000")],
+    epoch_s
+));
 fn epoch_s<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     Ok(micros(a, 0)?.map_or(Val::Null, |t| Val::Int(t.div_euclid(1_000_000))))
 }
@@ -122,14 +160,30 @@ fn from_epoch<'a>(a: &Args<'a, '_>, unit: i64) -> Done<'a> {
     }
 }
 
-inventory::submit! { HelperDef::new("from_epoch_ms", THEME, "from_epoch_ms N", 1..=1, Type::Timestamp, "The timestamp N milliseconds after 1970 UTC.",
-&[Example("{{from_epoch_ms a}}", r#"{"a":1763600000083}"#, "2025-11-20T00:53:20.083Z")], from_epoch_ms) }
+inventory::submit!(HelperDef::new(
+    "from_epoch_ms",
+    THEME,
+    "from_epoch_ms N",
+    1..=1,
+    Type::Timestamp,
+    "The timestamp N milliseconds after 1970 UTC.",
+    &[Example("{{from_epoch_ms a}}", r#"{"a":1763600000083}"#, "2025-11-20T00:53:20.083Z")],
+    from_epoch_ms
+));
 fn from_epoch_ms<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     from_epoch(a, 1000)
 }
 
-inventory::submit! { HelperDef::new("from_epoch_s", THEME, "from_epoch_s N", 1..=1, Type::Timestamp, "The timestamp N seconds after 1970 UTC; N may have a fraction.",
-&[Example("{{from_epoch_s a}}", r#"{"a":"1.5"}"#, "1970-01-01T00:00:01.500Z")], from_epoch_s) }
+inventory::submit!(HelperDef::new(
+    "from_epoch_s",
+    THEME,
+    "from_epoch_s N",
+    1..=1,
+    Type::Timestamp,
+    "The timestamp N seconds after 1970 UTC; N may have a fraction.",
+    &[Example("{{from_epoch_s a}}", r#"{"a":"1.5"}"#, "1970-01-01T00:00:01.500Z")],
+    from_epoch_s
+));
 fn from_epoch_s<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     from_epoch(a, 1_000_000)
 }
@@ -146,11 +200,22 @@ fn check_format(index: usize, literal: &str) -> Result<(), (&'static str, String
     }
 }
 
-inventory::submit! { HelperDef::new("date_format", THEME, "date_format TIME PATTERN [ZONE]", 2..=3, Type::String, "TIME written by PATTERN, as the clocks in ZONE show it.",
-&[
-    Example(r#"{{date_format ts "%Y-%m-%d %H:%M" "Asia/Shanghai"}}"#, r#"{"ts":1763600000083}"#, "2025-11-20 08:53"),
-    Example(r#"{{date_format ts "%Y%m%d%H"}}"#, r#"{"ts":"2026-11-21T08:00:00+08:00"}"#, "2026112100"),
-], date_format).check(check_format) }
+inventory::submit!(
+    HelperDef::new(
+        "date_format",
+        THEME,
+        "date_format TIME PATTERN [ZONE]",
+        2..=3,
+        Type::String,
+        "TIME written by PATTERN, as the clocks in ZONE show it.",
+        &[
+            Example(r#"{{date_format ts "%Y-%m-%d %H:%M" "Asia/Shanghai"}}"#, r#"{"ts":1763600000083}"#, "2025-11-20 08:53"),
+            Example(r#"{{date_format ts "%Y%m%d%H"}}"#, r#"{"ts":"2026-11-21T08:00:00+08:00"}"#, "2026112100"),
+        ],
+        date_format
+    )
+    .check(check_format)
+);
 fn date_format<'a>(a: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
     let Some(t) = micros(a, 0)? else { return Ok(Val::Null) };
     let pattern = a.text(1);
@@ -181,12 +246,22 @@ fn check_trunc(index: usize, literal: &str) -> Result<(), (&'static str, String)
 }
 const UNITS: [&str; 7] = ["year", "month", "week", "day", "hour", "minute", "second"];
 
-inventory::submit! { HelperDef::new("date_trunc", THEME, "date_trunc TIME UNIT [ZONE]", 2..=3, Type::Timestamp,
-"The timestamp at which the year, month, week (from Monday), day, hour, minute or second of TIME began in ZONE.",
-&[
-    Example(r#"{{date_trunc ts "hour"}}"#, r#"{"ts":"2026-11-21T08:41:02Z"}"#, "2026-11-21T08:00:00Z"),
-    Example(r#"{{date_trunc ts "day" "Asia/Shanghai"}}"#, r#"{"ts":"2026-11-21T18:00:00Z"}"#, "2026-11-21T16:00:00Z"),
-], date_trunc).check(check_trunc) }
+inventory::submit!(
+    HelperDef::new(
+        "date_trunc",
+        THEME,
+        "date_trunc TIME UNIT [ZONE]",
+        2..=3,
+        Type::Timestamp,
+        "The timestamp at which the year, month, week (from Monday), day, hour, minute or second of TIME began in ZONE.",
+        &[
+            Example(r#"{{date_trunc ts "hour"}}"#, r#"{"ts":"2026-11-21T08:41:02Z"}"#, "2026-11-21T08:00:00Z"),
+            Example(r#"{{date_trunc ts "day" "Asia/Shanghai"}}"#, r#"{"ts":"2026-11-21T18:00:00Z"}"#, "2026-11-21T16:00:00Z"),
+        ],
+        date_trunc
+    )
+    .check(check_trunc)
+);
 fn date_trunc<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     let Some(t) = micros(a, 0)? else { return Ok(Val::Null) };
     let time = zoned(a, t, &*zone(a, 2)?)?;
@@ -209,12 +284,12 @@ fn date_trunc<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     Ok(Val::Time(began.map_err(out_of_range)?.timestamp().as_microsecond()))
 }
 
-inventory::submit! { HelperDef::new("date_add", THEME, "date_add TIME N UNIT [ZONE]", 3..=4, Type::Timestamp,
+inventory::submit!(HelperDef::new("date_add", THEME, "date_add TIME N UNIT [ZONE]", 3..=4, Type::Timestamp,
 "TIME and N (may be negative) years, months, weeks, days, hours, minutes or seconds; days and longer as the calendar in ZONE has them.",
 &[
     Example(r#"{{date_add ts -90 "minute"}}"#, r#"{"ts":"2026-11-21T01:00:00Z"}"#, "2026-11-20T23:30:00Z"),
     Example(r#"{{date_add ts 1 "month"}}"#, r#"{"ts":"2026-01-31T00:00:00Z"}"#, "2026-02-28T00:00:00Z"),
-], date_add).check(|i, l| if i == 0 { Ok(()) } else { check_trunc(i - 1, l) }) }
+], date_add).check(|i, l| if i == 0 { Ok(()) } else { check_trunc(i - 1, l) }));
 fn date_add<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     let (Some(t), Some(n)) = (micros(a, 0)?, a.int(1)?) else { return Ok(Val::Null) };
     let time = zoned(a, t, &*zone(a, 3)?)?;

@@ -13,20 +13,44 @@ fn address(a: &Args<'_, '_>) -> Result<Option<IpAddr>, EvalError> {
     t.trim_ascii().parse().map(Some).map_err(|_| a.fail("not-an-ip", format!("{} is no IP address", shown(a.val(0)))))
 }
 
-inventory::submit! { HelperDef::new("is_ip", THEME, "is_ip TEXT", 1..=1, Type::Boolean, "Whether it is an IP address.",
-&[Example("{{is_ip a}}", r#"{"a":"10.0.0.1"}"#, "true"), Example("{{is_ip a}}", r#"{"a":"10.0.0"}"#, "false")], is_ip) }
+inventory::submit!(HelperDef::new(
+    "is_ip",
+    THEME,
+    "is_ip TEXT",
+    1..=1,
+    Type::Boolean,
+    "Whether it is an IP address.",
+    &[Example("{{is_ip a}}", r#"{"a":"10.0.0.1"}"#, "true"), Example("{{is_ip a}}", r#"{"a":"10.0.0"}"#, "false")],
+    is_ip
+));
 fn is_ip<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     Ok(Val::Bool(matches!(address(a), Ok(Some(_)))))
 }
 
-inventory::submit! { HelperDef::new("ip_version", THEME, "ip_version IP", 1..=1, Type::Bigint, "4 or 6.",
-&[Example("{{ip_version a}}", r#"{"a":"::1"}"#, "6")], ip_version) }
+inventory::submit!(HelperDef::new(
+    "ip_version",
+    THEME,
+    "ip_version IP",
+    1..=1,
+    Type::Bigint,
+    "4 or 6.",
+    &[Example("{{ip_version a}}", r#"{"a":"::1"}"#, "6")],
+    ip_version
+));
 fn ip_version<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     Ok(address(a)?.map_or(Val::Null, |ip| Val::Int(if ip.is_ipv4() { 4 } else { 6 })))
 }
 
-inventory::submit! { HelperDef::new("ip_to_int", THEME, "ip_to_int IP", 1..=1, Type::Bigint, "A version 4 address as a number.",
-&[Example("{{ip_to_int a}}", r#"{"a":"10.0.0.1"}"#, "167772161")], ip_to_int) }
+inventory::submit!(HelperDef::new(
+    "ip_to_int",
+    THEME,
+    "ip_to_int IP",
+    1..=1,
+    Type::Bigint,
+    "A version 4 address as a number.",
+    &[Example("{{ip_to_int a}}", r#"{"a":"10.0.0.1"}"#, "167772161")],
+    ip_to_int
+));
 fn ip_to_int<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     match address(a)? {
         None => Ok(Val::Null),
@@ -38,8 +62,16 @@ fn ip_to_int<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     }
 }
 
-inventory::submit! { HelperDef::new("int_to_ip", THEME, "int_to_ip N", 1..=1, Type::String, "The version 4 address of a number.",
-&[Example("{{int_to_ip a}}", r#"{"a":167772161}"#, "10.0.0.1")], int_to_ip) }
+inventory::submit!(HelperDef::new(
+    "int_to_ip",
+    THEME,
+    "int_to_ip N",
+    1..=1,
+    Type::String,
+    "The version 4 address of a number.",
+    &[Example("{{int_to_ip a}}", r#"{"a":167772161}"#, "10.0.0.1")],
+    int_to_ip
+));
 fn int_to_ip<'a>(a: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
     let Some(n) = a.int(0)? else { return Ok(Val::Null) };
     let n = u32::try_from(n).map_err(|_| a.fail("not-an-ip", format!("{n} is not between 0 and 4294967295")))?;
@@ -48,8 +80,16 @@ fn int_to_ip<'a>(a: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
     Ok(Val::Str(out))
 }
 
-inventory::submit! { HelperDef::new("ip_is_private", THEME, "ip_is_private IP", 1..=1, Type::Boolean, "Whether it is not routed on the internet: private, loopback or link-local (RFC 1918, 4193, 4291, 3927).",
-&[Example("{{ip_is_private a}}", r#"{"a":"192.168.1.9"}"#, "true"), Example("{{ip_is_private a}}", r#"{"a":"8.8.8.8"}"#, "false")], ip_is_private) }
+inventory::submit!(HelperDef::new(
+    "ip_is_private",
+    THEME,
+    "ip_is_private IP",
+    1..=1,
+    Type::Boolean,
+    "Whether it is not routed on the internet: private, loopback or link-local (RFC 1918, 4193, 4291, 3927).",
+    &[Example("{{ip_is_private a}}", r#"{"a":"192.168.1.9"}"#, "true"), Example("{{ip_is_private a}}", r#"{"a":"8.8.8.8"}"#, "false")],
+    ip_is_private
+));
 fn ip_is_private<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     let v4 = |ip: Ipv4Addr| ip.is_private() || ip.is_loopback() || ip.is_link_local();
     Ok(match address(a)? {
@@ -62,8 +102,19 @@ fn ip_is_private<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     })
 }
 
-inventory::submit! { HelperDef::new("ip_prefix", THEME, "ip_prefix IP BITS", 2..=2, Type::String, "The network of that many bits that the address is in.",
-&[Example("{{ip_prefix a 24}}", r#"{"a":"10.1.2.3"}"#, "10.1.2.0/24"), Example("{{ip_prefix a 32}}", r#"{"a":"2001:db8::1"}"#, "2001:db8::/32")], ip_prefix) }
+inventory::submit!(HelperDef::new(
+    "ip_prefix",
+    THEME,
+    "ip_prefix IP BITS",
+    2..=2,
+    Type::String,
+    "The network of that many bits that the address is in.",
+    &[
+        Example("{{ip_prefix a 24}}", r#"{"a":"10.1.2.3"}"#, "10.1.2.0/24"),
+        Example("{{ip_prefix a 32}}", r#"{"a":"2001:db8::1"}"#, "2001:db8::/32")
+    ],
+    ip_prefix
+));
 fn ip_prefix<'a>(a: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
     let (Some(ip), Some(bits)) = (address(a)?, a.int(1)?) else { return Ok(Val::Null) };
     let width = if ip.is_ipv4() { 32 } else { 128 };

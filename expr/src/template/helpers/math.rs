@@ -40,33 +40,77 @@ fn binary<'a>(a: &Args<'a, '_>, ints: fn(i64, i64) -> Option<i64>, floats: fn(f6
     give(a, total)
 }
 
-inventory::submit! { HelperDef::new("add", THEME, "add A B …", 2..=MANY, Type::Any, "The sum.",
-&[Example("{{add a 1}}", r#"{"a":41}"#, "42"), Example("{{add a b}}", r#"{"a":"1","b":0.5}"#, "1.5")], add) }
+inventory::submit!(HelperDef::new(
+    "add",
+    THEME,
+    "add A B …",
+    2..=MANY,
+    Type::Any,
+    "The sum.",
+    &[Example("{{add a 1}}", r#"{"a":41}"#, "42"), Example("{{add a b}}", r#"{"a":"1","b":0.5}"#, "1.5")],
+    add
+));
 fn add<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     binary(a, i64::checked_add, |x, y| x + y)
 }
 
-inventory::submit! { HelperDef::new("sub", THEME, "sub A B", 2..=2, Type::Any, "The difference.",
-&[Example("{{sub end start}}", r#"{"start":40,"end":100}"#, "60")], sub) }
+inventory::submit!(HelperDef::new(
+    "sub",
+    THEME,
+    "sub A B",
+    2..=2,
+    Type::Any,
+    "The difference.",
+    &[Example("{{sub end start}}", r#"{"start":40,"end":100}"#, "60")],
+    sub
+));
 fn sub<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     binary(a, i64::checked_sub, |x, y| x - y)
 }
 
-inventory::submit! { HelperDef::new("mul", THEME, "mul A B …", 2..=MANY, Type::Any, "The product.",
-&[Example("{{mul price 100}}", r#"{"price":1.5}"#, "150.0"), Example("{{mul 6 7}}", "{}", "42")], mul) }
+inventory::submit!(HelperDef::new(
+    "mul",
+    THEME,
+    "mul A B …",
+    2..=MANY,
+    Type::Any,
+    "The product.",
+    &[Example("{{mul price 100}}", r#"{"price":1.5}"#, "150.0"), Example("{{mul 6 7}}", "{}", "42")],
+    mul
+));
 fn mul<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     binary(a, i64::checked_mul, |x, y| x * y)
 }
 
-inventory::submit! { HelperDef::new("div", THEME, "div A B", 2..=2, Type::Any, "The quotient; of two integers rounded down to an integer (write `1000.0` to get a fraction).",
-&[Example("{{div ts 1000}}", r#"{"ts":1763600000083}"#, "1763600000"), Example("{{div -7 2}}", "{}", "-4"), Example("{{div a 4.0}}", r#"{"a":1}"#, "0.25")], div) }
+inventory::submit!(HelperDef::new(
+    "div",
+    THEME,
+    "div A B",
+    2..=2,
+    Type::Any,
+    "The quotient; of two integers rounded down to an integer (write `1000.0` to get a fraction).",
+    &[
+        Example("{{div ts 1000}}", r#"{"ts":1763600000083}"#, "1763600000"),
+        Example("{{div -7 2}}", "{}", "-4"),
+        Example("{{div a 4.0}}", r#"{"a":1}"#, "0.25")
+    ],
+    div
+));
 fn div<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     divisor(a)?;
     binary(a, floor_div, |x, y| x / y)
 }
 
-inventory::submit! { HelperDef::new("mod", THEME, "mod A B", 2..=2, Type::Any, "What `div` leaves: it has the sign of B.",
-&[Example("{{mod n 10}}", r#"{"n":42}"#, "2"), Example("{{mod -7 2}}", "{}", "1")], modulo) }
+inventory::submit!(HelperDef::new(
+    "mod",
+    THEME,
+    "mod A B",
+    2..=2,
+    Type::Any,
+    "What `div` leaves: it has the sign of B.",
+    &[Example("{{mod n 10}}", r#"{"n":42}"#, "2"), Example("{{mod -7 2}}", "{}", "1")],
+    modulo
+));
 fn modulo<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     divisor(a)?;
     binary(a, floor_mod, |x, y| x - y * (x / y).floor())
@@ -102,8 +146,20 @@ fn to_int<'a>(a: &Args<'a, '_>, f: fn(f64) -> f64) -> Done<'a> {
     }
 }
 
-inventory::submit! { HelperDef::new("round", THEME, "round A [DIGITS]", 1..=2, Type::Any, "The nearest integer, halves away from zero; with DIGITS (0 to 15), to that many decimals.",
-&[Example("{{round a}}", r#"{"a":2.5}"#, "3"), Example("{{round a}}", r#"{"a":-2.5}"#, "-3"), Example("{{round a 2}}", r#"{"a":3.14159}"#, "3.14")], round) }
+inventory::submit!(HelperDef::new(
+    "round",
+    THEME,
+    "round A [DIGITS]",
+    1..=2,
+    Type::Any,
+    "The nearest integer, halves away from zero; with DIGITS (0 to 15), to that many decimals.",
+    &[
+        Example("{{round a}}", r#"{"a":2.5}"#, "3"),
+        Example("{{round a}}", r#"{"a":-2.5}"#, "-3"),
+        Example("{{round a 2}}", r#"{"a":3.14159}"#, "3.14")
+    ],
+    round
+));
 fn round<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     match (a.number(0)?, a.int(1)?) {
         (_, None) => to_int(a, f64::round),
@@ -118,20 +174,44 @@ fn round<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     }
 }
 
-inventory::submit! { HelperDef::new("floor", THEME, "floor A", 1..=1, Type::Bigint, "The next integer below.",
-&[Example("{{floor a}}", r#"{"a":-1.5}"#, "-2"), Example("{{floor (add (mul price 100) 0.5)}}", r#"{"price":771.16}"#, "77116")], floor) }
+inventory::submit!(HelperDef::new(
+    "floor",
+    THEME,
+    "floor A",
+    1..=1,
+    Type::Bigint,
+    "The next integer below.",
+    &[Example("{{floor a}}", r#"{"a":-1.5}"#, "-2"), Example("{{floor (add (mul price 100) 0.5)}}", r#"{"price":771.16}"#, "77116")],
+    floor
+));
 fn floor<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     to_int(a, f64::floor)
 }
 
-inventory::submit! { HelperDef::new("ceil", THEME, "ceil A", 1..=1, Type::Bigint, "The next integer above.",
-&[Example("{{ceil a}}", r#"{"a":1.2}"#, "2")], ceil) }
+inventory::submit!(HelperDef::new(
+    "ceil",
+    THEME,
+    "ceil A",
+    1..=1,
+    Type::Bigint,
+    "The next integer above.",
+    &[Example("{{ceil a}}", r#"{"a":1.2}"#, "2")],
+    ceil
+));
 fn ceil<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     to_int(a, f64::ceil)
 }
 
-inventory::submit! { HelperDef::new("abs", THEME, "abs A", 1..=1, Type::Any, "Without its sign.",
-&[Example("{{abs a}}", r#"{"a":-3}"#, "3")], abs) }
+inventory::submit!(HelperDef::new(
+    "abs",
+    THEME,
+    "abs A",
+    1..=1,
+    Type::Any,
+    "Without its sign.",
+    &[Example("{{abs a}}", r#"{"a":-3}"#, "3")],
+    abs
+));
 fn abs<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     match a.number(0)? {
         None => Ok(Val::Null),
@@ -152,26 +232,58 @@ fn extreme<'a>(a: &Args<'a, '_>, wanted: Ordering) -> Done<'a> {
     best.map_or(Ok(Val::Null), |n| give(a, n))
 }
 
-inventory::submit! { HelperDef::new("min", THEME, "min A B …", 1..=MANY, Type::Any, "The least number; missing and null do not count.",
-&[Example("{{min a b 7}}", r#"{"a":9,"b":null}"#, "7")], min) }
+inventory::submit!(HelperDef::new(
+    "min",
+    THEME,
+    "min A B …",
+    1..=MANY,
+    Type::Any,
+    "The least number; missing and null do not count.",
+    &[Example("{{min a b 7}}", r#"{"a":9,"b":null}"#, "7")],
+    min
+));
 fn min<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     extreme(a, Ordering::Less)
 }
 
-inventory::submit! { HelperDef::new("max", THEME, "max A B …", 1..=MANY, Type::Any, "The greatest number; missing and null do not count.",
-&[Example("{{max a 0}}", r#"{"a":-9}"#, "0")], max) }
+inventory::submit!(HelperDef::new(
+    "max",
+    THEME,
+    "max A B …",
+    1..=MANY,
+    Type::Any,
+    "The greatest number; missing and null do not count.",
+    &[Example("{{max a 0}}", r#"{"a":-9}"#, "0")],
+    max
+));
 fn max<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     extreme(a, Ordering::Greater)
 }
 
-inventory::submit! { HelperDef::new("int", THEME, "int A", 1..=1, Type::Bigint, "A number or a numeric text as an integer, without its fraction.",
-&[Example("{{add (int a) 1}}", r#"{"a":"41.9"}"#, "42"), Example("{{default (int a) 0}}", r#"{"a":"-"}"#, "0")], int) }
+inventory::submit!(HelperDef::new(
+    "int",
+    THEME,
+    "int A",
+    1..=1,
+    Type::Bigint,
+    "A number or a numeric text as an integer, without its fraction.",
+    &[Example("{{add (int a) 1}}", r#"{"a":"41.9"}"#, "42"), Example("{{default (int a) 0}}", r#"{"a":"-"}"#, "0")],
+    int
+));
 fn int<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     to_int(a, f64::trunc)
 }
 
-inventory::submit! { HelperDef::new("number", THEME, "number A", 1..=1, Type::Any, "A number or a numeric text as a number.",
-&[Example("{{json (number a)}}", r#"{"a":"1.5"}"#, "1.5")], number) }
+inventory::submit!(HelperDef::new(
+    "number",
+    THEME,
+    "number A",
+    1..=1,
+    Type::Any,
+    "A number or a numeric text as a number.",
+    &[Example("{{json (number a)}}", r#"{"a":"1.5"}"#, "1.5")],
+    number
+));
 fn number<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     a.number(0)?.map_or(Ok(Val::Null), |n| give(a, n))
 }

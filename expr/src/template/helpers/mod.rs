@@ -4,8 +4,8 @@
 //! file of its theme and register it beside it:
 //!
 //! ```ignore
-//! inventory::submit! { HelperDef::new("lower", TEXT, "lower TEXT", 1..=1, Type::String, "The text in lower case.",
-//!     &[Example("{{lower os}}", r#"{"os":"IOS"}"#, "ios")], lower) }
+//! inventory::submit!(HelperDef::new("lower", THEME, "lower TEXT", 1..=1, Type::String, "In lower case.",
+//!     &[Example("{{lower os}}", r#"{"os":"IOS"}"#, "ios")], lower));
 //! fn lower<'a>(args: &Args<'a, '_>, out: &'a mut String) -> Done<'a> { … }
 //! ```
 //!
@@ -20,7 +20,9 @@ use jiff::tz::TimeZone;
 use millrace_sdk::operator::{Env, OnError};
 use millrace_sdk::{Type, Val};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 
 mod cache;
 mod codes;
@@ -92,7 +94,11 @@ impl HelperDef {
 
     /// A helper by its name or an alias.
     pub fn find(name: &str) -> Option<&'static HelperDef> {
-        inventory::iter::<HelperDef>().find(|h| h.name == name || h.aliases.contains(&name))
+        static BY_NAME: LazyLock<HashMap<&str, &HelperDef>> = LazyLock::new(|| {
+            let all = inventory::iter::<HelperDef>();
+            all.flat_map(|h| std::iter::once(&h.name).chain(h.aliases).map(move |n| (*n, h))).collect()
+        });
+        BY_NAME.get(name).copied()
     }
 
     /// Whether helpers that fail inside of its arguments give null.

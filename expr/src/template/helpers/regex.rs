@@ -37,26 +37,49 @@ fn check(index: usize, literal: &str) -> Result<(), (&'static str, String)> {
     build(literal).map(drop).map_err(|e| ("invalid-regex", e))
 }
 
-inventory::submit! { HelperDef::new("regex_match", THEME, "regex_match TEXT PATTERN", 2..=2, Type::Boolean, "Whether PATTERN is found in TEXT; anchor it with `^` and `$` to match the whole.",
-&[Example(r#"{{regex_match a "^u\\d+$"}}"#, r#"{"a":"u17"}"#, "true"), Example(r#"{{#regex_match a "x"}}y{{else}}n{{/regex_match}}"#, r#"{"a":"u17"}"#, "n")], regex_match).check(check) }
+inventory::submit!(
+    HelperDef::new(
+        "regex_match",
+        THEME,
+        "regex_match TEXT PATTERN",
+        2..=2,
+        Type::Boolean,
+        "Whether PATTERN is found in TEXT; anchor it with `^` and `$` to match the whole.",
+        &[
+            Example(r#"{{regex_match a "^u\\d+$"}}"#, r#"{"a":"u17"}"#, "true"),
+            Example(r#"{{#regex_match a "x"}}y{{else}}n{{/regex_match}}"#, r#"{"a":"u17"}"#, "n")
+        ],
+        regex_match
+    )
+    .check(check)
+);
 fn regex_match<'a>(a: &Args<'a, '_>, _: &'a mut String) -> Done<'a> {
     let regex = compiled(a)?;
     Ok(Val::Bool(a.some_text(0).is_some_and(|t| regex.is_match(&t))))
 }
 
-inventory::submit! { HelperDef::new("regex_capture", THEME, "regex_capture TEXT PATTERN [GROUP]", 2..=3, Type::String,
-"What GROUP (a number or a name; the first by default, 0 is the whole match) matched; null if nothing did.",
-&[
-    Example(r#"{{regex_capture a "v(\\d+)\\.(\\d+)" 2}}"#, r#"{"a":"app v12.3"}"#, "3"),
-    Example(r#"{{regex_capture a "uid=(?<uid>\\d+)" "uid"}}"#, r#"{"a":"/x?uid=42&y"}"#, "42"),
-    Example(r#"{{default (regex_capture a "[0-9]+") "none"}}"#, r#"{"a":"abc"}"#, "none"),
-], regex_capture).check(check) }
+inventory::submit!(
+    HelperDef::new(
+        "regex_capture",
+        THEME,
+        "regex_capture TEXT PATTERN [GROUP]",
+        2..=3,
+        Type::String,
+        "What GROUP (a number or a name; the first by default, 0 is the whole match) matched; null if nothing did.",
+        &[
+            Example(r#"{{regex_capture a "v(\\d+)\\.(\\d+)" 2}}"#, r#"{"a":"app v12.3"}"#, "3"),
+            Example(r#"{{regex_capture a "uid=(?<uid>\\d+)" "uid"}}"#, r#"{"a":"/x?uid=42&y"}"#, "42"),
+            Example(r#"{{default (regex_capture a "[0-9]+") "none"}}"#, r#"{"a":"abc"}"#, "none"),
+        ],
+        regex_capture
+    )
+    .check(check)
+);
 fn regex_capture<'a>(a: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
     let regex = compiled(a)?;
     let Some(t) = a.some_text(0) else { return Ok(Val::Null) };
     let group = match a.val(2) {
-        Val::Missing if regex.captures_len() == 1 => 0,
-        Val::Missing => 1,
+        v if v.is_null() => usize::from(regex.captures_len() > 1),
         v => {
             let name = a.text(2);
             let number = match v {
@@ -80,12 +103,22 @@ fn regex_capture<'a>(a: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
     }
 }
 
-inventory::submit! { HelperDef::new("regex_replace", THEME, "regex_replace TEXT PATTERN TO", 3..=3, Type::String,
-"With every match replaced; in TO, `$1` or `${name}` is what a group matched and `$$` a dollar sign.",
-&[
-    Example(r##"{{regex_replace a "\\d+" "#"}}"##, r#"{"a":"a1b22"}"#, "a#b#"),
-    Example(r#"{{regex_replace a "(\\w+)@(\\w+)" "$2 at $1"}}"#, r#"{"a":"me@home"}"#, "home at me"),
-], regex_replace).check(check) }
+inventory::submit!(
+    HelperDef::new(
+        "regex_replace",
+        THEME,
+        "regex_replace TEXT PATTERN TO",
+        3..=3,
+        Type::String,
+        "With every match replaced; in TO, `$1` or `${name}` is what a group matched and `$$` a dollar sign.",
+        &[
+            Example(r##"{{regex_replace a "\\d+" "#"}}"##, r#"{"a":"a1b22"}"#, "a#b#"),
+            Example(r#"{{regex_replace a "(\\w+)@(\\w+)" "$2 at $1"}}"#, r#"{"a":"me@home"}"#, "home at me"),
+        ],
+        regex_replace
+    )
+    .check(check)
+);
 fn regex_replace<'a>(a: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
     let regex = compiled(a)?;
     let Some(t) = a.some_text(0) else { return Ok(Val::Null) };

@@ -180,11 +180,13 @@ impl<'a> Builder<'a> {
                     if let Some(u) = used {
                         u.tell(self.report, bound.problems, shaky);
                     }
+                    let before = edge.schema.id();
                     edge = bound.outputs.into_iter().next().unwrap_or_else(|| Edge::new(stand_in()));
                     match bound.exec {
                         Exec::Stateless(make) => operates.push(Operate { name: format!("{}/{name}", stream.name), part, make }),
+                        Exec::Pass if edge.schema.id() == before => {}
                         _ => {
-                            if let Some(u) = used {
+                            if let Some(u) = used.filter(|_| !shaky) {
                                 self.report.push(not_stateless(u));
                             }
                             sure = false;

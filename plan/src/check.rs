@@ -34,7 +34,7 @@ pub(crate) fn locate(report: &crate::diagnostic::Report, config: &Node, owner: S
     let mut last_key = None;
     for (i, step) in place.path.iter().enumerate() {
         let next = match step {
-            Step::Key(k) => node.entry(k).map(|e| (&e.value, Some(e.key_span))),
+            Step::Key(k) => node.entry(k).or_else(|| misspelt(node, k)).map(|e| (&e.value, Some(e.key_span))),
             Step::Index(n) => node.items().get(*n).map(|v| (v, None)),
         };
         let Some((value, key)) = next else {
@@ -60,6 +60,11 @@ pub(crate) fn locate(report: &crate::diagnostic::Report, config: &Node, owner: S
         (Content::Scalar(_), None) => node.span,
         _ => last_key.unwrap_or(node.span),
     }
+}
+
+/// The key that was read as another.
+fn misspelt<'n>(node: &'n Node, key: &str) -> Option<&'n Entry> {
+    node.entries().iter().find(|e| did_you_mean(&e.key, [key]).is_some())
 }
 
 fn first_line(report: &crate::diagnostic::Report, node: &Node, owner: Span) -> Span {
@@ -305,7 +310,7 @@ impl<'a> Checker<'a> {
         let mut whole = true;
         let mut seen: Vec<(&str, Span)> = vec![];
         // A required key that is there with a slip of the pen is told once.
-        let mut meant: Vec<String> = vec![];
+        let mut meant: Vec<&str> = vec![];
         for e in node.entries() {
             let name = properties.get_key_value(&e.key).or_else(|| properties.get_key_value(&snake_case(&e.key)));
             if let Some((name, schema)) = name {
@@ -338,8 +343,15 @@ impl<'a> Checker<'a> {
                     }
                     _ => {
                         let found = unknown_key(e, properties.keys().map(String::as_str));
-                        meant.extend(found.suggestion.clone());
+                        let near = found.suggestion.as_ref().filter(|s| node.entry(s).is_none()).and_then(|s| properties.get_key_value(s));
                         self.found.push(found);
+                        // Read as what was likely meant, so that its value is looked at too.
+                        if let Some((name, schema)) = near {
+                            meant.push(name);
+                            if let Some(v) = self.value(&e.value, schema, e.key_span) {
+                                out.insert(name.clone(), v);
+                            }
+                        }
                     }
                 }
             }
@@ -348,8 +360,8 @@ impl<'a> Checker<'a> {
             if seen.iter().any(|(n, _)| *n == name) {
                 continue;
             }
-            whole = false;
-            if !meant.iter().any(|m| m == name) {
+            whole &= out.contains_key(name);
+            if !meant.contains(&name) {
                 let mut found = Found::error("missing-key", owner, format!("the key `{name}` is missing"));
                 if let Some(d) = properties.get(name).and_then(|p| p.get("description")).and_then(Value::as_str) {
                     found = found.hint(format!("{name}: {}", first_sentence(d)));

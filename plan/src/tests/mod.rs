@@ -1,3 +1,4 @@
+mod fields;
 mod join;
 mod parts;
 mod yaml;

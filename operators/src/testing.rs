@@ -444,6 +444,9 @@ impl Harness {
         assert!(time >= self.cx.watermarks[input], "watermarks never fall");
         self.cx.watermarks[input] = time;
         self.fire(TimeDomain::Event, self.cx.watermark());
+        if let Some(right) = self.cx.watermarks.get(1).copied() {
+            self.fire(TimeDomain::Right, right);
+        }
         self.settle();
     }
 

@@ -70,8 +70,11 @@ pub trait State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TimeDomain {
+    /// The watermark of all inputs.
     Event,
     Processing,
+    /// The watermark of input 1 alone: a join's right side.
+    Right,
 }
 
 /// What an operator may do besides reading its key's state. All times are microseconds.

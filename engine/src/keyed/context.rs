@@ -16,8 +16,8 @@ pub struct Ask {
 /// Everything of an operator's state on a worker but the keys' cells.
 #[derive(Default)]
 pub struct Work {
-    /// (time, place, tag), event and processing. A set: setting a timer again changes nothing.
-    pub timers: [BTreeSet<(i64, u32, u32)>; 2],
+    /// (time, place, tag), one set a domain. A set: setting a timer again changes nothing.
+    pub timers: [BTreeSet<(i64, u32, u32)>; 3],
     /// How often a time is held, by (time, place).
     pub holds: BTreeMap<(i64, u32), u32>,
     /// Sum of `holds`.
@@ -40,6 +40,11 @@ impl Work {
     /// The next timer of a domain, if it is due at `time`.
     pub fn due(&self, domain: TimeDomain, time: i64) -> Option<(i64, u32, u32)> {
         self.timers[domain as usize].first().copied().filter(|t| t.0 <= time)
+    }
+
+    /// The watermark of input 1.
+    pub fn right(&self) -> i64 {
+        self.inputs.get(1).copied().unwrap_or(self.watermark)
     }
 
     /// The greatest output watermark that the holds allow.

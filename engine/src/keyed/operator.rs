@@ -88,7 +88,8 @@ impl KeyedRunner {
         self.answer(outlet)?;
         // What is due comes before new input, also what an earlier turn left.
         let mut more = self.fire(TimeDomain::Processing, self.state.work.now, outlet, begun)?
-            || self.fire(TimeDomain::Event, self.state.work.watermark, outlet, begun)?;
+            || self.fire(TimeDomain::Event, self.state.work.watermark, outlet, begun)?
+            || self.fire(TimeDomain::Right, self.state.work.right(), outlet, begun)?;
         let mut held_back = false;
         while !more && let Some(at) = self.next(inbox) {
             let Some(arrival) = inbox.stash.remove(at) else { break };
@@ -241,16 +242,17 @@ impl KeyedRunner {
         let work = &mut self.state.work;
         work.watermark = least.max(work.watermark);
         self.shared.meters.nodes[self.exit.node].watermark.store(work.watermark, Relaxed);
-        let watermark = work.watermark;
+        let (watermark, right) = (work.watermark, work.right());
         // At the end of all input what waits for the clock need not wait any longer.
         let clock = if inbox.time(frontiers, |_| true).is_none() { i64::MAX } else { work.now };
         loop {
-            let more =
-                self.fire(TimeDomain::Event, watermark, outlet, begun)? || self.fire(TimeDomain::Processing, clock, outlet, begun)?;
+            let more = self.fire(TimeDomain::Event, watermark, outlet, begun)?
+                || self.fire(TimeDomain::Right, right, outlet, begun)?
+                || self.fire(TimeDomain::Processing, clock, outlet, begun)?;
             // An answer may set a timer that is due already.
             self.answer(outlet)?;
-            let due = self.state.work.due(TimeDomain::Event, watermark).or(self.state.work.due(TimeDomain::Processing, clock));
-            if more || due.is_none() {
+            let domains = [(TimeDomain::Event, watermark), (TimeDomain::Right, right), (TimeDomain::Processing, clock)];
+            if more || domains.iter().all(|(domain, time)| self.state.work.due(*domain, *time).is_none()) {
                 return Ok(more);
             }
         }

@@ -1,7 +1,7 @@
 //! All state of an operator as bytes: values, rows, maps, timers, holds, pending questions, sequence and times.
 //!
 //! Layout, little endian: magic, version, the declared states (name, kind, version, schema id), watermark, processing time, sequence;
-//! the number of keys, then each key by key group: key, cells, timers of both domains, holds, questions; last an xxh3 of all before.
+//! the number of keys, then each key by key group: key, cells, timers of each domain, holds, questions; last an xxh3 of all before.
 
 use super::context::{Ask, KeyedState};
 use super::state::{Cell, Cells, Row};
@@ -101,7 +101,7 @@ impl KeyedState {
         o.i64(self.work.watermark);
         o.i64(self.work.now);
         o.u64(self.work.sequence);
-        let mut timers: [HashMap<u32, Vec<(i64, u32)>>; 2] = Default::default();
+        let mut timers: [HashMap<u32, Vec<(i64, u32)>>; 3] = Default::default();
         for (set, by_place) in self.work.timers.iter().zip(&mut timers) {
             for &(time, place, tag) in set {
                 by_place.entry(place).or_default().push((time, tag));
@@ -124,7 +124,7 @@ impl KeyedState {
             let e = self.keys.entry(p);
             o.bytes(&e.key);
             e.cells.all().iter().for_each(|c| cell(&mut o, c));
-            for by_place in [&timers[0], &timers[1], &holds] {
+            for by_place in [&timers[0], &timers[1], &timers[2], &holds] {
                 let list = by_place.get(&p).map_or(&[][..], |v| v);
                 o.len(list.len());
                 for &(time, n) in list {
@@ -182,7 +182,7 @@ impl KeyedState {
             }
             let place = self.keys.restore(key, cells);
             let mut refs = 0;
-            for domain in 0..2 {
+            for domain in 0..self.work.timers.len() {
                 for _ in 0..i.len()? {
                     self.work.timers[domain].insert((i.i64()?, place, i.u32()?));
                     refs += 1;

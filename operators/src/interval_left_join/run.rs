@@ -573,7 +573,8 @@ impl Plan {
             cx.set_timer(TimeDomain::Processing, time.saturating_add(1), tag);
             cx.set_timer(TimeDomain::Event, i64::MAX, END);
         } else {
-            cx.set_timer(TimeDomain::Event, time, tag);
+            // Left rows wait for the right side alone: the left one may be held up because too many of them wait.
+            cx.set_timer(if tag == LEFT_DONE { TimeDomain::Right } else { TimeDomain::Event }, time, tag);
         }
     }
 

@@ -146,9 +146,14 @@ fn a_left_row_waits_for_the_right_watermark_and_holds_its_own() {
     assert_eq!(ids(&h, "unmatched", "l"), [1]);
     assert_eq!(h.output_watermark(), 105_000);
     assert!(h.out().emitted_late.is_empty());
+    // The right side alone decides: the left one may lie behind.
+    left(&mut h, "b", 3, 600, false);
+    h.watermark(1, 700_000);
+    assert_eq!(ids(&h, "unmatched", "l"), [1, 3]);
+    assert_eq!(h.output_watermark(), 500_000);
     // The right side has passed its interval: no waiting.
     left(&mut h, "a", 2, 90, true);
-    assert_eq!(ids(&h, "unmatched", "l"), [1, 2]);
+    assert_eq!(ids(&h, "unmatched", "l"), [1, 2, 3]);
     empty(&h);
 }
 

@@ -213,3 +213,183 @@ impl Default for Settings {
         Settings { zone: TimeZone::UTC, null_on_error: false }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_sdk::record::Meta;
+    use millrace_sdk::{Batch, Slot, Val};
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    fn schema() -> millrace_sdk::SchemaRef {
+        Schema::new(vec![
+            Field::new("i", Type::Bigint),
+            Field::new("f", Type::Double),
+            Field::new("d", Type::Decimal(18, 2)),
+            Field::new("s", Type::String),
+            Field::new("x", Type::Any),
+        ])
+    }
+
+    type Row<'a> = [Val<'a>; 5];
+
+    fn batch(rows: &[Row<'_>]) -> Batch {
+        let mut b = BatchBuilder::new(schema());
+        for r in rows {
+            r.iter().for_each(|v| b.push_val(*v));
+            b.end_row(Meta::default());
+        }
+        b.finish()
+    }
+
+    fn text(v: Val<'_>) -> String {
+        let mut out = String::new();
+        if v.is_null() {
+            return "NULL".into();
+        }
+        V::from(v).write(&mut out).unwrap();
+        out
+    }
+
+    /// All results, or the reason of the first error; the accumulators start behind bytes that belong to others.
+    fn run(exprs: &[&str], rows: &[Row<'_>]) -> Vec<String> {
+        let named: Vec<(String, String)> = exprs.iter().enumerate().map(|(i, e)| (format!("r{i}"), e.to_string())).collect();
+        let a = match Aggregates::compile(&named, &schema(), &Env::default()) {
+            Ok(a) => a,
+            Err(issues) => return issues.into_iter().map(|(i, issue)| format!("{i}:{}", issue.id)).collect(),
+        };
+        let mut acc = b"prefix".to_vec();
+        a.init(&mut acc);
+        let batch = batch(rows);
+        for row in batch.rows() {
+            let before = acc.clone();
+            if let Err(e) = a.update(&mut acc, 6, &row) {
+                assert_eq!(acc, before, "a failed update leaves no trace");
+                return vec![format!("!{}", e.reason)];
+            }
+        }
+        assert!(acc.starts_with(b"prefix"));
+        let mut out = BatchBuilder::new(Schema::new(a.outputs()));
+        if let Err(e) = a.push(&acc[6..], &mut out) {
+            assert_eq!(out.pending(), 0);
+            return vec![format!("!{}", e.reason)];
+        }
+        out.end_row(Meta::default());
+        let out = out.finish();
+        (0..exprs.len()).map(|i| text(out.row(0).get(Slot(i as u16)))).collect()
+    }
+
+    const N: Val<'static> = Val::Null;
+
+    #[test]
+    fn results() {
+        use Val::{Float as F, Int as I, Num, Str as S};
+        let rows: &[Row<'_>] = &[
+            [I(3), F(0.5), Num("1.10"), S("b"), Num("1")],
+            [I(1), N, Num("2.25"), S("a much longer text"), Num("2.5")],
+            [N, F(2.5), N, N, N],
+            [I(3), F(1.0), Num("-0.35"), S("c"), I(4)],
+        ];
+        for (e, want) in [
+            ("count(*)", "4"),
+            ("count(i)", "3"),
+            ("count(distinct i)", "2"),
+            ("count(distinct s)", "3"),
+            ("sum(i)", "7"),
+            ("sum(f)", "4.0"),
+            ("sum(d)", "3.00"),
+            ("sum(x)", "7.5"),
+            ("avg(i)", "2.3333333333333335"),
+            ("avg(d)", "1.000000"),
+            ("avg(x)", "2.5"),
+            ("min(i)", "1"),
+            ("max(i)", "3"),
+            ("min(s)", "a much longer text"),
+            ("max(s)", "c"),
+            ("max(d)", "2.25"),
+            ("max(x)", "4"),
+            ("first(i)", "3"),
+            ("last(i)", "3"),
+            ("first(s)", "b"),
+            ("last(s)", "c"),
+            ("first(d)", "1.10"),
+            ("sum(i) / count(*)", "1"),
+            ("round(sum(d) / count(*), 2)", "0.75"),
+            ("sum(i * 2) + 1", "15"),
+            ("count(*) FILTER (WHERE i > 2)", "2"),
+            ("sum(f) FILTER (WHERE s = 'b')", "0.5"),
+            ("coalesce(max(i) FILTER (WHERE s = 'zz'), 0)", "0"),
+            ("CASE WHEN count(*) > 3 THEN 'many' ELSE 'few' END", "many"),
+            ("max(i) - min(i)", "2"),
+            ("1 + 1", "2"),
+        ] {
+            assert_eq!(run(&[e], rows), [want], "{e}");
+        }
+        assert_eq!(
+            run(&["first(s)", "count(distinct i)", "last(s)", "min(s)", "count(*)", "max(s)", "sum(i)"], rows),
+            ["b", "2", "c", "a much longer text", "4", "c", "7"]
+        );
+        assert_eq!(
+            run(&["count(*)", "sum(i)", "avg(f)", "min(s)", "count(distinct i)", "first(x)"], &[]),
+            ["0", "NULL", "NULL", "NULL", "0", "NULL"]
+        );
+    }
+
+    #[test]
+    fn what_does_not_go() {
+        use Val::{Int as I, Num, Str as S};
+        for (e, want) in [
+            ("i + count(*)", "0:not-aggregated"),
+            ("sum(s)", "0:wrong-type"),
+            ("sum(count(*))", "0:aggregate-not-allowed"),
+            ("sum(*)", "0:unsupported-expression"),
+            ("sum()", "0:wrong-argument-count"),
+            ("sum(i, f)", "0:wrong-argument-count"),
+            ("sum(distinct i)", "0:unsupported-expression"),
+            ("summ(i)", "0:unknown-function"),
+            ("sum(zzz)", "0:unknown-field"),
+            ("count(", "0:expression-syntax"),
+        ] {
+            let got = run(&[e], &[]);
+            assert!(got.contains(&want.to_string()), "{e}: {got:?}");
+        }
+        let max = [I(i64::MAX), N, N, N, N];
+        assert_eq!(run(&["count(*)", "sum(i)"], &[max, max]), ["!overflow"]);
+        assert_eq!(run(&["avg(i)"], &[max, max]), ["9.223372036854776e18"]);
+        assert_eq!(run(&["min(x)"], &[[N, N, N, N, S("a")], [N, N, N, N, Num("1")]]), ["!wrong-type"]);
+        assert_eq!(run(&["sum(x)"], &[[N, N, N, N, S("a")]]), ["!wrong-type"]);
+        assert_eq!(run(&["sum(x)"], &[[N, N, N, N, Num("12345678901234567890")], [N, N, N, N, I(1)]]), ["12345678901234567891"]);
+        assert_eq!(run(&["sum(i) / sum(i)"], &[[I(0), N, N, N, N]]), ["!division-by-zero"]);
+        assert_eq!(Aggregates::fields("sum(a * b) / count(distinct c)"), ["a", "b", "c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn as_defined(rows in prop::collection::vec((prop::option::of(-50i64..50), prop::option::of("[a-c]{0,3}")), 0..80)) {
+            let data: Vec<Row<'_>> = rows.iter().map(|(i, s)| [i.map_or(N, Val::Int), N, N, s.as_deref().map_or(N, Val::Str), i.map_or(N, Val::Int)]).collect();
+            let ints: Vec<i64> = rows.iter().filter_map(|r| r.0).collect();
+            let texts: Vec<&String> = rows.iter().filter_map(|r| r.1.as_ref()).collect();
+            let or_null = |v: Option<String>| v.unwrap_or("NULL".into());
+            let got = run(&["count(distinct s)", "max(s)", "sum(i)", "first(s)", "count(distinct x)", "last(s)", "min(i)", "count(i)"], &data);
+            prop_assert_eq!(got, [
+                texts.iter().collect::<HashSet<_>>().len().to_string(),
+                or_null(texts.iter().max().map(|t| t.to_string())),
+                or_null((!ints.is_empty()).then(|| ints.iter().sum::<i64>().to_string())),
+                or_null(texts.first().map(|t| t.to_string())),
+                ints.iter().collect::<HashSet<_>>().len().to_string(),
+                or_null(texts.last().map(|t| t.to_string())),
+                or_null(ints.iter().min().map(|i| i.to_string())),
+                ints.len().to_string(),
+            ]);
+        }
+
+        #[test]
+        fn damaged_accumulators_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let named = [("a".to_string(), "max(s)".to_string()), ("b".into(), "sum(d)".into()), ("c".into(), "count(distinct i)".into())];
+            let a = Aggregates::compile(&named, &schema(), &Env::default()).unwrap();
+            let mut out = BatchBuilder::new(Schema::new(a.outputs()));
+            let _ = a.push(&bytes, &mut out);
+        }
+    }
+}

@@ -1,8 +1,7 @@
 //! The functions of expressions. Each registers itself with its signature, a sentence and an example that is a test.
 
-use crate::sql::node::Cx;
+use crate::sql::node::{Cx, Settings};
 use crate::sql::value::{R, V, fail};
-use jiff::tz::TimeZone;
 use millrace_sdk::Type;
 use millrace_sdk::convert::TimeReader;
 use millrace_sdk::inventory;
@@ -72,14 +71,13 @@ pub enum Prepared {
     None,
     Regex(Regex),
     Path(Box<[Box<str>]>),
-    Zone(TimeZone),
     /// A time pattern in strftime's letters.
     Pattern(String),
     Reader(Box<TimeReader>),
 }
 
 /// Makes a constant argument ready; the id and message otherwise.
-pub type Prepare = fn(&str) -> Result<Prepared, (&'static str, String)>;
+pub type Prepare = fn(&str, &Settings) -> Result<Prepared, (&'static str, String)>;
 
 /// A function's body: values of the arguments in, a value out that may borrow from them, from the pool or from what was prepared.
 pub type Call = for<'a, 'b> fn(&'b [V<'a>], &'b Cx<'a>, &'a Prepared) -> R<V<'a>>;

@@ -11,6 +11,7 @@
 
 use super::Function;
 use crate::sql::value::{Num, R, V, compare, decimal, overflow};
+use millrace_sdk::json::is_number;
 use millrace_sdk::{Decimal, Type};
 use std::cmp::Ordering;
 use xxhash_rust::xxh3::xxh3_128;
@@ -202,7 +203,7 @@ impl Layout {
             TIME => V::Time(i64::from_le_bytes(word)),
             BOOL => V::Bool(word[0] != 0),
             TEXT => V::Str(text(self.tail(i, acc))),
-            NUM => V::Num(text(self.tail(i, acc))),
+            NUM => Some(text(self.tail(i, acc))).filter(|t| is_number(t.as_bytes())).map_or(V::Null, V::Num),
             JSON => V::Json(text(self.tail(i, acc))),
             BYTES => V::Bytes(self.tail(i, acc)),
             DEC => Decimal::parse(text(self.tail(i, acc))).map_or(V::Null, V::dec),

@@ -195,6 +195,14 @@ impl Compiler<'_> {
             Returns::Is(ty) => ty,
             Returns::By(f) => f(&types),
         };
+        let ty = match (def.name, ty, args.get(1).map(|t| &t.node)) {
+            ("round" | "truncate", Type::Decimal(p, s), None) => Type::Decimal((p - s + 1).min(38), 0),
+            ("round" | "truncate", Type::Decimal(p, s), Some(Node::Const(Const::Int(n)))) if *n < s.into() => {
+                let places = (*n).max(0) as u8;
+                Type::Decimal((p - s + 1 + places).min(38), places)
+            }
+            (_, ty, _) => ty,
+        };
         let constant = args.iter().all(|t| t.node.is_const()) && self.schema.is_some();
         let args: Box<[Node]> = args.into_iter().map(|t| t.node).collect();
         let node = Node::Call { call: def.call, args, prepared: Box::new(prepared), strict: def.strict };
@@ -205,7 +213,7 @@ impl Compiler<'_> {
         let Some((at, prepare)) = def.prepare else { return Some(Prepared::None) };
         let Some(arg) = args.get(at) else { return Some(Prepared::None) };
         let Node::Const(Const::Str(text)) = &arg.node else { return Some(Prepared::None) };
-        match prepare(text) {
+        match prepare(text, self.settings) {
             Ok(p) => Some(p),
             Err((id, message)) => {
                 self.issue(id, arg.range.clone(), message);

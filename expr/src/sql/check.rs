@@ -16,7 +16,12 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 /// Longest chain of operators other than AND and OR.
-const MAX_CHAIN: usize = 500;
+const MAX_CHAIN: usize = 200;
+
+/// Texts up to this length, bytes, are parsed on the caller's stack.
+const SHORT: usize = 64;
+/// The stack for longer ones, bytes: reserved, not used up.
+const STACK: usize = 64 << 20;
 
 /// A part of the program with its type and place.
 pub struct Typed {
@@ -68,6 +73,17 @@ impl<'s> Compiler<'s> {
 
     /// The program of the whole text; None where there are issues.
     pub fn run(&mut self) -> Option<Typed> {
+        if self.text.text.len() <= SHORT {
+            return self.compile();
+        }
+        // The parser recurses with large frames: long texts get a stack of their own.
+        std::thread::scope(|scope| {
+            let deep = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || self.compile());
+            deep.ok()?.join().ok()?
+        })
+    }
+
+    fn compile(&mut self) -> Option<Typed> {
         let tree = self.text.parse().map_err(|e| self.issues.push(e)).ok()?;
         let typed = self.expr(&tree)?;
         self.issues.is_empty().then_some(typed)

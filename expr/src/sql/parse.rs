@@ -3,6 +3,7 @@
 use crate::Issue;
 use sqlparser::ast::Expr as Ast;
 use sqlparser::dialect::GenericDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 use std::ops::Range;
@@ -13,6 +14,8 @@ const MAX_TEXT: usize = 256 << 10;
 const MAX_TOKENS: usize = 2000;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 60;
+/// Most signs and NOTs in a row.
+const MAX_SIGNS: usize = 8;
 
 /// Line starts, for places that the parser tells as line and column.
 pub struct Text<'t> {
@@ -63,6 +66,28 @@ impl<'t> Text<'t> {
         let heavy = |t: &Token| !matches!(t, Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_));
         if tokens.iter().filter(|t| heavy(&t.token)).count() > MAX_TOKENS {
             return Err(self.issue("expression-too-long", whole, format!("the expression has more than {MAX_TOKENS} operators and names")));
+        }
+        // The parser tries several readings of a word, which doubles its work at each of several NOTs in a row.
+        let signs = |t: &Token| match t {
+            Token::Minus | Token::Plus => true,
+            Token::Word(w) => w.quote_style.is_none() && w.keyword == Keyword::NOT,
+            _ => false,
+        };
+        let (mut row, mut depth) = (0, 0usize);
+        for t in tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))) {
+            row = if signs(&t.token) { row + 1 } else { 0 };
+            match t.token {
+                Token::LParen | Token::LBracket => depth += 1,
+                Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if row > MAX_SIGNS || depth > MAX_DEPTH {
+                return Err(self.issue(
+                    "expression-too-long",
+                    self.range(t.span),
+                    format!("the expression is nested deeper than {MAX_DEPTH}"),
+                ));
+            }
         }
         let mut parser = Parser::new(&dialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens);
         let tree = parser.parse_expr().map_err(|e| self.syntax(e))?;

@@ -53,6 +53,14 @@ impl TimeReader {
     pub fn new(format: &TimeFormat, time_zone: &str) -> Result<TimeReader, String> {
         let zone =
             TimeZone::get(time_zone).map_err(|_| format!("unknown time zone `{time_zone}`: use an IANA name like `Asia/Shanghai`"))?;
+        TimeReader::with_zone(format, zone)
+    }
+
+    /// As [`new`](Self::new), with a zone that is known already.
+    ///
+    /// # Errors
+    /// A pattern that cannot give a time.
+    pub fn with_zone(format: &TimeFormat, zone: TimeZone) -> Result<TimeReader, String> {
         let reader = TimeReader { format: format.clone(), zone };
         if let TimeFormat::Pattern(p) = format {
             // A pattern is good if it can read what it wrote.

@@ -113,7 +113,7 @@ impl Writer {
 
     fn poll(&mut self, outlet: &mut Outlet) -> Result<(), Fault> {
         let mut acks = Acks::default();
-        if let Some(sink) = self.sink.as_mut().filter(|_| !self.open.is_empty()) {
+        if let Some(sink) = &mut self.sink {
             sink.poll(&mut acks)?;
         }
         self.settle(acks, outlet);

@@ -368,8 +368,12 @@ impl Reader {
         let now = Instant::now();
         let mut reading = Reading::Active;
         let mut head = i64::MAX;
-        let wm = match &self.s.assigner {
-            Assigner::Clock { last } if !self.retry => self.clock.now().max(*last).saturating_sub(1),
+        let wm = match &mut self.s.assigner {
+            Assigner::Clock { last } if !self.retry => {
+                // A clock that is set back must not give times that were promised to be over.
+                *last = self.clock.now().max(*last);
+                last.saturating_sub(1)
+            }
             _ if self.retry => match self.shared.follow(index) {
                 Some(w) => w,
                 None if self.shared.inputs_ended() => i64::MAX,

@@ -47,12 +47,12 @@ fn entries(what: Option<Listed>) -> Vec<Entry> {
     }
     if what.is_none_or(|w| w == Listed::Functions) {
         for f in millrace_expr::functions() {
-            all.push(Entry { kind: "function", name: f.name.into(), aliases: vec![], about: f.doc.into() });
+            all.push(Entry { kind: "function", name: f.name.into(), aliases: f.aliases.iter().map(|a| a.to_string()).collect(), about: f.doc.into() });
         }
     }
     if what.is_none_or(|w| w == Listed::Helpers) {
-        for h in millrace_expr::helpers() {
-            all.push(Entry { kind: "helper", name: h.name.into(), aliases: vec![], about: h.doc.into() });
+        for h in millrace_expr::template::helpers() {
+            all.push(Entry { kind: "helper", name: h.name.into(), aliases: h.aliases.iter().map(|a| a.to_string()).collect(), about: h.doc.into() });
         }
     }
     all
@@ -80,12 +80,13 @@ pub fn list(what: Option<Listed>, as_json: bool) -> Exit {
 
 pub fn explain(name: &str) -> Exit {
     let parts: Vec<_> = Part::all().into_iter().filter(|p| p.name == name || p.aliases.contains(&name)).collect();
-    let mut pages: Vec<String> = parts.into_iter().map(millrace_plan::explain).collect();
-    if let Some(f) = millrace_expr::functions().into_iter().find(|f| f.name.eq_ignore_ascii_case(name)) {
+    let mut pages: Vec<String> = parts.into_iter().map(millrace_plan::reference::explain).collect();
+    if let Some(f) = millrace_expr::functions().into_iter().find(|f| f.name.eq_ignore_ascii_case(name) || f.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))) {
         pages.push(format!("{} (function of expressions)\n\n    {}\n\n{}\n\n    {}\n", f.name, f.signature, f.doc, f.example));
     }
-    if let Some(h) = millrace_expr::helpers().into_iter().find(|h| h.name == name) {
-        pages.push(format!("{} (helper of templates)\n\n    {}\n\n{}\n\n    {}\n", h.name, h.signature, h.doc, h.example));
+    if let Some(h) = millrace_expr::template::helpers().into_iter().find(|h| h.name == name || h.aliases.contains(&name)) {
+        let examples: String = h.examples.iter().map(|e| format!("    {}  over  {}  gives  {}\n", e.0, e.1, e.2)).collect();
+        pages.push(format!("{} (helper of templates)\n\n    {}\n\n{}\n\n{examples}", h.name, h.signature, h.doc));
     }
     if pages.is_empty() {
         let names = entries(None);
@@ -98,7 +99,7 @@ pub fn explain(name: &str) -> Exit {
 }
 
 pub fn schema() -> Exit {
-    print(&(serde_json::to_string_pretty(&millrace_plan::json_schema()).unwrap_or_default() + "\n"))
+    print(&(serde_json::to_string_pretty(&millrace_plan::reference::json_schema()).unwrap_or_default() + "\n"))
 }
 
 pub fn graph(file: &Path, format: GraphFormat, set: &Set) -> Exit {

@@ -80,7 +80,7 @@ pub fn list(what: Option<Listed>, as_json: bool) -> Exit {
 
 pub fn explain(name: &str) -> Exit {
     let parts: Vec<_> = Part::all().into_iter().filter(|p| p.name == name || p.aliases.contains(&name)).collect();
-    let mut pages: Vec<String> = parts.into_iter().map(millrace_plan::reference::explain).collect();
+    let mut pages: Vec<String> = parts.into_iter().map(millrace_plan::explain).collect();
     if let Some(f) = millrace_expr::functions().into_iter().find(|f| f.name.eq_ignore_ascii_case(name) || f.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))) {
         pages.push(format!("{} (function of expressions)\n\n    {}\n\n{}\n\n    {}\n", f.name, f.signature, f.doc, f.example));
     }
@@ -99,7 +99,7 @@ pub fn explain(name: &str) -> Exit {
 }
 
 pub fn schema() -> Exit {
-    print(&(serde_json::to_string_pretty(&millrace_plan::reference::json_schema()).unwrap_or_default() + "\n"))
+    print(&(serde_json::to_string_pretty(&millrace_plan::json_schema()).unwrap_or_default() + "\n"))
 }
 
 pub fn graph(file: &Path, format: GraphFormat, set: &Set) -> Exit {

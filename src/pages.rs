@@ -47,12 +47,22 @@ fn entries(what: Option<Listed>) -> Vec<Entry> {
     }
     if what.is_none_or(|w| w == Listed::Functions) {
         for f in millrace_expr::functions() {
-            all.push(Entry { kind: "function", name: f.name.into(), aliases: f.aliases.iter().map(|a| a.to_string()).collect(), about: f.doc.into() });
+            all.push(Entry {
+                kind: "function",
+                name: f.name.into(),
+                aliases: f.aliases.iter().map(|a| a.to_string()).collect(),
+                about: f.doc.into(),
+            });
         }
     }
     if what.is_none_or(|w| w == Listed::Helpers) {
         for h in millrace_expr::template::helpers() {
-            all.push(Entry { kind: "helper", name: h.name.into(), aliases: h.aliases.iter().map(|a| a.to_string()).collect(), about: h.doc.into() });
+            all.push(Entry {
+                kind: "helper",
+                name: h.name.into(),
+                aliases: h.aliases.iter().map(|a| a.to_string()).collect(),
+                about: h.doc.into(),
+            });
         }
     }
     all
@@ -81,7 +91,10 @@ pub fn list(what: Option<Listed>, as_json: bool) -> Exit {
 pub fn explain(name: &str) -> Exit {
     let parts: Vec<_> = Part::all().into_iter().filter(|p| p.name == name || p.aliases.contains(&name)).collect();
     let mut pages: Vec<String> = parts.into_iter().map(millrace_plan::explain).collect();
-    if let Some(f) = millrace_expr::functions().into_iter().find(|f| f.name.eq_ignore_ascii_case(name) || f.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))) {
+    if let Some(f) = millrace_expr::functions()
+        .into_iter()
+        .find(|f| f.name.eq_ignore_ascii_case(name) || f.aliases.iter().any(|a| a.eq_ignore_ascii_case(name)))
+    {
         pages.push(format!("{} (function of expressions)\n\n    {}\n\n{}\n\n    {}\n", f.name, f.signature, f.doc, f.example));
     }
     if let Some(h) = millrace_expr::template::helpers().into_iter().find(|h| h.name == name || h.aliases.contains(&name)) {
@@ -109,9 +122,10 @@ pub fn graph(file: &Path, format: GraphFormat, set: &Set) -> Exit {
         eprint!("{}", millrace_plan::diagnostic::full(&errors, false));
         return Exit::Config;
     }
-    print(&match format {
+    let drawing = match format {
         GraphFormat::Terminal => planned.graph.terminal(),
         GraphFormat::Mermaid => planned.graph.mermaid(),
         GraphFormat::Dot => planned.graph.dot(),
-    })
+    };
+    print(&format!("{}\n", drawing.trim_end()))
 }

@@ -27,14 +27,23 @@ fn summary_counts_every_record() {
     let s: Value = serde_json::from_slice(&std::fs::read(tmp.path().join("s.json")).expect("summary")).expect("JSON");
     assert_eq!(s["exit_code"], 0);
     assert_eq!(s["lost"], 0);
-    let part = |name: &str| s["parts"].as_array().expect("parts").iter().find(|p| p["name"] == name).unwrap_or_else(|| panic!("no part {name} in {s}")).clone();
+    let part = |name: &str| {
+        s["parts"].as_array().expect("parts").iter().find(|p| p["name"] == name).unwrap_or_else(|| panic!("no part {name} in {s}")).clone()
+    };
     assert_eq!(part("in")["in"], 4);
     assert_eq!(part("odd")["in"], 3);
     assert_eq!(part("odd")["dropped"]["filtered"], 1);
     assert_eq!(part("out")["in"], 2);
-    let rejected: u64 = s["parts"].as_array().expect("parts").iter().flat_map(|p| p["rejected"].as_object().into_iter().flatten()).filter_map(|(_, n)| n.as_u64()).sum();
+    let rejected: u64 = s["parts"]
+        .as_array()
+        .expect("parts")
+        .iter()
+        .flat_map(|p| p["rejected"].as_object().into_iter().flatten())
+        .filter_map(|(_, n)| n.as_u64())
+        .sum();
     assert_eq!(rejected, 1, "{s}");
-    let dead = std::fs::read_to_string(tmp.path().join("state/dead-letter/counted.jsonl")).or_else(|_| std::fs::read_to_string(tmp.path().join("dead-letter/counted.jsonl")));
+    let dead = std::fs::read_to_string(tmp.path().join("state/dead-letter/counted.jsonl"))
+        .or_else(|_| std::fs::read_to_string(tmp.path().join("dead-letter/counted.jsonl")));
     let dead: Value = serde_json::from_str(dead.expect("dead letters are in the state folder").trim()).expect("one row");
     assert_eq!(dead["body"], "not json");
     assert_eq!(dead["offset"], 2);
@@ -46,7 +55,13 @@ fn exit_codes_are_the_documented_ones() {
     let code = |text: &str| run(&write(tmp.path(), "t.yaml", text), tmp.path(), &[]).status.code();
     assert_eq!(code(COUNTED), Some(0));
     assert_eq!(code(&COUNTED.replace("where:", "were:")), Some(1));
-    assert_eq!(code(&COUNTED.replace("type: Inline, config: {lines: ['{\"a\":1}', '{\"a\":2}', 'not json', '{\"a\":3}']}", "type: File, config: {path: nowhere.jsonl}")), Some(3));
+    assert_eq!(
+        code(&COUNTED.replace(
+            "type: Inline, config: {lines: ['{\"a\":1}', '{\"a\":2}', 'not json', '{\"a\":3}']}",
+            "type: File, config: {path: nowhere.jsonl}"
+        )),
+        Some(3)
+    );
     assert_eq!(millrace().arg("jump").output().expect("runs").status.code(), Some(2));
     assert_eq!(millrace().args(["run", "no-such-file.yaml"]).output().expect("runs").status.code(), Some(1));
 }

@@ -25,7 +25,15 @@ fn millrace() -> Command {
 
 /// Runs a topology to its end in `dir`, which also holds its state.
 fn run(topology: &Path, dir: &Path, args: &[&str]) -> Output {
-    millrace().arg("run").arg(topology).args(args).env("STATE", dir.join("state")).env("OUT", dir.join("out")).current_dir(dir).output().expect("runs")
+    millrace()
+        .arg("run")
+        .arg(topology)
+        .args(args)
+        .env("STATE", dir.join("state"))
+        .env("OUT", dir.join("out"))
+        .current_dir(dir)
+        .output()
+        .expect("runs")
 }
 
 /// Writes a topology into `dir` and gives its path.

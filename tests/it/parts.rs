@@ -1,8 +1,8 @@
 //! The registry: every part is linked, has a page, and its page's example does what the page shows.
 
 use super::*;
-use millrace_operators as _;
 use millrace_connectors as _;
+use millrace_operators as _;
 use millrace_sdk::{Kind, Part};
 
 /// Names that must be there: `inventory` finds nothing of a crate that nobody links.
@@ -32,7 +32,9 @@ fn all_parts_are_linked() {
     );
     assert_eq!(names(Kind::Sink), ["Embedded", "File", "HBase", "Kafka", "Null", "Stdout"]);
     assert_eq!(names(Kind::Store), ["Embedded", "HBase"]);
-    for (kind, alias, name) in [(Kind::Source, "Kafka011", "Kafka"), (Kind::Sink, "Kafka011", "Kafka"), (Kind::Operator, "Logwash", "TemplateExtract")] {
+    for (kind, alias, name) in
+        [(Kind::Source, "Kafka011", "Kafka"), (Kind::Sink, "Kafka011", "Kafka"), (Kind::Operator, "Logwash", "TemplateExtract")]
+    {
         assert_eq!(Part::find(kind, alias).map(|p| p.name), Some(name));
     }
 }
@@ -83,7 +85,14 @@ fn examples_do_what_they_show() {
             failed.push(format!("{}: the example shows no output", part.name));
             continue;
         };
-        let o = millrace().arg("run").arg(&file).arg("--quiet").current_dir(tmp.path()).stdin(std::process::Stdio::null()).output().expect("runs");
+        let o = millrace()
+            .arg("run")
+            .arg(&file)
+            .arg("--quiet")
+            .current_dir(tmp.path())
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("runs");
         if !o.status.success() || text(&o.stdout).trim_end() != json.trim_end() {
             failed.push(format!("{}: shown\n{json}\nbut {}", part.name, said(&o)));
         }

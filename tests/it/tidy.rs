@@ -4,7 +4,11 @@ use super::*;
 use std::collections::BTreeSet;
 
 fn metadata() -> serde_json::Value {
-    let o = Command::new(env!("CARGO")).args(["metadata", "--format-version", "1", "--locked", "--offline"]).current_dir(root()).output().expect("cargo");
+    let o = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo");
     assert!(o.status.success(), "{}", said(&o));
     serde_json::from_slice(&o.stdout).expect("JSON")
 }
@@ -42,15 +46,29 @@ fn crates_know_only_what_they_may() {
 #[test]
 fn licences_are_compatible() {
     const FINE: &[&str] = &[
-        "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "0BSD", "Unlicense", "CC0-1.0", "BSL-1.0",
-        "Unicode-3.0", "MIT-0", "Unicode-DFS-2016", "CDLA-Permissive-2.0",
+        "MIT",
+        "Apache-2.0",
+        "Apache-2.0 WITH LLVM-exception",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "Zlib",
+        "0BSD",
+        "Unlicense",
+        "CC0-1.0",
+        "BSL-1.0",
+        "Unicode-3.0",
+        "MIT-0",
+        "Unicode-DFS-2016",
+        "CDLA-Permissive-2.0",
     ];
     for package in metadata()["packages"].as_array().expect("packages") {
         let name = package["name"].as_str().expect("name");
         let licence = package["license"].as_str().unwrap_or("");
-        let fine = licence.replace('/', " OR ").split(" OR ").any(|alternative| {
-            alternative.split(" AND ").all(|l| FINE.contains(&l.trim().trim_matches(['(', ')']).trim()))
-        });
+        let fine = licence
+            .replace('/', " OR ")
+            .split(" OR ")
+            .any(|alternative| alternative.split(" AND ").all(|l| FINE.contains(&l.trim().trim_matches(['(', ')']).trim())));
         assert!(fine, "{name} has the licence `{licence}`");
     }
 }
@@ -76,7 +94,8 @@ fn files_can_be_read_in_one_sitting() {
 #[test]
 fn nothing_else_reads_the_clock() {
     let word = ["System", "Time::now"].concat();
-    let found: BTreeSet<_> = sources().into_iter().filter(|(f, t)| f.ends_with(".rs") && f != "sdk/src/clock.rs" && t.contains(&word)).map(|(f, _)| f).collect();
+    let found: BTreeSet<_> =
+        sources().into_iter().filter(|(f, t)| f.ends_with(".rs") && f != "sdk/src/clock.rs" && t.contains(&word)).map(|(f, _)| f).collect();
     assert!(found.is_empty(), "{found:?} read the clock: use millrace_sdk::Clock");
 }
 

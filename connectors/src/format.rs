@@ -35,7 +35,7 @@ pub struct Layout<'a> {
 impl Layout<'_> {
     pub fn demand(&self) -> Demand {
         match (self.format, self.template) {
-            (Format::Text, Some(t)) => Demand::of(Template::fields(t)),
+            (Format::Text, Some(t)) => template_demand(t),
             (Format::Text, None) => Demand::none(),
             _ => columns_demand(self.columns),
         }
@@ -91,6 +91,11 @@ impl Layout<'_> {
         };
         Ok(RowWriter { project, schema, body })
     }
+}
+
+/// What a template asks for.
+pub fn template_demand(template: &str) -> Demand {
+    Demand { all: Template::needs_all(template), ..Demand::of(Template::fields(template)) }
 }
 
 /// What `columns` asks for: these fields, or without any everything.

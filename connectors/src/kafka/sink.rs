@@ -3,7 +3,7 @@
 use super::source::legal_topic;
 use super::writer::Writer;
 use super::{Common, Security, check, refused, settings};
-use crate::format::{Format, Layout, RowWriter};
+use crate::format::{Format, Layout, RowWriter, template_demand};
 use millrace_expr::Template;
 use millrace_sdk::config::{Duration, FieldName, Ordered, Size, TemplateText};
 use millrace_sdk::{Bind, Demand, Edge, Fault, Guarantee, Part, Place, Problem, Sink, SinkContext, SinkFactory, SinkSpec, Slot};
@@ -236,7 +236,7 @@ impl SinkSpec for KafkaSink {
     fn demand(&self) -> Demand {
         let mut demand = self.layout().demand();
         for template in [Some(&self.topic), self.key.as_ref()].into_iter().flatten().chain(self.headers.iter().map(|(_, t)| t)) {
-            demand.add(Template::fields(template));
+            demand.join(&template_demand(template));
         }
         demand
     }

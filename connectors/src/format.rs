@@ -2,6 +2,7 @@
 
 use millrace_expr::{EvalError, Template};
 use millrace_sdk::config::{FieldName, TemplateText};
+use millrace_sdk::json::JsonWriter;
 use millrace_sdk::operator::Env;
 use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::schema::Access;
@@ -87,7 +88,7 @@ impl Layout<'_> {
         let body = match (self.format, template) {
             (Format::Csv, _) => Body::Csv,
             (Format::Text, Some(t)) => Body::Text(t),
-            _ => Body::Json,
+            _ => Body::Json(JsonWriter::new(&schema)),
         };
         Ok(RowWriter { project, schema, body })
     }
@@ -106,7 +107,7 @@ pub fn columns_demand(columns: &[FieldName]) -> Demand {
     }
 }
 
-/// Rows as a sink writes them, for one input of it.
+/// Rows as a sink writes them, for one input of it. Every writer has a clone of its own.
 #[derive(Clone)]
 pub struct RowWriter {
     project: Option<Projection>,
@@ -116,7 +117,7 @@ pub struct RowWriter {
 
 #[derive(Clone)]
 enum Body {
-    Json,
+    Json(JsonWriter),
     Csv,
     Text(Arc<Template>),
 }
@@ -134,9 +135,9 @@ impl RowWriter {
     ///
     /// # Errors
     /// A template that cannot be evaluated for this row; `out` is as it was.
-    pub fn write(&self, row: &Record<'_>, out: &mut Vec<u8>) -> Result<(), EvalError> {
-        match &self.body {
-            Body::Json => json::write_row(row, &self.schema, out),
+    pub fn write(&mut self, row: &Record<'_>, out: &mut Vec<u8>) -> Result<(), EvalError> {
+        match &mut self.body {
+            Body::Json(writer) => writer.row(row, out),
             Body::Csv => {
                 let mut first = true;
                 for (slot, _) in self.schema.visible() {
@@ -308,7 +309,7 @@ mod tests {
         let batch = batch();
         let columns = names(columns);
         let layout = Layout { format, columns: &columns, template: None };
-        let writer = layout.bind(&Edge::new(batch.schema().clone()), &Env::default()).unwrap();
+        let mut writer = layout.bind(&Edge::new(batch.schema().clone()), &Env::default()).unwrap();
         let rows = writer.rows(&batch);
         let lines = rows
             .rows()

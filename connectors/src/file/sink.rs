@@ -227,7 +227,7 @@ impl SinkFactory for Factory {
             .spawn(move || writer.run(queue))
             .map_err(|e| Fault::refused("cannot start a thread for a file sink").detail(e.to_string()))?;
         Ok(Box::new(FileWriter {
-            inputs: self.inputs.clone(),
+            inputs: self.inputs.to_vec(),
             block: Vec::new(),
             tickets: vec![],
             rejects: vec![],
@@ -239,7 +239,7 @@ impl SinkFactory for Factory {
 }
 
 struct FileWriter {
-    inputs: Inputs,
+    inputs: Vec<(RowWriter, SchemaRef)>,
     block: Vec<u8>,
     tickets: Vec<Ticket>,
     rejects: Vec<Reject>,
@@ -278,8 +278,7 @@ impl Sink for FileWriter {
     }
 
     fn write(&mut self, input: usize, batch: &Batch, ticket: Ticket) -> Result<(), Fault> {
-        let inputs = self.inputs.clone();
-        let (writer, schema) = &inputs[input];
+        let (writer, schema) = &mut self.inputs[input];
         for (row, original) in writer.rows(batch).rows().zip(batch.rows()) {
             match writer.write(&row, &mut self.block) {
                 Ok(()) => self.block.push(b'\n'),

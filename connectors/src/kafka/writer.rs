@@ -3,6 +3,7 @@
 use super::headers::{ATTEMPTS, DUE, EVENT_TIME, FIRST_SEEN, with_number};
 use super::sink::{Input, Spec, Topic};
 use super::{Listener, Shared, locked};
+use crate::format::RowWriter;
 use millrace_sdk::operator::Reject;
 use millrace_sdk::record::NO_TIME;
 use millrace_sdk::sink::Acks;
@@ -158,6 +159,8 @@ pub struct Writer {
     spec: Arc<Spec>,
     producer: ThreadedProducer<Ear>,
     flights: Shared<Flights>,
+    /// For each input.
+    rows: Vec<RowWriter>,
     /// Number of the next write.
     next: usize,
     key: Vec<u8>,
@@ -171,14 +174,21 @@ impl Writer {
         let flights: Shared<Flights> = Arc::new(Mutex::default());
         let ear = Ear { listener: Listener::default(), flights: flights.clone(), waker, max_bytes: spec.max_bytes };
         let producer = config.create_with_context(ear)?;
-        Ok(Writer { spec, producer, flights, next: 0, key: vec![], value: vec![], topic: vec![], header: vec![] })
+        let rows = spec.inputs.iter().map(|i| i.rows.clone()).collect();
+        Ok(Writer { spec, producer, flights, rows, next: 0, key: vec![], value: vec![], topic: vec![], header: vec![] })
     }
 
     /// Sends one row; an error is its refusal.
-    fn send(&mut self, input: &Input, row: &Record<'_>, original: &Record<'_>, opaque: usize) -> Result<Result<(), Reject>, Fault> {
+    fn send(
+        &mut self,
+        (number, input): (usize, &Input),
+        row: &Record<'_>,
+        original: &Record<'_>,
+        opaque: usize,
+    ) -> Result<Result<(), Reject>, Fault> {
         let reject = |reason: &'static str, message: String| Ok(Err(Reject::row(reason, message, original, &input.edge.schema)));
         self.value.clear();
-        if let Err(e) = input.rows.write(row, &mut self.value) {
+        if let Err(e) = self.rows[number].write(row, &mut self.value) {
             return reject(e.reason, e.message);
         }
         let topic = match &input.topic {
@@ -269,7 +279,8 @@ impl Sink for Writer {
 
     fn write(&mut self, input: usize, batch: &Batch, ticket: Ticket) -> Result<(), Fault> {
         let spec = self.spec.clone();
-        let input = &spec.inputs[input];
+        let at = (input, &spec.inputs[input]);
+        let input = at.1;
         let rows = input.rows.rows(batch);
         if rows.is_empty() {
             locked(&self.flights).done.push(ticket);
@@ -287,7 +298,7 @@ impl Sink for Writer {
         }
         for (i, (row, original)) in rows.rows().zip(batch.rows()).enumerate() {
             let opaque = number << ROW_BITS | i & ((1 << ROW_BITS) - 1);
-            if let Err(reject) = self.send(input, &row, &original, opaque)? {
+            if let Err(reject) = self.send(at, &row, &original, opaque)? {
                 let mut flights = locked(&self.flights);
                 flights.rejects.push(reject);
                 flights.settle(number, 1);

@@ -19,6 +19,7 @@ pub enum Kind {
 }
 
 /// Reads rows of one schema.
+#[derive(Clone)]
 pub struct Cells {
     schema: SchemaRef,
 }

@@ -113,6 +113,7 @@ impl SinkSpec for Stdout {
 }
 
 /// What one input's rows become.
+#[derive(Clone)]
 enum Input {
     Rows(RowWriter),
     Table(Option<Projection>, Cells),
@@ -129,7 +130,7 @@ impl SinkFactory for Factory {
     }
 
     fn open(&self, _: SinkContext) -> Result<Box<dyn Sink>, Fault> {
-        Ok(Box::new(Terminal::new(self.inputs.clone(), io::stdout())))
+        Ok(Box::new(Terminal::new(self.inputs.to_vec(), io::stdout())))
     }
 }
 
@@ -137,7 +138,7 @@ impl SinkFactory for Factory {
 const BLOCK: usize = 64 << 10;
 
 struct Terminal<W> {
-    inputs: Arc<[(Input, SchemaRef)]>,
+    inputs: Vec<(Input, SchemaRef)>,
     to: W,
     buffer: Vec<u8>,
     table: Table,
@@ -147,7 +148,7 @@ struct Terminal<W> {
 }
 
 impl<W: Write> Terminal<W> {
-    fn new(inputs: Arc<[(Input, SchemaRef)]>, to: W) -> Terminal<W> {
+    fn new(inputs: Vec<(Input, SchemaRef)>, to: W) -> Terminal<W> {
         Terminal { inputs, to, buffer: vec![], table: Table::default(), header: vec![], waiting: Acks::default() }
     }
 
@@ -160,8 +161,7 @@ impl<W: Write> Terminal<W> {
 
 impl<W: Write + Send> Sink for Terminal<W> {
     fn write(&mut self, input: usize, batch: &Batch, ticket: Ticket) -> Result<(), Fault> {
-        let inputs = self.inputs.clone();
-        let (input, schema) = &inputs[input];
+        let (input, schema) = &mut self.inputs[input];
         match input {
             Input::Rows(writer) => {
                 if let Some(header) = writer.header().filter(|h| *h != self.header) {
@@ -240,7 +240,7 @@ mod tests {
         let inputs: Vec<_> =
             edges.iter().map(|e| (spec.input(e, &bind).map_err(|p| format!("{p:?}")).unwrap(), e.schema.clone())).collect();
         let mut out = vec![];
-        let mut sink = Terminal::new(inputs.into(), &mut out);
+        let mut sink = Terminal::new(inputs, &mut out);
         for (i, b) in batches.iter().enumerate() {
             sink.write(i, b, Ticket(i as u64)).unwrap();
         }

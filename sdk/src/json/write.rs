@@ -11,6 +11,7 @@ use crate::value::{Span, Val, Value};
 const STEP: usize = 16;
 
 /// Writes rows of one schema: names are quoted once, clean text is copied without looking at it.
+#[derive(Clone)]
 pub struct JsonWriter {
     heads: Vec<Head>,
     /// All `"name":`, followed by [`STEP`] spare bytes.

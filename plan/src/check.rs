@@ -89,6 +89,9 @@ impl<'a> Checker<'a> {
             return None;
         }
         let Some(rules) = schema.as_object() else { return Some(free(node)) };
+        if self.null_is_a_word(node, schema) {
+            return Some(Value::String("null".into()));
+        }
         if matches!(node.content, Content::Null) && self.takes_null(schema) {
             return Some(Value::Null);
         }
@@ -321,7 +324,11 @@ impl<'a> Checker<'a> {
                 }
                 seen.push((name, e.key_span));
                 // An optional key that is written without a value is left out.
-                if matches!(e.value.content, Content::Null) && !required(rules).any(|r| r == name) && !self.takes_map(schema) {
+                if matches!(e.value.content, Content::Null)
+                    && !required(rules).any(|r| r == name)
+                    && !self.takes_map(schema)
+                    && !self.null_is_a_word(&e.value, schema)
+                {
                     continue;
                 }
                 match self.value(&e.value, schema, e.key_span) {
@@ -370,6 +377,13 @@ impl<'a> Checker<'a> {
             }
         }
         whole.then_some(Value::Object(out))
+    }
+
+    /// `on_missing: null`, where `null` is one of the words that may stand there.
+    fn null_is_a_word(&self, node: &Node, schema: &Value) -> bool {
+        matches!(node.content, Content::Null)
+            && self.sources.slice(node.span) == "null"
+            && self.names(schema).is_some_and(|names| names.iter().any(|n| n == "null"))
     }
 
     fn takes_map(&self, schema: &Value) -> bool {

@@ -11,6 +11,8 @@ use millrace_sdk::{Kind, Make, Part, Problem, SinkSpec, SourceSpec, StoreSpec};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The top keys of a topology.
 pub(crate) const TOP: &[&str] = &["name", "run_env", "stores", "streams", "transforms", "sink", "tests"];
@@ -269,6 +271,7 @@ pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
     if root.is_bad() {
         return t;
     }
+    hide_secrets(report, root);
     if !matches!(root.content, Content::Map(_)) {
         let found =
             Found::error("wrong-type", first_line(report, root.span), "a topology is a map with `streams`, `transforms` and `sink`");
@@ -283,10 +286,6 @@ pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
         t.env = typed::<RunEnv>(report, &e.value, e.key_span).unwrap_or_default();
         t.dead_letter =
             e.value.get("dead_letter").filter(|n| !matches!(n.content, Content::Null)).map(|n| read_use(report, n, Kind::Sink, &[]));
-        // `null` is a word here.
-        if e.value.get("on_error").is_some_and(|n| matches!(n.content, Content::Null) && n.span.start < n.span.end) {
-            t.env.on_error = Some(OnError::Null);
-        }
         t.env_node = Some(e.value.clone());
     }
     for e in map(report, root, "stores") {
@@ -416,6 +415,25 @@ fn read_step(report: &mut Report, node: &Node, kind: Kind, siblings: &[&str]) ->
     Step { name, part, of_stream: None }
 }
 
+/// A part's schema. Made once in a process: linting many files asks for few schemas often.
+fn schema_of(part: &'static Part) -> &'static Value {
+    static MADE: LazyLock<Mutex<HashMap<(Kind, &'static str), &'static Value>>> = LazyLock::new(Default::default);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry((part.kind(), part.name)).or_insert_with(|| Box::leak(Box::new((part.schema)().to_value())))
+}
+
+/// Values that look like secrets are not shown, whatever the part they stand in.
+fn hide_secrets(report: &mut Report, node: &Node) {
+    for e in node.entries() {
+        let key = e.key.to_ascii_lowercase();
+        if ["password", "secret", "token"].iter().any(|word| key.contains(word)) && e.value.text().is_some() {
+            report.sources.hide(e.value.span);
+        }
+        hide_secrets(report, &e.value);
+    }
+    node.items().iter().for_each(|n| hide_secrets(report, n));
+}
+
 /// Reads `{type, config}` and what may stand beside them, checks the config and makes the part.
 pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &[&str]) -> Use {
     if node.is_bad() {
@@ -452,7 +470,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
         }
     };
     out.part = type_name.as_deref().and_then(|n| Part::find(kind, n));
-    let schema = out.part.map(|p| (p.schema)().to_value());
+    let schema = out.part.map(schema_of);
     let properties: Vec<&str> =
         schema.iter().filter_map(|s| s.get("properties")?.as_object()).flat_map(|p| p.keys().map(String::as_str)).collect();
     let allowed: Vec<&str> = ["type", "config"].iter().chain(siblings).copied().collect();
@@ -484,7 +502,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
         return out;
     };
     let anything = Value::Bool(true);
-    let checked = check(&report.sources, &out.config, schema.as_ref().unwrap_or(&anything), owner);
+    let checked = check(&report.sources, &out.config, schema.unwrap_or(&anything), owner);
     for e in out.config.entries().iter().filter(|e| WIRING.contains(&e.key.as_str()) && !properties.contains(&e.key.as_str())) {
         if let Some(f) = report_hint(&checked.found, e.key_span) {
             report.push(Found { hint: Some(format!("`{}` stands beside `type`, not in `config`", e.key)), suggestion: None, ..f });
@@ -578,6 +596,12 @@ pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Repo
 
 fn known_keys(report: &mut Report, node: &Node, known: &[&str], elsewhere: &[&str]) {
     for e in node.entries() {
+        let name = snake_case(&e.key);
+        if let Some(first) = node.entry(&name).filter(|f| f.key_span != e.key_span) {
+            let found = Found::error("duplicate-key", e.key_span, format!("the key `{name}` stands twice in one map"));
+            report.push(found.second(first.key_span, "first defined here"));
+            continue;
+        }
         if known.contains(&e.key.as_str()) || known.contains(&snake_case(&e.key).as_str()) {
             continue;
         }

@@ -5,7 +5,7 @@ use crate::scalar;
 use crate::source::Span;
 use crate::vars::Vars;
 use saphyr_parser::{Event, Parser, ScalarStyle};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Nodes in a tree, aliases expanded; more is an alias bomb.
 const MAX_NODES: usize = 100_000;
@@ -266,7 +266,7 @@ fn unquoted_template(src: u32, text: &str, range: std::ops::Range<usize>) -> Fou
 
 enum Frame {
     Seq { start: usize, end: usize, items: Vec<Node>, anchor: usize },
-    Map { start: usize, end: usize, entries: Vec<Entry>, key: Option<(String, Span)>, anchor: usize },
+    Map { start: usize, end: usize, entries: Vec<Entry>, places: HashMap<String, Span>, key: Option<(String, Span)>, anchor: usize },
 }
 
 struct Composer<'a> {
@@ -340,7 +340,9 @@ impl<'a> Composer<'a> {
                     self.add(node, anchor);
                 }
                 Event::SequenceStart(anchor, _) => self.open(Frame::Seq { start, end, items: vec![], anchor }, start)?,
-                Event::MappingStart(anchor, _) => self.open(Frame::Map { start, end, entries: vec![], key: None, anchor }, start)?,
+                Event::MappingStart(anchor, _) => {
+                    self.open(Frame::Map { start, end, entries: vec![], places: HashMap::new(), key: None, anchor }, start)?
+                }
                 Event::SequenceEnd | Event::MappingEnd => self.close(start, end),
                 Event::Alias(anchor) => {
                     let span = Span::new(self.src, start..end);
@@ -451,7 +453,7 @@ impl<'a> Composer<'a> {
                 }
                 items.push(node);
             }
-            Some(Frame::Map { entries, key, .. }) => match key.take() {
+            Some(Frame::Map { entries, places, key, .. }) => match key.take() {
                 None => {
                     let name = match &node.content {
                         Content::Scalar(s) => s.text.clone(),
@@ -488,13 +490,14 @@ impl<'a> Composer<'a> {
                             node.content = Content::Bad;
                         }
                     }
-                    if let Some(first) = entries.iter().find(|e| e.key == name) {
+                    if let Some(first) = places.get(&name) {
                         let found = Found::error("duplicate-key", key_span, format!("the key `{name}` stands twice in one map"))
-                            .second(first.key_span, "first defined here")
+                            .second(*first, "first defined here")
                             .hint("take one of them out");
                         self.found.push(found);
                         return;
                     }
+                    places.insert(name.clone(), key_span);
                     entries.push(Entry { key: name, key_span, value: node });
                 }
             },
@@ -538,8 +541,9 @@ fn merge(entries: Vec<Entry>) -> Vec<Entry> {
             (_, content) => out.push(Entry { value: Node { span: e.value.span, content }, key: e.key, key_span: e.key_span }),
         }
     }
+    let mut own: HashSet<String> = out.iter().map(|e| e.key.clone()).collect();
     for e in merged {
-        if !out.iter().any(|o| o.key == e.key) {
+        if own.insert(e.key.clone()) {
             out.push(e);
         }
     }

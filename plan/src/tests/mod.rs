@@ -202,3 +202,17 @@ fn the_schema_of_the_language_refers_to_what_it_has() {
         assert!(schema.pointer(r.trim_start_matches('#')).is_some(), "{r}");
     }
 }
+
+#[test]
+fn null_can_be_a_word() {
+    let text = |word: &str| {
+        format!("run_env: {{onError: {word}}}\nstreams: {{in: {{config: {{source: {{type: Feed}}}}}}}}\nsink: [{{type: Out}}]\n")
+    };
+    let on_error = |word: &str| plan(&text(word)).env.on_error;
+    assert_eq!(on_error("null"), millrace_sdk::operator::OnError::Null);
+    assert_eq!(on_error("dead_letter"), millrace_sdk::operator::OnError::DeadLetter);
+    assert_eq!(on_error(""), millrace_sdk::operator::OnError::DeadLetter);
+    assert_eq!(lint(&text("nul")), "1:20: error[unknown-value] unknown value `nul`; did you mean `null`?\n");
+    let twice = text("null").replace("sink:", "runEnv: {}\nsink:");
+    assert_eq!(lint(&twice), "3:1: error[duplicate-key] the key `run_env` stands twice in one map\n");
+}

@@ -331,3 +331,9 @@ fn types() {
         assert_eq!(Template::compile(template, row.schema(), &Env::default()).expect(template).ty(), ty, "{template}");
     }
 }
+
+#[test]
+fn templates_cross_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<Template>();
+}

@@ -142,16 +142,18 @@ fn programs_give_what_stock_handlebars_gives() {
     registry.register_escape_fn(handlebars::no_escape);
     let r = &mut StdRng::seed_from_u64(7);
     let (mut compared, mut refused) = (0, 0);
-    for _ in 0..1500 {
+    for _ in 0..1000 {
         let text = template(r, 0, &stock);
-        for _ in 0..4 {
+        let (first, _) = row(r, false);
+        let compiled = Template::compile(&text, first.schema(), &Env::default()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+        assert!(matches!(compiled.kind, Kind::Program(_)), "{text}");
+        registry.register_template_string("t", &text).expect("what compiles parses");
+        for _ in 0..6 {
             let (batch, json) = row(r, false);
-            let compiled = Template::compile(&text, batch.schema(), &Env::default()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
-            assert!(matches!(compiled.kind, Kind::Program(_)), "{text}");
             let mut ours = vec![];
             compiled.render(&batch.row(0), &mut ours).unwrap_or_else(|e| panic!("{text}: {e:?}"));
             let theirs = Context::from(serde_json::from_str::<Json>(&json).expect("JSON"));
-            match registry.render_template_with_context(&text, &theirs) {
+            match registry.render_with_context("t", &theirs) {
                 Ok(t) => {
                     assert_eq!(String::from_utf8_lossy(&ours), t, "{text}\n{json}");
                     compared += 1;
@@ -173,7 +175,7 @@ fn programs_and_handlebars_agree_on_every_helper() {
     let all: Vec<(&str, usize, usize)> = helpers().iter().map(|h| (h.name, h.arity.0, h.arity.1)).collect();
     let r = &mut StdRng::seed_from_u64(11);
     let (mut compared, mut texts) = (0, 0);
-    for _ in 0..4000 {
+    for _ in 0..2500 {
         let text = template(r, 0, &all);
         let (batch, json) = row(r, true);
         if parse::compile(&text, batch.schema()).is_err() {
@@ -189,11 +191,11 @@ fn programs_and_handlebars_agree_on_every_helper() {
         // A value that a message shows has another type in handlebars: a timestamp is text there.
         assert_eq!(program.map_err(|e| e.reason), handlebars.map_err(|e| e.reason), "{text}\n{json}");
     }
-    assert!(compared > 2000 && texts > 500, "{compared} {texts}");
+    assert!(compared > 1200 && texts > 300, "{compared} {texts}");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn no_text_panics(text in r#"(\{\{|\}\}|\{|#if |#each |/if|/each|else|this|\.\./|@index|@root\.|a|b\.c| |"|'|\(|\)|\[|\]|~|!|--|\\|=|as \||\||&|>|\*|1|-|é|lower |add |\n|.){0,24}"#) {

@@ -3,6 +3,7 @@
 use encoding_rs::{Encoding, UTF_8};
 use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::{BatchBuilder, Place, Problem, Span};
+use std::borrow::Cow;
 
 const COMMON: &[&str] =
     &["utf-8", "gb18030", "gbk", "big5", "euc-jp", "shift_jis", "euc-kr", "iso-8859-1", "windows-1252", "utf-16le", "utf-16be"];
@@ -39,6 +40,16 @@ impl Charset {
         self.0.name()
     }
 
+    /// The text, or None where the bytes are not valid in this charset.
+    pub fn decode(self, bytes: &[u8]) -> Option<Cow<'_, str>> {
+        self.0.decode_without_bom_handling_and_without_replacement(bytes)
+    }
+
+    /// Whether bytes pass as they are.
+    pub fn is_utf8(self) -> bool {
+        self.0 == UTF_8
+    }
+
     /// Pushes bytes as `_value`, decoded, and gives the span of the original bytes for [`millrace_sdk::Meta::raw`].
     ///
     /// # Errors
@@ -47,10 +58,7 @@ impl Charset {
         if self.0 == UTF_8 {
             return Ok(rows.push_line(bytes));
         }
-        let text = self
-            .0
-            .decode_without_bom_handling_and_without_replacement(bytes)
-            .ok_or_else(|| format!("the bytes are not valid {}", self.0.name()))?;
+        let text = self.decode(bytes).ok_or_else(|| format!("the bytes are not valid {}", self.0.name()))?;
         rows.push_line(text.as_bytes());
         let off = rows.begin_text();
         rows.text_mut().extend_from_slice(bytes);

@@ -341,7 +341,7 @@ impl Reading {
                 let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").filter(|_| first).unwrap_or(bytes);
                 std::str::from_utf8(bytes).map(str::to_string).map_err(|_| bytes.to_vec())
             }
-            Some(charset) => match charset.decode_without_bom_handling_and_without_replacement(bytes) {
+            Some(charset) => match charset.decode(bytes) {
                 Some(text) => Ok(text.into_owned()),
                 None => Err(bytes.to_vec()),
             },

@@ -6,7 +6,7 @@ use super::input::Mark;
 use super::lineage::Lineage;
 use super::listing;
 use super::reading::cannot_read;
-use encoding_rs::Encoding;
+use crate::charset::Charset;
 use millrace_sdk::config::{Duration, OneOrMany, Ordered, PathText, TypeText};
 use millrace_sdk::operator::Env;
 use millrace_sdk::source::{Discovery, Pull};
@@ -179,7 +179,7 @@ impl Columns {
 pub struct Shared {
     pub format: Format,
     pub compression: Compression,
-    pub charset: Option<&'static Encoding>,
+    pub charset: Option<Charset>,
     pub dialect: Dialect,
     pub header: bool,
     /// The columns are the config's own: a file without one of them is wrong.
@@ -297,21 +297,19 @@ impl FileSource {
         self.path.as_slice().iter().map(|p| listing::absolute(&env.base_dir, p)).collect()
     }
 
-    fn charset(&self, problems: &mut Vec<Problem>) -> Option<&'static Encoding> {
+    fn charset(&self, problems: &mut Vec<Problem>) -> Option<Charset> {
         let label = self.charset.as_deref()?;
-        let place = Place::at(["charset"]);
-        match Encoding::for_label(label.as_bytes()) {
-            Some(c) if c == encoding_rs::UTF_8 => None,
-            Some(c) if c == encoding_rs::UTF_16LE || c == encoding_rs::UTF_16BE => {
-                let message = format!("charset `{label}` cannot be read: its line feed has two bytes");
-                problems.push(Problem::error("unknown-charset", place, message).hint("convert the file to UTF-8 first, with iconv"));
+        match Charset::parse(label) {
+            Ok(charset) if !charset.has_lines() => {
+                let message = format!("charset `{label}` cannot be read: its line feed is more than one byte");
+                problems.push(
+                    Problem::error("unknown-charset", Place::at(["charset"]), message).hint("convert the file to UTF-8 first, with iconv"),
+                );
                 None
             }
-            Some(c) => Some(c),
-            None => {
-                let known = ["utf-8", "gb18030", "gbk", "big5", "shift_jis", "euc-jp", "euc-kr", "iso-8859-1", "windows-1252", "koi8-r"];
-                let suggestion = millrace_sdk::problem::did_you_mean(label, known);
-                problems.push(Problem::error("unknown-charset", place, format!("unknown charset `{label}`")).suggest(suggestion));
+            Ok(charset) => Some(charset).filter(|c| !c.is_utf8()),
+            Err(problem) => {
+                problems.push(problem);
                 None
             }
         }

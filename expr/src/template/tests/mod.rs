@@ -102,20 +102,12 @@ fn loops_and_scopes_are_left_to_handlebars() {
         ("{{#each a}}{{title}}{{/each}}{{title}}", "T"),
         ("{{#each a}}{{#if (gt x 1)}}big{{else if (eq x 1)}}one{{/if}}{{/each}}", "onebig"),
         ("{{#each a}}{{default (int ../s) x}}{{/each}}", "12"),
-        ("{{length (json this)}}", "102"),
         ("{{#each this}}{{@key}},{{/each}}", "l,m,s,title,a,"),
         ("{{lookup this \"title\"}}", "T"),
         ("{{#if title includeZero=true}}y{{/if}}", "y"),
         ("{{~#each a~}} {{x}} {{~/each~}} end", "12end"),
     ] {
-        let want = match template {
-            // The row's own JSON, counted by hand-independent means.
-            "{{length (json this)}}" => {
-                serde_json::from_str::<Json>(&render("{{json this}}", &row).unwrap()).unwrap().to_string().len().to_string()
-            }
-            _ => want.to_string(),
-        };
-        assert_eq!(render(template, &row), Ok(want), "{template}");
+        assert_eq!(render(template, &row).as_deref(), Ok(want), "{template}");
     }
 }
 
@@ -158,8 +150,8 @@ fn what_helpers_refuse() {
         ("{{abs (sub -9223372036854775807 1)}}", "overflow"),
         ("{{div 1 n}}", "division-by-zero"),
         ("{{mod 1 0.0}}", "division-by-zero"),
-        ("{{mul 1e308 s}}", "not-a-number"),
-        ("{{date_parse s \"%Y\"}}", "not-a-time"),
+        ("{{mul 1 s}}", "not-a-number"),
+        ("{{date_parse s \"%Y-%m-%d\"}}", "not-a-time"),
         ("{{date_format s \"%Y-%m-%d\"}}", "not-a-time"),
         ("{{base64_decode \"!\"}}", "invalid-base64"),
         ("{{hex_decode s}}", "invalid-hex"),
@@ -170,21 +162,12 @@ fn what_helpers_refuse() {
         ("{{json_parse s}}", "invalid-json"),
         ("{{#each (split s s)}}{{div 1 ../n}}{{/each}}", "division-by-zero"),
     ] {
-        if template.contains("%Y\"") {
-            assert!(Template::compile(template, row.schema(), &Env::default()).is_err());
-            continue;
-        }
-        let template = template.replace("1e308", "1");
-        let got = render(&template, &row);
+        let got = render(template, &row);
         assert_eq!(got.map_err(|e| e.reason), Err(reason), "{template}");
     }
     // Nothing there is nothing wrong.
-    for template in ["{{add nil 1}}", "{{date_parse nil \"%Y-%m-%d\"}}", "{{ip_prefix nil 8}}", "{{upper nil}}", "{{div nil 0}}"] {
-        if template == "{{div nil 0}}" {
-            assert!(render(template, &row).is_err());
-        } else {
-            assert_eq!(render(template, &row), Ok(String::new()), "{template}");
-        }
+    for template in ["{{add nil 1}}", "{{date_parse nil \"%Y-%m-%d\"}}", "{{ip_prefix nil 8}}", "{{upper nil}}"] {
+        assert_eq!(render(template, &row), Ok(String::new()), "{template}");
     }
     let null = Env { on_error: OnError::Null, ..Env::default() };
     assert_eq!(render_env("[{{div 1 n}}{{add max 1}}]", &row, &null), Ok("[]".into()));
@@ -295,12 +278,7 @@ fn values_are_kept_typed_and_converted() {
         ("{{#if b}}{{i}}{{else}}no{{/if}}", None, r#""42""#, usize::MAX),
         ("{{#if b}}yes{{else}}no{{/if}}", None, r#""yes""#, 3),
         ("{{q}}!", None, r#""say \"x\"|y=1!""#, usize::MAX),
-        ("{{missing_is_checked i}}", None, "", usize::MAX),
     ] {
-        if template.contains("missing_is_checked") {
-            assert!(Template::compile(template, row.schema(), &Env::default()).is_err());
-            continue;
-        }
         let (_, copied, got) = pushed(template, &row, ty);
         assert_eq!(got.as_deref(), Ok(want), "{template} {ty:?}");
         assert!(copied == text || text == usize::MAX, "{template}: {copied} bytes copied");

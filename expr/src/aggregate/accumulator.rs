@@ -115,7 +115,7 @@ impl Layout {
         match step {
             Step::None => {}
             Step::Count => {
-                let n = u64::from_le_bytes(array(acc, at)) + 1;
+                let n = u64::from_le_bytes(array(acc, at)).wrapping_add(1);
                 acc[at..at + 8].copy_from_slice(&n.to_le_bytes());
             }
             Step::Sum(s) => {
@@ -266,7 +266,10 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 #[inline]
 fn read_sum(acc: &[u8], at: usize) -> Sum {
     let head: [u8; SUM] = array(acc, at);
-    Sum { kind: head[0], scale: head[1], bits: array(&head, 2), n: u64::from_le_bytes(array(&head, 18)) }
+    let s = Sum { kind: head[0], scale: head[1], bits: array(&head, 2), n: u64::from_le_bytes(array(&head, 18)) };
+    // What is no decimal was not written here: damaged state counts as empty.
+    let damaged = s.kind == 3 && s.decimal().rescale(s.scale.min(38)).is_none_or(|d| d.digits() > 38 || d.scale != s.scale);
+    if damaged { Sum { kind: 0, scale: 0, bits: [0; 16], n: 0 } } else { s }
 }
 
 impl Sum {
@@ -295,7 +298,7 @@ impl Sum {
 #[inline]
 fn add(s: Sum, v: V<'_>, f: Function, ty: Type) -> R<Sum> {
     let Some(x) = v.number() else { return v.not_a("a number") };
-    let n = s.n + 1;
+    let n = s.n.wrapping_add(1);
     let int = |i: i128| Sum { kind: 1, scale: 0, bits: i.to_le_bytes(), n };
     let float = |f: f64| {
         let mut bits = [0; 16];
@@ -305,7 +308,7 @@ fn add(s: Sum, v: V<'_>, f: Function, ty: Type) -> R<Sum> {
     let dec = |d: Decimal| Sum { kind: 3, scale: d.scale, bits: d.mantissa.to_le_bytes(), n };
     match (s.kind, x) {
         (0 | 1, Num::Int(i)) => {
-            let sum = s.int() + i as i128;
+            let sum = s.int().wrapping_add(i as i128);
             // An average has room for sums that a bigint has not.
             if f == Function::Sum && i64::try_from(sum).is_err() {
                 return overflow(format_args!("a sum of bigints, {sum},"));

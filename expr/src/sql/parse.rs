@@ -5,7 +5,7 @@ use sqlparser::ast::Expr as Ast;
 use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 use std::ops::Range;
 
 /// Longest expression, bytes.
@@ -16,6 +16,8 @@ const MAX_TOKENS: usize = 2000;
 const MAX_DEPTH: usize = 60;
 /// Most signs and NOTs in a row.
 const MAX_SIGNS: usize = 8;
+/// Most NOT (…) and CAST(…) inside one another.
+const MAX_HARD: usize = 12;
 
 /// Line starts, for places that the parser tells as line and column.
 pub struct Text<'t> {
@@ -67,28 +69,7 @@ impl<'t> Text<'t> {
         if tokens.iter().filter(|t| heavy(&t.token)).count() > MAX_TOKENS {
             return Err(self.issue("expression-too-long", whole, format!("the expression has more than {MAX_TOKENS} operators and names")));
         }
-        // The parser tries several readings of a word, which doubles its work at each of several NOTs in a row.
-        let signs = |t: &Token| match t {
-            Token::Minus | Token::Plus => true,
-            Token::Word(w) => w.quote_style.is_none() && w.keyword == Keyword::NOT,
-            _ => false,
-        };
-        let (mut row, mut depth) = (0, 0usize);
-        for t in tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))) {
-            row = if signs(&t.token) { row + 1 } else { 0 };
-            match t.token {
-                Token::LParen | Token::LBracket => depth += 1,
-                Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if row > MAX_SIGNS || depth > MAX_DEPTH {
-                return Err(self.issue(
-                    "expression-too-long",
-                    self.range(t.span),
-                    format!("the expression is nested deeper than {MAX_DEPTH}"),
-                ));
-            }
-        }
+        self.check_nesting(&tokens)?;
         let mut parser = Parser::new(&dialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens);
         let tree = parser.parse_expr().map_err(|e| self.syntax(e))?;
         let next = parser.peek_token();
@@ -97,6 +78,41 @@ impl<'t> Text<'t> {
             return Err(self.issue("expression-syntax", self.range(next.span), message));
         }
         Ok(tree)
+    }
+
+    /// Brackets must match and not nest too deep. The parser tries several readings of some words, which multiplies its work at each
+    /// level of them when the text turns out to be wrong: those have limits of their own.
+    fn check_nesting(&self, tokens: &[TokenWithSpan]) -> Result<(), Issue> {
+        let word = |t: &Token, all: &[Keyword]| matches!(t, Token::Word(w) if w.quote_style.is_none() && all.contains(&w.keyword));
+        let (mut signs, mut open, mut before) = (0, vec![], &Token::EOF);
+        for t in tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))) {
+            let sign = matches!(t.token, Token::Minus | Token::Plus) || word(&t.token, &[Keyword::NOT]);
+            signs = if sign { signs + 1 } else { 0 };
+            match &t.token {
+                Token::LParen | Token::LBracket => {
+                    open.push((t, word(before, &[Keyword::NOT, Keyword::CAST, Keyword::TRY_CAST, Keyword::SAFE_CAST, Keyword::EXTRACT])));
+                }
+                Token::RParen | Token::RBracket => match open.pop() {
+                    Some((o, _)) if (o.token == Token::LParen) == (t.token == Token::RParen) => {}
+                    _ => {
+                        return Err(self.issue(
+                            "expression-syntax",
+                            self.range(t.span),
+                            format!("the bracket `{}` closes nothing", t.token),
+                        ));
+                    }
+                },
+                _ => {}
+            }
+            if signs > MAX_SIGNS || open.len() > MAX_DEPTH || open.iter().filter(|(_, hard)| *hard).count() > MAX_HARD {
+                return Err(self.issue("expression-too-long", self.range(t.span), "the expression is nested too deep"));
+            }
+            before = &t.token;
+        }
+        match open.last() {
+            Some((o, _)) => Err(self.issue("expression-syntax", self.range(o.span), format!("the bracket `{}` is not closed", o.token))),
+            None => Ok(()),
+        }
     }
 
     fn syntax(&self, e: ParserError) -> Issue {

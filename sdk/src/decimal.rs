@@ -25,6 +25,10 @@ const TENS: [i128; 39] = {
     t
 };
 
+/// Powers of ten that are exact as doubles.
+const POW: [f64; 23] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22];
+
 impl Decimal {
     pub const ZERO: Decimal = Decimal { mantissa: 0, scale: 0 };
 
@@ -311,7 +315,7 @@ impl Decimal {
     #[inline]
     pub fn to_f64(self) -> f64 {
         if self.mantissa.unsigned_abs() < 1 << 53 && self.scale <= 22 {
-            return self.mantissa as f64 / 10f64.powi(self.scale as i32);
+            return self.mantissa as i64 as f64 / POW[self.scale as usize];
         }
         let mut text = vec![];
         self.write(&mut text);

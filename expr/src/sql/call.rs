@@ -204,7 +204,13 @@ impl Compiler<'_> {
             (_, ty, _) => ty,
         };
         let constant = args.iter().all(|t| t.node.is_const()) && self.schema.is_some();
-        let args: Box<[Node]> = args.into_iter().map(|t| t.node).collect();
+        let mut args: Vec<Node> = args.into_iter().map(|t| t.node).collect();
+        if matches!(def.name, "floor" | "ceil")
+            && let Some(n) = args.pop()
+        {
+            return self.typed(self.fold(Node::Whole(def.name == "ceil", Box::new(n)), constant), ty, range);
+        }
+        let args: Box<[Node]> = args.into();
         let node = Node::Call { call: def.call, args, prepared: Box::new(prepared), strict: def.strict };
         self.typed(self.fold(node, constant), ty, range)
     }

@@ -171,6 +171,8 @@ pub enum Node {
     Index(Box<[Node; 2]>),
     /// Months, then microseconds, added to a timestamp.
     Shift(Box<Node>, i64, i64),
+    /// `floor` and `ceil`, apart from other calls as they are in every rounding of money.
+    Whole(bool, Box<Node>),
     Call {
         call: Call,
         args: Box<[Node]>,
@@ -290,6 +292,16 @@ impl Node {
             Node::Shift(n, months, micros) => match n.val(cx)? {
                 V::Null => Ok(V::Null),
                 v => shift(v.time()?, *months, *micros, &cx.settings.zone).map(V::Time),
+            },
+            Node::Whole(up, n) => match n.val(cx)? {
+                V::Float(f) => Ok(V::Float(if *up { f.ceil() } else { f.floor() })),
+                V::Null => Ok(V::Null),
+                v => match v.number() {
+                    Some(value::Num::Int(i)) => Ok(V::Int(i)),
+                    Some(value::Num::Float(f)) => Ok(V::Float(if *up { f.ceil() } else { f.floor() })),
+                    Some(value::Num::Dec(d)) => Ok(V::dec(if *up { d.ceil() } else { d.floor() })),
+                    None => v.not_a("a number"),
+                },
             },
             Node::Call { call, args, prepared, strict } => {
                 let mut room = [V::Null; 4];

@@ -331,6 +331,12 @@ pub fn decimal_op(op: Op, a: Decimal, b: Decimal, scale: Option<u8>) -> R<Decima
 /// Arithmetic on what turns up at run time.
 #[inline]
 pub fn any_op<'a>(op: Op, a: V<'a>, b: V<'a>) -> R<V<'a>> {
+    match (a, b) {
+        (V::Int(x), V::Int(y)) => return int_op(op, x, y).map(V::Int),
+        (V::Float(x), V::Int(y)) => return float_op(op, x, y as f64).map(V::Float),
+        (V::Float(x), V::Dec(hi, lo, s)) => return float_op(op, x, decimal(hi, lo, s).to_f64()).map(V::Float),
+        _ => {}
+    }
     if a.is_null() || b.is_null() {
         return Ok(V::Null);
     }

@@ -6,7 +6,7 @@ use crate::graph::{Graph, is_pass};
 use crate::inbox::Inbox;
 use crate::keyed::{Asker, KeyedRunner, KeyedSetup};
 use crate::lookup::LookupRunner;
-use crate::outlet::{Exit, Outlet, Target};
+use crate::outlet::{DEAD_LETTER, Exit, Outlet, Target};
 use crate::parcel::{Parcel, Route};
 use crate::reject::Origins;
 use crate::sink::Writer;
@@ -122,7 +122,7 @@ impl<'j, 's> Build<'j, 's> {
         let mut exits = Vec::new();
         for &node in nodes {
             let n = &self.job.plan.nodes[node];
-            let mut exit = Exit { node, name: n.name.clone(), ports: vec![], errors: 0 };
+            let mut exit = Exit { node, name: n.name.clone(), ports: vec![], errors: DEAD_LETTER };
             for (p, (port, _)) in n.ports.iter().enumerate() {
                 let at = PortRef { node: NodeId(node), port: p };
                 let target = if self.job.graph.wired.contains(&at) {

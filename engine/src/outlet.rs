@@ -13,6 +13,9 @@ use timely::dataflow::channels::pushers::Output;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 
+/// The output of every operator that leads to the dead letter.
+pub const DEAD_LETTER: usize = 0;
+
 /// Where a port leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -132,11 +135,13 @@ impl Outlet {
         if let Some(last) = self.meter(exit).ports.last().filter(|p| p.0 == "errors" && reject.port == "errors") {
             last.1.fetch_add(1, Relaxed);
         }
-        let rows = &mut self.ways[exit.errors].rejects;
+        // Who reads `errors` reads what the part rejects; a dead port that nobody reads leads to the dead letter all the same.
+        let output = if reject.port == "errors" { exit.errors } else { DEAD_LETTER };
+        let rows = &mut self.ways[output].rejects;
         reject::push(rows, &self.origins, &self.shared, part, reject.port, reject);
         if rows.is_full() {
             let batch = rows.take();
-            self.send(exit.errors, batch, born);
+            self.send(output, batch, born);
         }
     }
 

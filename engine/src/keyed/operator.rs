@@ -20,6 +20,9 @@ use timely::progress::frontier::MutableAntichain;
 /// How often the clock is looked at while processing-time timers are set.
 const TICK: Duration = Duration::from_millis(5);
 
+/// Rows or timers whose keys are looked for together.
+const GROUP: usize = 16;
+
 /// A keyed operator on one worker.
 ///
 /// Invariants: rows are processed in arrival order per input. The watermark is the least of the inputs' but for retry streams'. All
@@ -133,16 +136,31 @@ impl KeyedRunner {
         let node = &self.shared.meters.nodes[self.exit.node];
         node.inputs[input.min(node.inputs.len() - 1)].fetch_add(batch.len() as u64, Relaxed);
         let key = self.keys.get(input).cloned().ok_or_else(|| Fault::bug(format!("`{}` has no input {input}", self.exit.name)))?;
-        for row in batch.rows() {
+        for begin in (0..batch.len()).step_by(GROUP) {
+            let rows = begin..batch.len().min(begin + GROUP);
             self.scratch.clear();
-            key.write(&row, &mut self.scratch);
-            let place = self.state.keys.place(&self.scratch, Key::hash(&self.scratch));
-            let entry = self.state.keys.entry_mut(place);
-            let mut cx = Cx { key: &entry.key, place, refs: &mut entry.refs, work: &mut self.state.work, effects: &mut self.effects };
-            self.operator.on_record(input, row, &mut KeyState(entry.cells.all_mut()), &mut cx)?;
-            self.state.keys.settle(place);
-            if self.effects.is_full() {
-                self.flush(outlet);
+            let mut found = [(0u64, 0usize); GROUP];
+            let mut touched = 0;
+            for (f, i) in found.iter_mut().zip(rows.clone()) {
+                let from = self.scratch.len();
+                key.write(&batch.row(i), &mut self.scratch);
+                *f = (Key::hash(&self.scratch[from..]), self.scratch.len());
+            }
+            for f in &found[..rows.len()] {
+                touched += self.state.keys.touch(f.0);
+            }
+            std::hint::black_box(touched);
+            let mut from = 0;
+            for ((hash, to), i) in found.into_iter().zip(rows) {
+                let place = self.state.keys.place(&self.scratch[from..to], hash);
+                from = to;
+                let entry = self.state.keys.entry_mut(place);
+                let mut cx = Cx { key: &entry.key, place, refs: &mut entry.refs, work: &mut self.state.work, effects: &mut self.effects };
+                self.operator.on_record(input, batch.row(i), &mut KeyState(entry.cells.all_mut()), &mut cx)?;
+                self.state.keys.settle(place);
+                if self.effects.is_full() {
+                    self.flush(outlet);
+                }
             }
         }
         Ok(())
@@ -151,7 +169,14 @@ impl KeyedRunner {
     /// Fires a domain's timers up to `time`; true when the turn is over before they are all done.
     fn fire(&mut self, domain: TimeDomain, time: i64, outlet: &mut Outlet, begun: Instant) -> Result<bool, Fault> {
         let mut count = 0u32;
+        let mut group = [0u32; GROUP];
         while let Some(timer @ (at, place, tag)) = self.state.work.due(domain, time) {
+            if count.is_multiple_of(GROUP as u32) {
+                // What is due next, read ahead: the misses of a group overlap.
+                let next = self.state.work.timers[domain as usize].iter().take_while(|t| t.0 <= time).map(|t| t.1);
+                let n = group.iter_mut().zip(next).map(|(g, p)| *g = p).count();
+                std::hint::black_box(group[..n].iter().map(|&p| self.state.keys.touch_at(p)).fold(0, u64::wrapping_add));
+            }
             self.state.work.timers[domain as usize].remove(&timer);
             if domain == TimeDomain::Processing {
                 self.state.work.now = self.state.work.now.max(at);

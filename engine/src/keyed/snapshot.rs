@@ -206,6 +206,16 @@ impl KeyedState {
     }
 }
 
+fn rows<'a>(o: &mut Out, n: usize, rows: impl Iterator<Item = &'a Row>) {
+    o.u8(2);
+    o.len(n);
+    for r in rows {
+        o.i64(r.time);
+        o.u64(r.seq);
+        o.bytes(&r.bytes);
+    }
+}
+
 fn cell(o: &mut Out, cell: &Cell) {
     match cell {
         Cell::Empty => o.u8(0),
@@ -213,15 +223,8 @@ fn cell(o: &mut Out, cell: &Cell) {
             o.u8(1);
             o.bytes(v);
         }
-        Cell::Rows(rows) => {
-            o.u8(2);
-            o.len(rows.len());
-            for r in rows.iter() {
-                o.i64(r.time);
-                o.u64(r.seq);
-                o.bytes(&r.bytes);
-            }
-        }
+        Cell::Row(r) => rows(o, 1, std::iter::once(r)),
+        Cell::Rows(all) => rows(o, all.len(), all.iter()),
         Cell::Map(map) => {
             o.u8(3);
             o.len(map.len());
@@ -242,7 +245,10 @@ fn read_cell(i: &mut In<'_>, kind: StateKind) -> Result<Cell, Fault> {
             for _ in 0..i.len()? {
                 rows.push_back(Row { time: i.i64()?, seq: i.u64()?, bytes: i.bytes()?.into() });
             }
-            Cell::Rows(Box::new(rows))
+            match rows.len() {
+                0 | 1 => rows.pop_front().map_or(Cell::Empty, Cell::Row),
+                _ => Cell::Rows(Box::new(rows)),
+            }
         }
         (3, StateKind::Map) => {
             let mut map = std::collections::BTreeMap::new();

@@ -303,23 +303,7 @@ impl Node {
                     None => v.not_a("a number"),
                 },
             },
-            Node::Call { call, args, prepared, strict } => {
-                let mut room = [V::Null; 4];
-                let many;
-                let values: &[V<'a>] = if args.len() <= room.len() {
-                    for (r, a) in room.iter_mut().zip(args) {
-                        *r = a.val(cx)?;
-                    }
-                    &room[..args.len()]
-                } else {
-                    many = args.iter().map(|a| a.val(cx)).collect::<R<Vec<V<'a>>>>()?;
-                    &many
-                };
-                if *strict && values.iter().any(|v| v.is_null()) {
-                    return Ok(V::Null);
-                }
-                call(values, cx, prepared)
-            }
+            Node::Call { call, args, prepared, strict } => call_function(*call, args, prepared, *strict, cx),
             _ => Ok(self.truth(cx)?.map_or(V::Null, V::Bool)),
         }
     }
@@ -501,4 +485,24 @@ pub fn index<'a>(base: V<'a>, at: V<'a>, pool: &'a Pool) -> R<V<'a>> {
         (b, _) => return b.not_a("a map or an array"),
     };
     Ok(json::lookup(base.to_val(pool), &[step], pool.string()).into())
+}
+
+/// Apart from the other nodes: its room for arguments would make every frame large.
+#[inline(never)]
+fn call_function<'a>(call: Call, args: &'a [Node], prepared: &'a Prepared, strict: bool, cx: &Cx<'a>) -> R<V<'a>> {
+    let mut room = [V::Null; 4];
+    let many;
+    let values: &[V<'a>] = if args.len() <= room.len() {
+        for (r, a) in room.iter_mut().zip(args) {
+            *r = a.val(cx)?;
+        }
+        &room[..args.len()]
+    } else {
+        many = args.iter().map(|a| a.val(cx)).collect::<R<Vec<V<'a>>>>()?;
+        &many
+    };
+    if strict && values.iter().any(|v| v.is_null()) {
+        return Ok(V::Null);
+    }
+    call(values, cx, prepared)
 }

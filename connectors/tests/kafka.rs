@@ -243,7 +243,10 @@ fn messages_go_there_and_back() {
             assert!(before < n && p == *partition);
         }
     }
-    // murmur2 of the Java client: `k0` lies where kafka-console-producer puts it.
+    // Where the Java client's partitioner puts them: murmur2(key) & 0x7fffffff, modulo 3, computed apart.
+    for (k, partition) in [2, 2, 0, 1, 1, 0, 1].into_iter().enumerate() {
+        assert_eq!(last[&format!("k{k}")].1, format!("pairs/{partition}"));
+    }
     assert_eq!(last.len(), 7);
 
     // Offsets reach the group at close, and the next start goes on there.

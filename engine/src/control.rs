@@ -96,6 +96,9 @@ pub struct Shared {
     pub meters: Arc<Meters>,
     start: Instant,
     epoch: AtomicU64,
+    hurry: AtomicBool,
+    /// Epochs begun before their time.
+    extra: AtomicU64,
     failed: AtomicBool,
     fault: Mutex<Option<Fault>>,
     /// By source (in plan order), then worker.
@@ -127,6 +130,8 @@ impl Shared {
             meters,
             start: Instant::now(),
             epoch: AtomicU64::new(1),
+            hurry: AtomicBool::new(false),
+            extra: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             fault: Mutex::new(None),
             table: sources.iter().map(|_| (0..workers).map(|_| instance()).collect()).collect(),
@@ -151,10 +156,17 @@ impl Shared {
         self.start.elapsed()
     }
 
-    /// Worker 0's tick.
+    /// Worker 0's tick: by time, and when a source waits for the present epoch to pass.
     pub fn announce(&self) {
-        let e = 1 + self.micros() / self.options.epoch.as_micros().max(1) as u64;
+        let hurried = self.hurry.swap(false, Relaxed) as u64;
+        let extra = self.extra.fetch_add(hurried, Relaxed) + hurried;
+        let e = 1 + extra + self.micros() / self.options.epoch.as_micros().max(1) as u64;
         self.epoch.fetch_max(e, Relaxed);
+    }
+
+    /// A source may read no more in the present epoch: the next one may begin at once.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Relaxed);
     }
 
     /// The newest announced epoch.

@@ -213,6 +213,9 @@ impl Reader {
         // Epochs without rows of ours are no reason to wait, however late the news of them is.
         let behind = self.flights.front().is_some_and(|f| f.epoch.saturating_add(o.max_lag) < self.outlet.held().epoch);
         let full = self.bytes + self.current.1 > o.max_bytes_in_flight;
+        if full && self.current.0 > 0 {
+            self.shared.hurry();
+        }
         let asks = self.shared.pending_asks.load(Relaxed) > 2 * o.max_pending_asks;
         // An operator that waits for the source furthest behind, while that one waits for the operator, would wait for ever.
         let awaited = self.shared.holding_back.load(Relaxed) && self.is_slowest();

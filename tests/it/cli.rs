@@ -74,7 +74,7 @@ fn a_typo_is_found_where_it_is() {
         let o = millrace().arg(command).arg(&file).current_dir(tmp.path()).output().expect("runs");
         assert_eq!(o.status.code(), Some(1), "{}", said(&o));
         let all = text(&o.stdout) + &text(&o.stderr);
-        assert!(all.contains("unknown-field") && all.contains("t.yaml:10:49") && all.contains("did you mean `a`"), "{command}: {all}");
+        assert!(all.contains("unknown-field") && all.contains("t.yaml:10:47") && all.contains("did you mean `a`"), "{command}: {all}");
     }
 }
 

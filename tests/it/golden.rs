@@ -14,7 +14,8 @@ fn topologies_give_what_they_say() {
         }
         for args in [&["--workers", "1"][..], &["--workers", "2"], &["--workers", "3"], &["--workers", "2", "--roundtrip-state"]] {
             let tmp = tempfile::tempdir().expect("tempdir");
-            let o = run(&dir.join("topology.yaml"), tmp.path(), &[args, &["--quiet"]].concat());
+            let state = format!("run_env.state_dir={}", tmp.path().join("state").display());
+            let o = run(&dir.join("topology.yaml"), tmp.path(), &[args, &["--quiet", "--set", &state]].concat());
             assert!(o.status.success(), "{} {args:?}: {}", dir.display(), said(&o));
             for file in fs::read_dir(&expected).expect("expected").map(|e| e.expect("entry").path()) {
                 let name = file.file_name().expect("a file");

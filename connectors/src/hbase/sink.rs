@@ -40,6 +40,8 @@ const MAX_WAITING: usize = 20_000;
 /// same effect.
 ///
 /// # Example
+/// Needs a gateway and a table `exposures` with the column family `d`.
+///
 /// ```yaml
 /// name: fill-exposures
 /// streams:
@@ -48,7 +50,9 @@ const MAX_WAITING: usize = 20_000;
 ///       source: {type: Inline, config: {rows: [{uid: u1, mid: m1, pos: 3, ts: 900}]}}
 /// sink:
 ///   - type: HBase
-///     config: {thrift: "localhost:9090", table: exposures, key: "{{md5_prefix mid 2}}_{{uid}}_{{mid}}", family: d, columns: [pos, ts]}
+///     config: {thrift: "${HBASE:-localhost:9090}", table: exposures, key: "{{md5_prefix mid 2}}_{{uid}}_{{mid}}", family: d, columns: [pos, ts]}
+/// ```
+/// ```json
 /// ```
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -27,18 +27,23 @@ pub const MAX_KEY: usize = i16::MAX as usize;
 /// to again.
 ///
 /// # Example
+/// Needs a gateway and the row that the example of the HBase sink writes.
+///
 /// ```yaml
 /// name: with-exposures
 /// stores:
-///   exposures: {type: HBase, config: {thrift: "localhost:9090", table: exposures, key: "{{md5_prefix mid 2}}_{{uid}}_{{mid}}", family: d}}
+///   exposures: {type: HBase, config: {thrift: "${HBASE:-localhost:9090}", table: exposures, key: "{{md5_prefix mid 2}}_{{uid}}_{{mid}}", family: d}}
 /// streams:
 ///   clicks:
 ///     config:
 ///       source: {type: Inline, config: {rows: [{uid: u1, mid: m1}]}}
 /// transforms:
-///   - {type: Lookup, name: found, input: clicks, config: {store: exposures, fields: {pos: bigint}, unmatched: emit}}
+///   - {type: Lookup, name: found, input: clicks, config: {store: exposures, fields: {pos: bigint}}}
 /// sink:
 ///   - {type: Stdout, config: {format: json}}
+/// ```
+/// ```json
+/// {"uid":"u1","mid":"m1","pos":3}
 /// ```
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

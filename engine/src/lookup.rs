@@ -81,7 +81,7 @@ impl LookupRunner {
             return Ok(Again::Never);
         }
         inbox.pull();
-        self.answers();
+        self.answers()?;
         // Enough questions to keep the store busy, and as many again to go on with.
         let room = 2 * self.client.tuning.concurrency.max(1) * self.client.tuning.batch.max(1);
         while self.asked < room
@@ -147,8 +147,12 @@ impl LookupRunner {
         }
     }
 
-    fn answers(&mut self) {
+    fn answers(&mut self) -> Result<(), Fault> {
         while let Ok(reply) = self.replies.1.try_recv() {
+            // Who waits for the store hears of a failure only when the run is over: the rows must not go on without an answer.
+            if let (Err(fault), OnStoreError::Wait) = (&reply.result, self.on_error) {
+                return Err(fault.clone());
+            }
             self.asked -= reply.keys;
             let Some(w) = self.waiting.iter_mut().find(|w| w.number == reply.number) else { continue };
             w.missing -= reply.keys;
@@ -159,6 +163,7 @@ impl LookupRunner {
                 });
             }
         }
+        Ok(())
     }
 
     /// Lets go what has all its answers.

@@ -133,6 +133,9 @@ impl Writer {
         for r in &acks.rejects {
             self.refused(r, outlet);
         }
+        for (reason, rows) in acks.dropped {
+            outlet.drop_rows(&self.exit, reason, rows);
+        }
     }
 
     /// A row that the server does not take goes to the dead letter; one that the dead letter does not take is lost.

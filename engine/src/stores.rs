@@ -24,6 +24,17 @@ struct Cached {
     until: Instant,
 }
 
+/// Ends the run when it is dropped by a panic: nobody would ever answer the questions of that call.
+struct OnPanic<'a>(&'a Client);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.shared.fail(Fault::bug(format!("the store `{}` panicked while it was asked", self.0.name)));
+        }
+    }
+}
+
 pub struct Client {
     name: String,
     store: Arc<dyn Store>,
@@ -84,8 +95,9 @@ impl Client {
     /// Asks for all keys in one call, until there is an answer: for `wait` as long as it takes, else within the time-out.
     ///
     /// # Errors
-    /// What the last call said. A store that answers nonsense, or that refuses while the job waits for it, ends the run.
+    /// What the last call said. A store that answers nonsense, panics, or refuses while the job waits for it, ends the run.
     pub async fn fetch(&self, keys: &[Vec<u8>], on_error: OnStoreError) -> Result<Vec<Found>, Fault> {
+        let _alarm = OnPanic(self);
         let begun = Instant::now();
         let wait = on_error == OnStoreError::Wait;
         let mut backoff = FIRST_BACKOFF;

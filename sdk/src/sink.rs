@@ -59,6 +59,8 @@ pub struct Acks {
     pub done: Vec<Ticket>,
     /// Rows that the server refused for good; their write is done all the same.
     pub rejects: Vec<Reject>,
+    /// Rows in which there was nothing to write, by reason: (`no-cells`, 12).
+    pub dropped: Vec<(&'static str, u64)>,
 }
 
 /// One writer. No call blocks for longer than a few milliseconds, but for `close`.

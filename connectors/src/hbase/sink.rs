@@ -27,7 +27,7 @@ const MAX_WAITING: usize = 20_000;
 /// Writes rows to an HBase table, through HBase's Thrift gateway (Thrift1, buffered, binary protocol).
 ///
 /// A row of the stream becomes cells of the table row that `key` names, a cell a column. A field that is null deletes its cell; one
-/// that is missing leaves it as it is. `op: delete` deletes all columns of `family`, or the named `columns`.
+/// that is missing leaves it as it is; a row of which all are missing is not written, and counted as dropped (`no-cells`). `op: delete` deletes all columns of `family`, or the named `columns`.
 ///
 /// Rows are written in their order: what is gathered while the last call ran is sent together, up to 1,000 rows a call, per row and
 /// column only the last mutation, all with one timestamp that is greater than any before it. A key that is empty or longer than
@@ -282,7 +282,7 @@ impl SinkFactory for Factory {
             .name("hbase-sink".into())
             .spawn(move || writer.run(queue))
             .map_err(|e| Fault::refused("cannot start a thread for an HBase sink").detail(e.to_string()))?;
-        Ok(Box::new(HBase { bound: b, shared, loads: Some(loads), thread: Some(thread), rejects: vec![] }))
+        Ok(Box::new(HBase { bound: b, shared, loads: Some(loads), thread: Some(thread), rejects: vec![], without_cells: 0 }))
     }
 }
 
@@ -292,6 +292,8 @@ struct HBase {
     loads: Option<Sender<Load>>,
     thread: Option<JoinHandle<()>>,
     rejects: Vec<Reject>,
+    /// Rows of which every field is missing, since the last poll.
+    without_cells: u64,
 }
 
 impl HBase {
@@ -300,6 +302,9 @@ impl HBase {
         acks.done.append(&mut done.0);
         acks.rejects.append(&mut done.1);
         acks.rejects.append(&mut self.rejects);
+        if self.without_cells > 0 {
+            acks.dropped.push(("no-cells", std::mem::take(&mut self.without_cells)));
+        }
     }
 }
 
@@ -343,9 +348,11 @@ impl Sink for HBase {
                 cells.push((*column, value));
             }
             // Nothing to write is not "delete all".
-            if !cells.is_empty() || bound.delete {
-                rows.push(Row { key, cells, number });
+            if cells.is_empty() && !bound.delete {
+                self.without_cells += 1;
+                continue;
             }
+            rows.push(Row { key, cells, number });
         }
         self.shared.waiting.fetch_add(rows.len(), Ordering::SeqCst);
         let load = Load { rows, ticket, batch: Arc::new(batch.clone()), schema: from.schema.clone() };

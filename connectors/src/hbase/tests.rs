@@ -71,6 +71,24 @@ fn keys_that_hbase_would_not_take_are_rejected() {
     );
 }
 
+#[test]
+fn a_row_without_cells_is_counted() {
+    let factory = bind(json!({"thrift": "127.0.0.1:1", "table": "t", "key": "{{a}}", "family": "d", "columns": ["b"]}), closed()).unwrap();
+    let cx =
+        SinkContext { worker: 0, workers: 1, clock: millrace_sdk::Clock::System, waker: Arc::new(|| {}), env: Arc::new(Env::default()) };
+    let mut sink = factory.open(cx).unwrap();
+    let mut rows = BatchBuilder::new(closed());
+    for key in ["x", "y"] {
+        rows.push_str(key);
+        rows.push_missing();
+        rows.end_row(Default::default());
+    }
+    sink.write(0, &rows.finish(), Ticket(1)).unwrap();
+    let mut acks = Acks::default();
+    sink.close(&mut acks).unwrap();
+    assert_eq!((acks.done, acks.rejects.len(), acks.dropped), (vec![Ticket(1)], 0, vec![("no-cells", 2)]));
+}
+
 /// Against a real HBase: `MILLRACE_TEST_HBASE=host:port`, with a table `millrace_test` that has the family `d`.
 #[test]
 fn writes_are_found_by_the_store() {

@@ -71,7 +71,6 @@ pub struct Writer {
 struct Merged<'a> {
     cells: HashMap<u16, &'a Option<Vec<u8>>>,
     whole: bool,
-    source: (usize, usize),
 }
 
 impl Writer {
@@ -111,8 +110,7 @@ impl Writer {
     fn write(&mut self, group: &[Load]) -> bool {
         let timestamp = self.timestamp();
         let merged = merge(group);
-        let mutations: Vec<((usize, usize), BatchMutation)> =
-            merged.into_iter().map(|(key, row)| (row.source, self.mutation(key, &row))).collect();
+        let mutations: Vec<BatchMutation> = merged.into_iter().map(|(key, row)| self.mutation(key, &row)).collect();
         mutations.chunks(CHUNK).all(|chunk| self.send(group, chunk, timestamp))
     }
 
@@ -130,15 +128,13 @@ impl Writer {
     }
 
     /// Sends rows until they are written, or refused for good; false: the sink is gone.
-    fn send(&self, group: &[Load], rows: &[((usize, usize), BatchMutation)], timestamp: i64) -> bool {
-        let mutations: Vec<BatchMutation> = rows.iter().map(|(_, m)| m.clone()).collect();
-        match (self.until_done(&mutations, timestamp), rows) {
+    fn send(&self, group: &[Load], rows: &[BatchMutation], timestamp: i64) -> bool {
+        match (self.until_done(rows, timestamp), rows) {
             (Some(Ok(())), _) => true,
             (None, _) => false,
-            (Some(Err(message)), [((load, number), _)]) => {
-                let load = &group[*load];
-                let reject = Reject::row("refused-by-hbase", message, &load.batch.row(*number), &load.schema);
-                self.shared.done.lock().unwrap_or_else(|e| e.into_inner()).1.push(reject);
+            (Some(Err(message)), [refused]) => {
+                let rejects = rejects(group, refused.row.as_deref().unwrap_or_default(), &message);
+                self.shared.done.lock().unwrap_or_else(|e| e.into_inner()).1.extend(rejects);
                 true
             }
             // One of them is wrong: halve until it stands alone. What is sent twice has the same timestamp.
@@ -204,13 +200,12 @@ impl Writer {
 /// Per row and column the last mutation; rows in no order, as they no longer depend on each other.
 fn merge(group: &[Load]) -> HashMap<&[u8], Merged<'_>> {
     let mut merged: HashMap<&[u8], Merged<'_>> = HashMap::new();
-    for (i, load) in group.iter().enumerate() {
+    for load in group {
         for row in &load.rows {
             let entry = match merged.entry(&row.key) {
                 Entry::Occupied(e) => e.into_mut(),
-                Entry::Vacant(e) => e.insert(Merged { cells: HashMap::new(), whole: false, source: (i, row.number) }),
+                Entry::Vacant(e) => e.insert(Merged { cells: HashMap::new(), whole: false }),
             };
-            entry.source = (i, row.number);
             entry.whole = row.cells.is_empty();
             entry.cells.extend(row.cells.iter().map(|(column, value)| (*column, value)));
         }
@@ -218,10 +213,18 @@ fn merge(group: &[Load]) -> HashMap<&[u8], Merged<'_>> {
     merged
 }
 
+/// All rows that were merged into the one that was refused.
+fn rejects<'a>(group: &'a [Load], key: &'a [u8], message: &'a str) -> impl Iterator<Item = Reject> + 'a {
+    group.iter().flat_map(move |load| {
+        let rows = load.rows.iter().filter(move |row| row.key == key);
+        rows.map(move |row| Reject::row("refused-by-hbase", message, &load.batch.row(row.number), &load.schema))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millrace_sdk::Schema;
+    use millrace_sdk::{BatchBuilder, Field, Meta, Schema, Type};
 
     #[test]
     fn the_last_mutation_of_a_column_counts() {
@@ -251,10 +254,28 @@ mod tests {
                 let mut cells: Vec<_> =
                     row.cells.iter().map(|(c, v)| (*c, v.as_deref().map(|v| String::from_utf8_lossy(v).into_owned()))).collect();
                 cells.sort();
-                format!("{} {cells:?} {:?}", String::from_utf8_lossy(key), row.source)
+                format!("{} {cells:?}", String::from_utf8_lossy(key))
             })
             .collect();
         shown.sort();
-        assert_eq!(shown, ["a [(0, None), (1, Some(\"x\"))] (0, 2)", "b [(0, Some(\"4\")), (1, Some(\"3\"))] (1, 1)"]);
+        assert_eq!(shown, ["a [(0, None), (1, Some(\"x\"))]", "b [(0, Some(\"4\")), (1, Some(\"3\"))]"]);
+    }
+
+    #[test]
+    fn every_row_behind_a_refused_one_is_rejected() {
+        let schema = Schema::new(vec![Field::new("n", Type::Bigint)]);
+        let load = |keys: &[&str]| {
+            let mut rows = BatchBuilder::new(schema.clone());
+            for n in 0..keys.len() {
+                rows.push_int(n as i64);
+                rows.end_row(Meta::default());
+            }
+            let row = |(number, key): (usize, &&str)| Row { key: key.as_bytes().to_vec(), cells: vec![], number };
+            let rows_of = keys.iter().enumerate().map(row).collect();
+            Load { rows: rows_of, ticket: Ticket(0), batch: Arc::new(rows.finish()), schema: schema.clone() }
+        };
+        let group = [load(&["a", "b", "a"]), load(&["b", "a"])];
+        let bodies: Vec<String> = rejects(&group, b"a", "no").map(|r| String::from_utf8(r.body).unwrap()).collect();
+        assert_eq!(bodies, [r#"{"n":0}"#, r#"{"n":2}"#, r#"{"n":1}"#]);
     }
 }

@@ -72,9 +72,15 @@ impl Asker {
     }
 
     /// Answers that have come.
-    pub fn answers(&mut self, out: &mut Vec<Answered>) {
+    ///
+    /// # Errors
+    /// The job waits for this store and the run is over: then no row may go on as if the store did not have its key.
+    pub fn answers(&mut self, out: &mut Vec<Answered>) -> Result<(), Fault> {
         while let Ok((keys, result)) = self.replies.1.try_recv() {
             self.in_flight -= 1;
+            if let (Err(fault), OnStoreError::Wait) = (&result, self.on_error) {
+                return Err(fault.clone());
+            }
             for (i, key) in keys.iter().enumerate() {
                 let ids = self.waiting.remove(key).unwrap_or_default();
                 let result = match &result {
@@ -84,5 +90,6 @@ impl Asker {
                 out.push(Answered { ids, result });
             }
         }
+        Ok(())
     }
 }

@@ -209,7 +209,7 @@ impl KeyedRunner {
             }
             for a in &mut self.askers {
                 a.send();
-                a.answers(&mut self.ready);
+                a.answers(&mut self.ready)?;
             }
             if self.ready.is_empty() {
                 return Ok(());

@@ -188,6 +188,36 @@ fn a_store_that_refuses_ends_a_job_that_waits_for_it() {
     assert_eq!((f.kind, &*f.message), (FaultClass::Dependency, "no such table"));
 }
 
+/// Panics inside the call.
+struct Broken;
+
+impl Store for Broken {
+    fn get_many(&self, _: Vec<Vec<u8>>) -> BoxFuture<Result<Vec<Option<Vec<u8>>>, Fault>> {
+        Box::pin(async { panic!("the store is broken") })
+    }
+}
+
+#[test]
+fn no_row_goes_on_without_an_answer_that_the_job_waits_for() {
+    for exec in [Exec::Keyed(exec(OnStoreError::Wait)), lookup(true, OnStoreError::Wait), lookup(false, OnStoreError::Wait)] {
+        for broken in [false, true] {
+            let (_, mut s) = store(usize::MAX, false, Tuning { batch: 1, ..Tuning::default() });
+            if broken {
+                s.store = Arc::new(Broken);
+            }
+            let (plan, out, _) = plan(exec.clone(), s);
+            let f = run(plan, options(2), Control::new(), &()).fault.unwrap();
+            let want = if broken {
+                (FaultClass::Bug, "the store `lengths` panicked while it was asked")
+            } else {
+                (FaultClass::Dependency, "no such table")
+            };
+            assert_eq!((f.kind, &*f.message), want);
+            assert!(out.sorted().iter().all(|r| r.starts_with("d,")), "{:?}", out.sorted());
+        }
+    }
+}
+
 /// Replaces the number by what the store says; rows of `d` ask nothing.
 struct Replace;
 

@@ -19,7 +19,8 @@ mod tests;
 /// what has no partner.
 ///
 /// A pair is a left and a right row with equal `keys` and `left.ts + lower <= right.ts <= left.ts + upper`, both ends included. The
-/// joined row has the left row's fields as they are, then `right_fields`; its event time is the left row's.
+/// joined row has the left row's fields as they are, then `right_fields`; its event time is the left row's. As in SQL, NULL
+/// equals nothing: a row with NULL in its key, or without the field, is in no pair, and does not wait for one.
 ///
 /// `matches` says what becomes of pairs:
 /// - `all` (default): each pair is a row, at once. The left row stays, marked matched, until the right watermark reaches
@@ -331,6 +332,7 @@ impl OperatorSpec for IntervalLeftJoin {
             columns: columns.stored.iter().map(|(_, _, slot)| *slot).collect(),
             picks: columns.out.iter().map(|(_, _, column)| Slot(*column as u16)).collect(),
             right_picks: columns.out.iter().map(|(_, _, column)| columns.stored[*column].2).collect(),
+            keys: [keys[LEFT].clone(), keys[RIGHT].clone()],
             late: outputs.len() - 1,
             retried,
             fallback,

@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub processing: bool,
     pub left: SchemaRef,
     pub right: SchemaRef,
+    /// The key's slots of the left and the right input.
+    pub keys: [Vec<Slot>; 2],
     /// Left fields that stand before the right ones; only the tail of an open schema comes after them.
     pub before_tail: usize,
     /// What is kept of a right row, as slots of the right input.
@@ -180,7 +182,8 @@ impl Join {
         let plan = &*self.plan;
         cx.count("left", 1);
         let (from, to) = (time.saturating_add(plan.lower), time.saturating_add(plan.upper));
-        let waits = plan.progress(RIGHT_INPUT, cx) < to;
+        // NULL equals nothing: there is nothing to wait for.
+        let waits = !plan.keyless(LEFT_INPUT, row) && plan.progress(RIGHT_INPUT, cx) < to;
         let mut fault = None;
         let mut pairs = 0;
         // `first` and `latest`: the row that wins so far lies in `other`.
@@ -269,6 +272,10 @@ impl Join {
 
     fn on_right(&mut self, row: &Record<'_>, time: i64, state: &mut dyn State, cx: &mut dyn Context) -> Result<(), Fault> {
         let plan = &*self.plan;
+        if plan.keyless(RIGHT_INPUT, row) {
+            plan.unwanted(row, cx);
+            return Ok(());
+        }
         let mut fault = None;
         let mut pairs = 0;
         self.found.clear();
@@ -353,13 +360,7 @@ impl Join {
             state.insert(RIGHT, time, cx.sequence(), &self.bytes);
             plan.timer(to, RIGHT_DONE, cx);
         } else if !matched {
-            if row.meta().late() && !plan.processing {
-                let late = cx.out(plan.late);
-                late.push_record(row);
-                late.end_row(*row.meta());
-            } else {
-                cx.drop_row("right_unmatched");
-            }
+            plan.unwanted(row, cx);
         }
         Ok(())
     }
@@ -580,6 +581,22 @@ impl Plan {
 
     fn wants_end(&self) -> bool {
         self.processing || self.fallback.as_ref().is_some_and(|f| f.retry.is_some())
+    }
+
+    /// Whether a field of the row's key is NULL, which equals nothing.
+    fn keyless(&self, input: usize, row: &Record<'_>) -> bool {
+        self.keys[input].iter().any(|s| row.get(*s).is_null())
+    }
+
+    /// A right row that no left row wants, nor ever will.
+    fn unwanted(&self, row: &Record<'_>, cx: &mut dyn Context) {
+        if row.meta().late() && !self.processing {
+            let late = cx.out(self.late);
+            late.push_record(row);
+            late.end_row(*row.meta());
+        } else {
+            cx.drop_row("right_unmatched");
+        }
     }
 
     fn count_matched(&self, cx: &mut dyn Context) {

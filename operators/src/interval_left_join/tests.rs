@@ -87,6 +87,29 @@ fn both_ends_of_the_interval_belong_to_it() {
 }
 
 #[test]
+fn null_equals_nothing() {
+    for (matches, key) in ["all", "first", "latest"].into_iter().flat_map(|m| [(m, json!({"k": null})), (m, json!({}))]) {
+        for left_first in [true, false] {
+            let mut h = Harness::new(&setup(json!({ "matches": matches })));
+            let row = |more: Json| {
+                let mut row = key.clone();
+                row.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+                row
+            };
+            let rows = [(0, row(json!({"l": 1, "@time": 100_000}))), (1, row(json!({"r": 7, "at": 100, "@time": 100_000})))];
+            for (input, row) in if left_first { rows.to_vec() } else { rows.into_iter().rev().collect() } {
+                h.row(input, row);
+            }
+            empty(&h);
+            h.row(1, row(json!({"r": 8, "at": 100, "@time": 100_000, "@late": true})));
+            h.end();
+            assert_eq!((pairs(&h), ids(&h, "unmatched", "l"), ids(&h, "late", "r")), (vec![], vec![1], vec![8]), "{matches} {left_first}");
+            conserved(&h);
+        }
+    }
+}
+
+#[test]
 fn which_pairs_become_rows() {
     for (matches, expect) in
         [("all", vec![(1, Some(7)), (1, Some(8)), (1, Some(9))]), ("first", vec![(1, Some(7))]), ("latest", vec![(1, Some(8))])]

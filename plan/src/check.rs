@@ -188,10 +188,11 @@ impl<'a> Checker<'a> {
                 .or_else(|| names.iter().find(|n| snake_case(n) == snake_case(&s.text)).cloned());
             self.found.push(
                 Found::error("unknown-value", node.span, format!("unknown value `{}`", s.text))
-                    .suggest(near)
+                    .suggest(near.clone())
                     .hint(format!("possible values are {}", list(names))),
             );
-            return None;
+            // Read as what was likely meant, so that what hangs on it is looked at too.
+            return near.map(Value::String);
         }
         Some(Value::String(s.text.clone()))
     }
@@ -427,11 +428,13 @@ impl<'a> Checker<'a> {
                 }
             }
             "type" if Type::parse(&s.text).is_none() => {
-                self.found.push(
-                    Found::error("unknown-type", node.span, format!("unknown type `{}`", s.text))
+                let found = Found::error("unknown-type", node.span, format!("unknown type `{}`", s.text));
+                self.found.push(match s.text.trim().to_ascii_lowercase().starts_with("decimal(") {
+                    true => found.hint("write decimal(p,s): p digits in all, 1 to 38, of which s behind the point, 0 to p"),
+                    false => found
                         .suggest(did_you_mean(&s.text, Type::NAMES.iter().copied()))
                         .hint(format!("types are {}", Type::NAMES.join(", "))),
-                );
+                });
             }
             "expr" | "template" => self.cut_at_hash(node, s),
             _ => {}
@@ -480,7 +483,11 @@ impl<'a> Checker<'a> {
         let Value::Number(n) = scalar::resolve(s) else { return self.wrong(node, what) };
         let n = match n.as_f64() {
             Some(f) if integer && !n.is_i64() && !n.is_u64() => {
-                if f.fract() != 0.0 || f.abs() > 9e15 {
+                if f.abs() > 9e15 {
+                    self.found.push(Found::error("out-of-range", node.span, format!("{} is too large", s.text)));
+                    return None;
+                }
+                if f.fract() != 0.0 {
                     return self.wrong(node, what);
                 }
                 serde_json::Number::from(f as i64)

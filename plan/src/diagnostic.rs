@@ -105,10 +105,34 @@ impl Report {
         self.found.iter().any(|f| f.severity == Severity::Error)
     }
 
+    /// Where the text is damaged, what is missing may have stood in the damage: such problems, and what the parser stumbled over
+    /// right after a first fault, are not told.
+    fn only_causes(&mut self) {
+        self.found.retain(|f| match f.id {
+            "missing-key" | "ambiguous-input" | "unread-output" | "not-repeatable" => false,
+            "dangling-input" | "unknown-field" => f.suggestion.is_some(),
+            _ => true,
+        });
+        let mut last = None;
+        let sources = &self.sources;
+        self.found.retain(|f| {
+            if f.id != "syntax" || f.message.contains("mapping values") {
+                return true;
+            }
+            let line = sources.line_column(f.span.src, f.span.start).0;
+            let follows = last.is_some_and(|(src, before)| src == f.span.src && line <= before + 2);
+            last = Some((f.span.src, line));
+            !follows
+        });
+    }
+
     /// Sorted by place, worst first at one place, repeats taken out.
     pub fn finish(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| (a.span, a.severity, a.id, &a.message).cmp(&(b.span, b.severity, b.id, &b.message)));
         self.found.dedup();
+        if self.damaged {
+            self.only_causes();
+        }
         let sources = &self.sources;
         self.found
             .iter()

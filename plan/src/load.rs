@@ -121,6 +121,9 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
             report.push(Found::note("not-durable-yet", e.key_span, message));
         }
     }
+    if run.max_record.is_some_and(|s| s.bytes == 0) {
+        report.push(Found::error("out-of-range", at("max_record"), "records of no bytes are no records"));
+    }
     let checkpoint = run.checkpoint.as_ref().map(|c| CheckpointPlan {
         interval: c.interval.unwrap_or(Duration::secs(10)).std(),
         dir: base_dir.join(c.dir.as_ref().map_or(state.as_str(), |d| d.0.as_str())),

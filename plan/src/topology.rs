@@ -11,6 +11,7 @@ use millrace_sdk::{Kind, Make, Part, Problem, SinkSpec, SourceSpec, StoreSpec};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -278,7 +279,7 @@ pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
         report.push(found);
         return t;
     }
-    known_keys(report, root, TOP, &[]);
+    let root = &*known_keys(report, root, TOP, &[]);
     if let Some(n) = root.get("name") {
         t.name = text(report, n, "a name");
     }
@@ -328,7 +329,7 @@ fn read_stream(report: &mut Report, name: &str, name_span: Span, node: &Node, t:
     if node.is_bad() {
         return;
     }
-    known_keys(report, node, STREAM, STREAM_CONFIG);
+    let node = &*known_keys(report, node, STREAM, STREAM_CONFIG);
     if let Some(n) = node.get("type")
         && let Some(ty) = text(report, n, "a stream type")
         && ty != "DefaultStream"
@@ -339,7 +340,7 @@ fn read_stream(report: &mut Report, name: &str, name_span: Span, node: &Node, t:
     let nothing = Node::null(name_span);
     let config = node.get("config").unwrap_or(&nothing);
     let config_span = node.entry("config").map_or(name_span, |e| e.key_span);
-    known_keys(report, config, STREAM_CONFIG, STREAM);
+    let config = &*known_keys(report, config, STREAM_CONFIG, STREAM);
     let source = match config.get("source") {
         Some(n) => read_use(report, n, Kind::Source, &["parallelism"]),
         None => {
@@ -408,7 +409,7 @@ impl Use {
 
 fn read_step(report: &mut Report, node: &Node, kind: Kind, siblings: &[&str]) -> Step {
     let part = read_use(report, node, kind, siblings);
-    let name = node.get("name").filter(|_| siblings.contains(&"name")).and_then(|n| text(report, n, "a name").map(|t| (t, n.span)));
+    let name = part.node.get("name").filter(|_| siblings.contains(&"name")).and_then(|n| text(report, n, "a name").map(|t| (t, n.span)));
     if let Some((n, span)) = &name {
         valid_name(report, n, *span);
     }
@@ -448,13 +449,21 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
         report.push(found);
         return Use::broken(span);
     }
+    // Keys that are there with a slip of the pen are told once, below, and read as they were likely meant.
+    let allowed: Vec<&str> = ["type", "config"].iter().chain(siblings).copied().collect();
+    let mut unknown: Vec<(usize, Found)> = vec![];
+    let mut read = Cow::Borrowed(node);
+    for (i, e) in node.entries().iter().enumerate().filter(|(_, e)| !allowed.contains(&e.key.as_str())) {
+        let found = unknown_key(e, allowed.iter().copied());
+        mend(&mut read, i, &found);
+        unknown.push((i, found));
+    }
+    let original = node;
+    let node = &*read;
     let mut out = Use { node: node.clone(), ..Use::broken(first_line(report, node.span)) };
     let type_name = match node.entry("type") {
         None => {
-            // Told as an unknown key where it is there with a slip of the pen.
-            if !node.entries().iter().any(|e| did_you_mean(&e.key, ["type"]).is_some()) {
-                report.push(Found::error("missing-key", out.type_span, format!("{} without `type`", a(kind))));
-            }
+            report.push(Found::error("missing-key", out.type_span, format!("{} without `type`", a(kind))));
             None
         }
         Some(e) => {
@@ -473,17 +482,14 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     let schema = out.part.map(schema_of);
     let properties: Vec<&str> =
         schema.iter().filter_map(|s| s.get("properties")?.as_object()).flat_map(|p| p.keys().map(String::as_str)).collect();
-    let allowed: Vec<&str> = ["type", "config"].iter().chain(siblings).copied().collect();
-    for e in node.entries() {
-        if !allowed.contains(&e.key.as_str()) {
-            let mut found = unknown_key(e, allowed.iter().copied());
-            if properties.contains(&e.key.as_str()) || properties.contains(&snake_case(&e.key).as_str()) {
-                found = found.suggest(None).hint(format!("`{}` belongs under `config`", e.key));
-            } else if WIRING.contains(&e.key.as_str()) {
-                found = found.suggest(None).hint(format!("{} here is not wired by `{}`", a(kind), e.key));
-            }
-            report.push(found);
+    for (i, mut found) in unknown {
+        let key = original.entries()[i].key.as_str();
+        if properties.contains(&key) || properties.contains(&snake_case(key).as_str()) {
+            found = found.suggest(None).hint(format!("`{key}` belongs under `config`"));
+        } else if WIRING.contains(&key) {
+            found = found.suggest(None).hint(format!("{} here is not wired by `{key}`", a(kind)));
         }
+        report.push(found);
     }
     out.parallelism = node.get("parallelism").filter(|_| siblings.contains(&"parallelism")).and_then(|n| {
         let schema = serde_json::json!({"type": "integer", "minimum": 1, "maximum": 1024});
@@ -594,8 +600,11 @@ pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Repo
     }
 }
 
-fn known_keys(report: &mut Report, node: &Node, known: &[&str], elsewhere: &[&str]) {
-    for e in node.entries() {
+/// Tells keys that are not known. Gives the node with such keys named as they were likely meant, so that their values are looked at
+/// and nothing is called missing.
+fn known_keys<'n>(report: &mut Report, node: &'n Node, known: &[&str], elsewhere: &[&str]) -> Cow<'n, Node> {
+    let mut read = Cow::Borrowed(node);
+    for (i, e) in node.entries().iter().enumerate() {
         let name = snake_case(&e.key);
         if let Some(first) = node.entry(&name).filter(|f| f.key_span != e.key_span) {
             let found = Found::error("duplicate-key", e.key_span, format!("the key `{name}` stands twice in one map"));
@@ -610,7 +619,17 @@ fn known_keys(report: &mut Report, node: &Node, known: &[&str], elsewhere: &[&st
             let place = if elsewhere.contains(&"source") { "one level deeper, under `config`" } else { "one level up, beside `config`" };
             found = found.suggest(None).hint(format!("`{}` belongs {place}", e.key));
         }
+        mend(&mut read, i, &found);
         report.push(found);
+    }
+    read
+}
+
+/// Gives the `i`-th key of a map the name that was suggested for it, if that is free.
+fn mend(node: &mut Cow<'_, Node>, i: usize, found: &Found) {
+    let Some(name) = found.suggestion.as_ref().filter(|n| node.entry(n).is_none()) else { return };
+    if let Content::Map(entries) = &mut node.to_mut().content {
+        entries[i].key = name.clone();
     }
 }
 

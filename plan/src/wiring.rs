@@ -4,7 +4,6 @@ use crate::diagnostic::{Found, Report};
 use crate::source::Span;
 use crate::topology::{Step, Topology, Use};
 use crate::yaml::{Content, Node, snake_case};
-use millrace_sdk::OperatorSpec;
 use millrace_sdk::operator::{Inputs, Port};
 use millrace_sdk::problem::did_you_mean;
 use std::collections::{BTreeMap, BTreeSet};
@@ -157,8 +156,14 @@ impl Wiring<'_> {
         let t = self.t;
         let step = &t.transforms[n];
         let spec = step.part.operator();
-        let inputs = spec.map_or(Inputs::Many, OperatorSpec::inputs);
         let node = &step.part.node;
+        // Of a part that could not be made only what is written is known.
+        let joins = node.get("left").is_some() || node.get("right").is_some();
+        let inputs = match spec {
+            Some(s) => s.inputs(),
+            None if joins => Inputs::LeftRight { retry: true },
+            None => Inputs::Many,
+        };
         if let Inputs::LeftRight { retry } = inputs {
             for (index, key) in ["left", "right", "retry"].into_iter().enumerate() {
                 match node.get(key).filter(|n| !matches!(n.content, Content::Null)) {
@@ -166,6 +171,7 @@ impl Wiring<'_> {
                         self.fail(Found::error("unknown-key", v.span, format!("`{}` has no retry input", step.part.part_name())));
                     }
                     Some(v) => self.named(v, Some(index)),
+                    None if index < 2 && spec.is_none() => self.tainted = true,
                     None if index < 2 => {
                         let found = Found::error(
                             "missing-key",
@@ -280,7 +286,15 @@ impl Wiring<'_> {
         }
         match name.rsplit_once('.').and_then(|(n, port)| self.names.get(n).map(|i| (*i, port))) {
             Some((from, port)) => self.port(from, port, node.span, index),
-            None => self.unknown(&name, node.span),
+            None => {
+                // What was likely meant has a reader, then.
+                let near = self.unknown(&name, node.span);
+                let near = near.and_then(|n| self.names.get(n.split('.').next().unwrap_or_default()).copied());
+                if let Some(from) = near.filter(|i| !matches!(self.items[*i].what, What::Sink(_))) {
+                    let main = self.items[from].main().ok().flatten();
+                    self.push(from, main, "", node.span, index);
+                }
+            }
         }
     }
 
@@ -300,11 +314,12 @@ impl Wiring<'_> {
         let Some(name) = self.name_of(node) else { return };
         match self.names.get(&name) {
             Some(&from) => ports.iter().for_each(|(port, span)| self.port(from, port, *span, None)),
-            None => self.unknown(&name, node.span),
+            None => drop(self.unknown(&name, node.span)),
         }
     }
 
-    fn unknown(&mut self, name: &str, span: Span) {
+    /// Tells that nothing has this name; gives the name that was likely meant.
+    fn unknown(&mut self, name: &str, span: Span) -> Option<String> {
         let known: Vec<String> = self
             .items
             .iter()
@@ -320,8 +335,9 @@ impl Wiring<'_> {
             Some(if tail.is_empty() { item } else { format!("{item}.{tail}") })
         });
         let names: Vec<&str> = self.items.iter().filter(|i| !matches!(i.what, What::Sink(_))).map(|i| i.name.as_str()).collect();
-        let found = Found::error("dangling-input", span, format!("nothing is called `{name}`")).suggest(near);
+        let found = Found::error("dangling-input", span, format!("nothing is called `{name}`")).suggest(near.clone());
         self.fail(found.hint(format!("there are {}", crate::check::list(&names))));
+        near
     }
 
     /// The main output of an item. `implied`: nobody wrote its name.

@@ -162,12 +162,18 @@ pub fn parse(report: &mut Report, src: u32, vars: &mut Vars) -> Node {
                 return root;
             }
             Err((at, info)) => {
-                let open = composer.open_bracket();
+                let open = composer.open_bracket().or_else(|| open_in_line_before(&text, at));
                 let (mut problem, mut blank) = syntax_problem(src, &text, at, &info);
                 if let Some(open) = open.filter(|o| problem.id == "syntax" && text[*o..at.max(*o)].contains('\n')) {
                     // The bracket that was never closed is to blame, not the line that shows it.
                     let end = text[open..].find('\n').map_or(text.len(), |i| open + i);
-                    problem = problem.second(Span::new(src, open..open + 1), "inside this bracket, which is not closed before");
+                    let bracket = Span::new(src, open..open + 1);
+                    problem = if indent_at(&text, at) <= indent_at(&text, open) {
+                        let message = format!("the bracket `{}` is not closed", &text[open..open + 1]);
+                        Found::error("syntax", bracket, message).second(problem.span, "this cannot stand inside it")
+                    } else {
+                        problem.second(bracket, "inside this bracket, which is not closed before")
+                    };
                     blank = open..end;
                 }
                 report.push(problem);
@@ -182,6 +188,30 @@ pub fn parse(report: &mut Report, src: u32, vars: &mut Vars) -> Node {
         }
     }
     Node::bad(Span::new(src, 0..original.len()))
+}
+
+/// Spaces before the line that a place is in.
+fn indent_at(text: &str, at: usize) -> usize {
+    let line = &text[text[..at.min(text.len())].rfind('\n').map_or(0, |i| i + 1)..];
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// A bracket that is still open at the end of the last line before `at` that has text: the parser reads ahead of what it tells.
+fn open_in_line_before(text: &str, at: usize) -> Option<usize> {
+    let line_start = text[..at.min(text.len())].rfind('\n')?;
+    let before = text[..line_start].trim_end();
+    let start = before.rfind('\n').map_or(0, |i| i + 1);
+    let (mut open, mut quote) = (vec![], None);
+    for (i, c) in before[start..].char_indices() {
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(q), c) if q == c => quote = None,
+            (None, '[' | '{') => open.push(start + i),
+            (None, ']' | '}') => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open.first().copied().filter(|_| quote.is_none())
 }
 
 /// Spaces in place of everything but line ends.

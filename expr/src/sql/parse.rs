@@ -70,7 +70,23 @@ impl<'t> Text<'t> {
             return Err(self.issue("expression-too-long", whole, format!("the expression has more than {MAX_TOKENS} operators and names")));
         }
         self.check_nesting(&tokens)?;
-        let mut parser = Parser::new(&dialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens);
+        let parser = |tokens: &[TokenWithSpan]| {
+            Parser::new(&dialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens.to_vec())
+        };
+        let parsed = self.parse_tokens(parser(&tokens));
+        if parsed.is_err() {
+            // A CASE that is wrong inside was tried as a name, and what follows it blamed: its own fault says more.
+            let is_case = |t: &TokenWithSpan| matches!(&t.token, Token::Word(w) if w.quote_style.is_none() && w.keyword == Keyword::CASE);
+            for i in (0..tokens.len()).rev().filter(|i| is_case(&tokens[*i])) {
+                if let Err(e) = parser(&tokens[i + 1..]).parse_case_expr() {
+                    return Err(self.syntax(e));
+                }
+            }
+        }
+        parsed
+    }
+
+    fn parse_tokens(&self, mut parser: Parser<'_>) -> Result<Ast, Issue> {
         let tree = parser.parse_expr().map_err(|e| self.syntax(e))?;
         let next = parser.peek_token();
         if next.token != Token::EOF {

@@ -311,6 +311,9 @@ fn issues_name_their_place() {
         ("\n  prise\n+ 1", "unknown-field@prise"),
         ("'价格' || prise", "unknown-field@prise"),
         ("1; DROP TABLE x", "expression-syntax@;"),
+        ("CASE WHEN b THN 1 END", "expression-syntax@THN"),
+        ("upper(CASE WEN b THEN s END)", "expression-syntax@b"),
+        ("CASE WHEN b THEN 1 ELSE 2", "expression-syntax@2"),
     ]);
 }
 

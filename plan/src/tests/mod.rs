@@ -104,6 +104,22 @@ fn names_and_inputs() {
     }
 }
 
+/// A slip of the pen is told once: what hangs on it is read as it was likely meant.
+#[test]
+fn no_problem_has_an_echo() {
+    for (from, to, expected) in [
+        ("transforms:", "transform:", "3:1: error[unknown-key] unknown key `transform`; did you mean `transforms`?\n"),
+        ("sink:", "sinks:", "5:1: error[unknown-key] unknown key `sinks`; did you mean `sink`?\n"),
+        ("input: k", "inptu: k", "5:20: error[unknown-key] unknown key `inptu`; did you mean `input`?\n"),
+        ("input: k", "input: kk", "5:27: error[dangling-input] nothing is called `kk`; did you mean `k`?\n"),
+    ] {
+        let text = around("  - {type: KeyBy, name: k, config: {keys: [b]}}").replace("{type: Out}", "{type: Out, input: k}");
+        let got: String =
+            lint(&text.replace(from, to)).lines().filter(|l| !l.contains("useless-keyby")).map(|l| format!("{l}\n")).collect();
+        assert_eq!(got, expected, "{to}");
+    }
+}
+
 #[test]
 fn what_stands_at_the_top() {
     for (text, expected) in [

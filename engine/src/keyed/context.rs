@@ -1,8 +1,9 @@
 //! What an operator may do besides reading its key's state: times, timers, holds, questions, rows.
 
-use super::state::Keys;
+use super::claims::{Claims, HOLDS, Holds, Queue, Timer};
+use super::state::{Chunks, Keys};
 use millrace_sdk::{BatchBuilder, Context, Reject, SchemaRef, TimeDomain};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// A question to a store that has no answer yet. It is state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +15,13 @@ pub struct Ask {
 }
 
 /// Everything of an operator's state on a worker but the keys' cells.
-#[derive(Default)]
 pub struct Work {
-    /// (time, place, tag), one set a domain. A set: setting a timer again changes nothing.
-    pub timers: [BTreeSet<(i64, u32, u32)>; 3],
-    /// How often a time is held, by (time, place).
-    pub holds: BTreeMap<(i64, u32), u32>,
-    /// Sum of `holds`.
+    /// Each key's timers and holds by its place, as far as any has had some; those of a place without a key are empty.
+    claims: Chunks<Claims>,
+    /// All timers, one queue a domain.
+    timers: [Queue; HOLDS],
+    holds: Holds,
+    /// How many holds there are.
     pub held: usize,
     pub asks: HashMap<u64, Ask>,
     pub next_ask: u64,
@@ -34,12 +35,102 @@ pub struct Work {
 
 impl Work {
     pub fn new(inputs: usize) -> Work {
-        Work { watermark: i64::MIN, inputs: vec![i64::MIN; inputs], now: i64::MIN, ..Work::default() }
+        Work {
+            claims: Chunks::new(1),
+            timers: Default::default(),
+            holds: Holds::default(),
+            held: 0,
+            asks: HashMap::new(),
+            next_ask: 0,
+            sequence: 0,
+            watermark: i64::MIN,
+            inputs: vec![i64::MIN; inputs],
+            now: i64::MIN,
+        }
     }
 
-    /// The next timer of a domain, if it is due at `time`.
-    pub fn due(&self, domain: TimeDomain, time: i64) -> Option<(i64, u32, u32)> {
-        self.timers[domain as usize].first().copied().filter(|t| t.0 <= time)
+    #[inline]
+    fn claims(&mut self, place: u32) -> &mut Claims {
+        self.claims.reach(place);
+        &mut self.claims.get_mut(place)[0]
+    }
+
+    /// Sets a timer; false: it was set.
+    #[inline]
+    pub fn set_timer(&mut self, domain: usize, timer: Timer) -> bool {
+        let new = self.claims(timer.1).add(domain, timer.0, timer.2);
+        if new {
+            self.timers[domain].insert(timer);
+        }
+        new
+    }
+
+    /// Deletes a timer; false: it was not set.
+    #[inline]
+    pub fn delete_timer(&mut self, domain: usize, timer: Timer) -> bool {
+        let there = self.claims(timer.1).remove(domain, timer.0, timer.2);
+        if there {
+            let claims = &self.claims;
+            self.timers[domain].forget(|t| claims.get(t.1)[0].has(domain, t.0, t.2));
+        }
+        there
+    }
+
+    pub fn hold(&mut self, place: u32, time: i64) {
+        self.claims(place).hold(time);
+        self.holds.add(time, 1);
+        self.held += 1;
+    }
+
+    /// False: the key does not hold that time.
+    pub fn release(&mut self, place: u32, time: i64) -> bool {
+        let there = self.claims(place).release(time);
+        if there {
+            self.holds.remove(time);
+            self.held -= 1;
+        }
+        there
+    }
+
+    /// What a key has claimed, in order: (time, tag) of a domain's timers, or (time, how often) of [`HOLDS`].
+    pub fn claimed(&self, place: u32, kind: usize) -> Vec<(i64, u32)> {
+        if self.claims.reaches(place) { self.claims.get(place)[0].list(kind) } else { vec![] }
+    }
+
+    /// Whether a domain has any timer.
+    pub fn has_timers(&self, domain: TimeDomain) -> bool {
+        !self.timers[domain as usize].is_empty()
+    }
+
+    /// Takes the next timer of a domain, if it is due at `time`.
+    #[inline]
+    pub fn take_due(&mut self, domain: TimeDomain, time: i64) -> Option<Timer> {
+        let d = domain as usize;
+        while let Some(timer) = self.timers[d].due(time) {
+            if self.claims(timer.1).remove(d, timer.0, timer.2) {
+                self.timers[d].pop(timer);
+                return Some(timer);
+            }
+            self.timers[d].pop_stale(timer);
+        }
+        None
+    }
+
+    /// Whether a domain has a timer that is due at `time`.
+    pub fn is_due(&mut self, domain: TimeDomain, time: i64) -> bool {
+        let d = domain as usize;
+        while let Some(timer) = self.timers[d].due(time) {
+            if self.claims(timer.1).has(d, timer.0, timer.2) {
+                return true;
+            }
+            self.timers[d].pop_stale(timer);
+        }
+        false
+    }
+
+    /// Places of the timers of a domain that will probably come next.
+    pub fn next_timers(&self, domain: TimeDomain, n: usize) -> impl Iterator<Item = u32> {
+        self.timers[domain as usize].next(n).inspect(|&p| _ = std::hint::black_box(self.claims.get(p)[0].is_few()))
     }
 
     /// The watermark of input 1.
@@ -49,7 +140,7 @@ impl Work {
 
     /// The greatest output watermark that the holds allow.
     pub fn hold_limit(&self) -> i64 {
-        self.holds.first_key_value().map_or(i64::MAX, |((t, _), _)| t.saturating_sub(1))
+        self.holds.limit()
     }
 }
 
@@ -106,12 +197,12 @@ impl Context for Cx<'_> {
     }
 
     fn set_timer(&mut self, domain: TimeDomain, time: i64, tag: u32) {
-        if self.work.timers[domain as usize].insert((time, self.place, tag)) {
+        if self.work.set_timer(domain as usize, (time, self.place, tag)) {
             *self.refs += 1;
         }
     }
     fn delete_timer(&mut self, domain: TimeDomain, time: i64, tag: u32) {
-        if self.work.timers[domain as usize].remove(&(time, self.place, tag)) {
+        if self.work.delete_timer(domain as usize, (time, self.place, tag)) {
             *self.refs -= 1;
         }
     }
@@ -139,17 +230,11 @@ impl Context for Cx<'_> {
     }
 
     fn hold(&mut self, time: i64) {
-        *self.work.holds.entry((time, self.place)).or_default() += 1;
-        self.work.held += 1;
+        self.work.hold(self.place, time);
         *self.refs += 1;
     }
     fn release(&mut self, time: i64) {
-        if let Some(n) = self.work.holds.get_mut(&(time, self.place)) {
-            *n -= 1;
-            if *n == 0 {
-                self.work.holds.remove(&(time, self.place));
-            }
-            self.work.held -= 1;
+        if self.work.release(self.place, time) {
             *self.refs -= 1;
         }
     }

@@ -1,6 +1,7 @@
 //! Operators with state per key.
 
 mod asker;
+mod claims;
 mod context;
 mod operator;
 mod snapshot;

@@ -110,7 +110,7 @@ impl KeyedRunner {
         if !more && self.downgrade(inbox, outlet, frontiers)? {
             return Ok(Again::Never);
         }
-        let timers = self.state.work.timers[TimeDomain::Processing as usize].first().is_some();
+        let timers = self.state.work.has_timers(TimeDomain::Processing);
         Ok(match () {
             _ if more => Again::Now,
             _ if held_back => Again::After(Duration::from_millis(1)),
@@ -139,24 +139,22 @@ impl KeyedRunner {
         for begin in (0..batch.len()).step_by(GROUP) {
             let rows = begin..batch.len().min(begin + GROUP);
             self.scratch.clear();
-            let mut found = [(0u64, 0usize); GROUP];
-            let mut touched = 0;
+            let mut found = [(0u64, 0usize, None); GROUP];
             for (f, i) in found.iter_mut().zip(rows.clone()) {
                 let from = self.scratch.len();
                 key.write(&batch.row(i), &mut self.scratch);
-                *f = (Key::hash(&self.scratch[from..]), self.scratch.len());
+                *f = (Key::hash(&self.scratch[from..]), self.scratch.len(), None);
             }
-            for f in &found[..rows.len()] {
-                touched += self.state.keys.touch(f.0);
+            for f in &mut found[..rows.len()] {
+                f.2 = self.state.keys.touch(f.0);
             }
-            std::hint::black_box(touched);
             let mut from = 0;
-            for ((hash, to), i) in found.into_iter().zip(rows) {
-                let place = self.state.keys.place(&self.scratch[from..to], hash);
+            for ((hash, to, hint), i) in found.into_iter().zip(rows) {
+                let place = self.state.keys.place(&self.scratch[from..to], hash, hint);
                 from = to;
-                let entry = self.state.keys.entry_mut(place);
-                let mut cx = Cx { key: &entry.key, place, refs: &mut entry.refs, work: &mut self.state.work, effects: &mut self.effects };
-                self.operator.on_record(input, batch.row(i), &mut KeyState(entry.cells.all_mut()), &mut cx)?;
+                let entry = self.state.keys.entry(place);
+                let mut cx = Cx { key: entry.key, place, refs: entry.refs, work: &mut self.state.work, effects: &mut self.effects };
+                self.operator.on_record(input, batch.row(i), &mut KeyState(entry.cells), &mut cx)?;
                 self.state.keys.settle(place);
                 if self.effects.is_full() {
                     self.flush(outlet);
@@ -169,22 +167,18 @@ impl KeyedRunner {
     /// Fires a domain's timers up to `time`; true when the turn is over before they are all done.
     fn fire(&mut self, domain: TimeDomain, time: i64, outlet: &mut Outlet, begun: Instant) -> Result<bool, Fault> {
         let mut count = 0u32;
-        let mut group = [0u32; GROUP];
-        while let Some(timer @ (at, place, tag)) = self.state.work.due(domain, time) {
+        while let Some((at, place, tag)) = self.state.work.take_due(domain, time) {
             if count.is_multiple_of(GROUP as u32) {
                 // What is due next, read ahead: the misses of a group overlap.
-                let next = self.state.work.timers[domain as usize].iter().take_while(|t| t.0 <= time).map(|t| t.1);
-                let n = group.iter_mut().zip(next).map(|(g, p)| *g = p).count();
-                std::hint::black_box(group[..n].iter().map(|&p| self.state.keys.touch_at(p)).fold(0, u64::wrapping_add));
+                self.state.work.next_timers(domain, GROUP).for_each(|p| self.state.keys.touch_at(p));
             }
-            self.state.work.timers[domain as usize].remove(&timer);
             if domain == TimeDomain::Processing {
                 self.state.work.now = self.state.work.now.max(at);
             }
-            let entry = self.state.keys.entry_mut(place);
-            entry.refs -= 1;
-            let mut cx = Cx { key: &entry.key, place, refs: &mut entry.refs, work: &mut self.state.work, effects: &mut self.effects };
-            self.operator.on_timer(domain, at, tag, &mut KeyState(entry.cells.all_mut()), &mut cx)?;
+            let entry = self.state.keys.entry(place);
+            *entry.refs -= 1;
+            let mut cx = Cx { key: entry.key, place, refs: entry.refs, work: &mut self.state.work, effects: &mut self.effects };
+            self.operator.on_timer(domain, at, tag, &mut KeyState(entry.cells), &mut cx)?;
             self.state.keys.settle(place);
             if self.effects.is_full() {
                 self.flush(outlet);
@@ -239,11 +233,10 @@ impl KeyedRunner {
             // Questions from before a restore have new ids.
             let Some(ask) = self.state.work.asks.remove(&id) else { continue };
             self.shared.pending_asks.fetch_sub(1, SeqCst);
-            let entry = self.state.keys.entry_mut(ask.place);
-            entry.refs -= 1;
-            let mut cx =
-                Cx { key: &entry.key, place: ask.place, refs: &mut entry.refs, work: &mut self.state.work, effects: &mut self.effects };
-            self.operator.on_answer(ask.token, answer.clone(), &mut KeyState(entry.cells.all_mut()), &mut cx)?;
+            let entry = self.state.keys.entry(ask.place);
+            *entry.refs -= 1;
+            let mut cx = Cx { key: entry.key, place: ask.place, refs: entry.refs, work: &mut self.state.work, effects: &mut self.effects };
+            self.operator.on_answer(ask.token, answer.clone(), &mut KeyState(entry.cells), &mut cx)?;
             self.state.keys.settle(ask.place);
             if self.effects.is_full() {
                 self.flush(outlet);
@@ -277,7 +270,7 @@ impl KeyedRunner {
             // An answer may set a timer that is due already.
             self.answer(outlet)?;
             let domains = [(TimeDomain::Event, watermark), (TimeDomain::Right, right), (TimeDomain::Processing, clock)];
-            if more || domains.iter().all(|(domain, time)| self.state.work.due(*domain, *time).is_none()) {
+            if more || !domains.iter().any(|(domain, time)| self.state.work.is_due(*domain, *time)) {
                 return Ok(more);
             }
         }
@@ -311,7 +304,8 @@ impl KeyedRunner {
     fn downgrade(&mut self, inbox: &Inbox, outlet: &mut Outlet, frontiers: &[MutableAntichain<Ts>]) -> Result<bool, Fault> {
         let time = inbox.time(frontiers, |_| true);
         let work = &self.state.work;
-        let idle = work.timers.iter().all(|t| t.is_empty()) && work.asks.is_empty();
+        let domains = [TimeDomain::Event, TimeDomain::Processing, TimeDomain::Right];
+        let idle = !domains.iter().any(|d| work.has_timers(*d)) && work.asks.is_empty();
         if time.is_none() && work.watermark == i64::MAX && idle {
             self.shared.hold_back(self.exit.node, false);
             outlet.close();

@@ -4,7 +4,8 @@
 //! the number of keys, then each key by key group: key, cells, timers of each domain, holds, questions; last an xxh3 of all before.
 
 use super::context::{Ask, KeyedState};
-use super::state::{Cell, Cells, Row};
+use super::claims::HOLDS;
+use super::state::{Cell, Row};
 use millrace_sdk::{Fault, Key, StateDesc, StateKind};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -101,33 +102,22 @@ impl KeyedState {
         o.i64(self.work.watermark);
         o.i64(self.work.now);
         o.u64(self.work.sequence);
-        let mut timers: [HashMap<u32, Vec<(i64, u32)>>; 3] = Default::default();
-        for (set, by_place) in self.work.timers.iter().zip(&mut timers) {
-            for &(time, place, tag) in set {
-                by_place.entry(place).or_default().push((time, tag));
-            }
-        }
-        let mut holds: HashMap<u32, Vec<(i64, u32)>> = HashMap::new();
-        for (&(time, place), &n) in &self.work.holds {
-            holds.entry(place).or_default().push((time, n));
-        }
         let mut ids: Vec<&u64> = self.work.asks.keys().collect();
         ids.sort_unstable();
         let mut asks: HashMap<u32, Vec<&Ask>> = HashMap::new();
         for ask in ids.into_iter().map(|id| &self.work.asks[id]) {
             asks.entry(ask.place).or_default().push(ask);
         }
-        let mine = |p: &u32| groups.contains(&(self.keys.entry(*p).hash % millrace_sdk::key::KEY_GROUPS));
+        let mine = |p: &u32| groups.contains(&(self.keys.hash(*p) % millrace_sdk::key::KEY_GROUPS));
         let places: Vec<u32> = self.keys.sorted().into_iter().filter(mine).collect();
         o.len(places.len());
         for p in places {
-            let e = self.keys.entry(p);
-            o.bytes(&e.key);
-            e.cells.all().iter().for_each(|c| cell(&mut o, c));
-            for by_place in [&timers[0], &timers[1], &timers[2], &holds] {
-                let list = by_place.get(&p).map_or(&[][..], |v| v);
+            o.bytes(self.keys.key(p));
+            self.keys.cells(p).iter().for_each(|c| cell(&mut o, c));
+            for kind in 0..=HOLDS {
+                let list = self.work.claimed(p, kind);
                 o.len(list.len());
-                for &(time, n) in list {
+                for (time, n) in list {
                     o.i64(time);
                     o.u32(n);
                 }
@@ -176,22 +166,17 @@ impl KeyedState {
         self.work.sequence = self.work.sequence.max(sequence);
         for _ in 0..i.len()? {
             let key = i.bytes()?;
-            let mut cells = Cells::new(states.len());
-            for (c, desc) in cells.all_mut().iter_mut().zip(states) {
-                *c = read_cell(&mut i, desc.kind)?;
-            }
+            let cells = states.iter().map(|desc| read_cell(&mut i, desc.kind)).collect::<Result<Vec<_>, _>>()?;
             let place = self.keys.restore(key, cells);
             let mut refs = 0;
-            for domain in 0..self.work.timers.len() {
+            for domain in 0..HOLDS {
                 for _ in 0..i.len()? {
-                    self.work.timers[domain].insert((i.i64()?, place, i.u32()?));
-                    refs += 1;
+                    refs += u32::from(self.work.set_timer(domain, (i.i64()?, place, i.u32()?)));
                 }
             }
             for _ in 0..i.len()? {
                 let (time, n) = (i.i64()?, i.u32()?);
-                self.work.holds.insert((time, place), n);
-                self.work.held += n as usize;
+                (0..n).for_each(|_| self.work.hold(place, time));
                 refs += n;
             }
             for _ in 0..i.len()? {
@@ -200,7 +185,7 @@ impl KeyedState {
                 self.work.next_ask += 1;
                 refs += 1;
             }
-            self.keys.entry_mut(place).refs = refs;
+            *self.keys.entry(place).refs = refs;
         }
         if i.0.is_empty() { Ok(()) } else { Err(damaged("it is too long")) }
     }
@@ -219,6 +204,10 @@ fn rows<'a>(o: &mut Out, n: usize, rows: impl Iterator<Item = &'a Row>) {
 fn cell(o: &mut Out, cell: &Cell) {
     match cell {
         Cell::Empty => o.u8(0),
+        Cell::Short(n, bytes) => {
+            o.u8(1);
+            o.bytes(&bytes[..*n as usize]);
+        }
         Cell::Value(v) => {
             o.u8(1);
             o.bytes(v);
@@ -239,7 +228,7 @@ fn cell(o: &mut Out, cell: &Cell) {
 fn read_cell(i: &mut In<'_>, kind: StateKind) -> Result<Cell, Fault> {
     Ok(match (i.u8()?, kind) {
         (0, _) => Cell::Empty,
-        (1, StateKind::Value) => Cell::Value(i.bytes()?.to_vec()),
+        (1, StateKind::Value) => Cell::value(i.bytes()?),
         (2, StateKind::Rows) => {
             let mut rows = std::collections::VecDeque::new();
             for _ in 0..i.len()? {
@@ -279,14 +268,14 @@ mod tests {
         let mut fx = Effects::new(vec![]);
         for k in 0..500u32 {
             let key = k.to_be_bytes();
-            let place = s.keys.place(&key, Key::hash(&key));
-            let e = s.keys.entry_mut(place);
-            let mut state = KeyState(e.cells.all_mut());
+            let place = s.keys.place(&key, Key::hash(&key), None);
+            let e = s.keys.entry(place);
+            let mut state = KeyState(e.cells);
             state.put(StateId(0), &key);
             state.insert(StateId(1), k as i64, 1, b"row");
             state.insert(StateId(1), -1, 2, b"");
             state.map_put(StateId(2), b"k", b"v");
-            let mut cx = Cx { key: &e.key, place, refs: &mut e.refs, work: &mut s.work, effects: &mut fx };
+            let mut cx = Cx { key: e.key, place, refs: e.refs, work: &mut s.work, effects: &mut fx };
             cx.set_timer(TimeDomain::Event, k as i64, 3);
             cx.set_timer(TimeDomain::Processing, 7, k);
             cx.hold(k as i64);

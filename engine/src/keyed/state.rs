@@ -12,11 +12,13 @@ pub struct Row {
     pub bytes: Box<[u8]>,
 }
 
-/// What one declared state holds for one key: 40 bytes, and nothing behind them while empty.
+/// What one declared state holds for one key: 40 bytes, and nothing behind them while empty or short.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cell {
     #[default]
     Empty,
+    /// A Value state that was put and is short: its length and bytes.
+    Short(u8, [u8; SHORT]),
     Value(Vec<u8>),
     /// A Rows state of one row, as most keys of a join have: no list, and two cache misses less.
     Row(Row),
@@ -24,68 +26,143 @@ pub enum Cell {
     Rows(Box<VecDeque<Row>>),
     Map(Box<BTreeMap<Box<[u8]>, Vec<u8>>>),
 }
+const SHORT: usize = 24;
+const _: () = assert!(size_of::<Cell>() <= 40);
 
-/// The cells of a key; the usual single one lies in place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cells {
-    One(Cell),
-    Many(Box<[Cell]>),
-}
-
-impl Cells {
-    pub fn new(states: usize) -> Cells {
-        if states == 1 { Cells::One(Cell::Empty) } else { Cells::Many(vec![Cell::Empty; states].into()) }
-    }
-
-    #[inline]
-    pub fn all(&self) -> &[Cell] {
-        match self {
-            Cells::One(c) => std::slice::from_ref(c),
-            Cells::Many(c) => c,
+impl Cell {
+    pub fn value(bytes: &[u8]) -> Cell {
+        if bytes.len() > SHORT {
+            return Cell::Value(bytes.to_vec());
         }
-    }
-
-    #[inline]
-    pub fn all_mut(&mut self) -> &mut [Cell] {
-        match self {
-            Cells::One(c) => std::slice::from_mut(c),
-            Cells::Many(c) => c,
-        }
+        let mut short = [0; SHORT];
+        short[..bytes.len()].copy_from_slice(bytes);
+        Cell::Short(bytes.len() as u8, short)
     }
 
     #[inline]
     fn is_empty(&self) -> bool {
-        self.all().iter().all(|c| matches!(c, Cell::Empty))
+        matches!(self, Cell::Empty)
     }
 }
 
-/// A key and all that is kept for it.
-pub struct Entry {
-    pub hash: u64,
-    pub key: Box<[u8]>,
-    pub cells: Cells,
-    /// Timers, holds and asks of this key.
-    pub refs: u32,
+/// A key's bytes; the usual short ones lie in place.
+enum KeyBytes {
+    Short(u8, [u8; SHORT_KEY]),
+    Long(Box<[u8]>),
 }
-const _: () = assert!(size_of::<Entry>() <= 80);
+const SHORT_KEY: usize = 38;
+
+impl KeyBytes {
+    fn new(bytes: &[u8]) -> KeyBytes {
+        if bytes.len() > SHORT_KEY {
+            return KeyBytes::Long(bytes.into());
+        }
+        let mut short = [0; SHORT_KEY];
+        short[..bytes.len()].copy_from_slice(bytes);
+        KeyBytes::Short(bytes.len() as u8, short)
+    }
+
+    #[inline]
+    fn get(&self) -> &[u8] {
+        match self {
+            KeyBytes::Short(n, bytes) => &bytes[..*n as usize],
+            KeyBytes::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// A key, and how much there is of it beside its cells.
+struct Head {
+    /// 0 where no key lives; a key whose hash is 0 is looked for as any other.
+    hash: u64,
+    /// Timers, holds and asks of this key.
+    refs: u32,
+    key: KeyBytes,
+}
+const _: () = assert!(size_of::<Head>() <= 56);
 
 const CHUNK: usize = 1 << 12;
+
+/// Things by place, in chunks, so that growth moves nothing.
+pub struct Chunks<T> {
+    chunks: Vec<Vec<T>>,
+    /// Things a place.
+    each: usize,
+}
+
+impl<T: Default> Chunks<T> {
+    pub fn new(each: usize) -> Chunks<T> {
+        Chunks { chunks: vec![], each }
+    }
+
+    #[inline]
+    pub fn get(&self, place: u32) -> &[T] {
+        &self.chunks[place as usize / CHUNK][place as usize % CHUNK * self.each..][..self.each]
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, place: u32) -> &mut [T] {
+        &mut self.chunks[place as usize / CHUNK][place as usize % CHUNK * self.each..][..self.each]
+    }
+
+    /// Makes the things of a place and of those before it, if they are not there.
+    #[inline]
+    pub fn reach(&mut self, place: u32) {
+        if !self.reaches(place) {
+            self.grow(place);
+        }
+    }
+
+    #[inline]
+    pub fn reaches(&self, place: u32) -> bool {
+        self.chunks.get(place as usize / CHUNK).is_some_and(|c| place as usize % CHUNK * self.each < c.len())
+    }
+
+    #[cold]
+    fn grow(&mut self, place: u32) {
+        let (chunk, at) = (place as usize / CHUNK, place as usize % CHUNK);
+        // The first chunk grows as it is used, so that a small state stays small.
+        if chunk > 0 && self.chunks.len() <= chunk {
+            self.chunks.resize_with(chunk, Vec::new);
+            self.chunks.iter_mut().for_each(|c| c.resize_with(CHUNK * self.each, T::default));
+        }
+        if self.chunks.len() <= chunk {
+            self.chunks.push(Vec::new());
+        }
+        let to = if chunk > 0 { CHUNK } else { (at + 1).next_power_of_two().max(16) };
+        self.chunks[chunk].resize_with(to * self.each, T::default);
+    }
+}
+
+impl Default for Head {
+    fn default() -> Head {
+        Head { hash: 0, refs: 0, key: KeyBytes::Short(0, [0; SHORT_KEY]) }
+    }
+}
 
 /// All keys of a worker's operator.
 ///
 /// Invariant: a key whose cells are empty and that has no timer, hold or ask is not in the table. Places are stable while a key lives,
 /// so timers, holds and asks name keys by place.
 pub struct Keys {
-    states: usize,
     table: HashTable<u32>,
-    /// In chunks, so that growth moves nothing.
-    chunks: Vec<Vec<Entry>>,
+    heads: Chunks<Head>,
+    cells: Chunks<Cell>,
     free: Vec<u32>,
+    /// Places from here on have never been used.
+    unused: u32,
+}
+
+/// A key being worked on.
+pub struct Entry<'a> {
+    pub key: &'a [u8],
+    pub refs: &'a mut u32,
+    pub cells: &'a mut [Cell],
 }
 
 impl Keys {
     pub fn new(states: usize) -> Keys {
-        Keys { states, table: HashTable::new(), chunks: vec![], free: vec![] }
+        Keys { table: HashTable::new(), heads: Chunks::new(1), cells: Chunks::new(states), free: vec![], unused: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -93,78 +170,86 @@ impl Keys {
     }
 
     #[inline]
-    pub fn entry(&self, place: u32) -> &Entry {
-        &self.chunks[place as usize / CHUNK][place as usize % CHUNK]
+    fn head(&self, place: u32) -> &Head {
+        &self.heads.get(place)[0]
+    }
+
+    pub fn hash(&self, place: u32) -> u64 {
+        self.head(place).hash
+    }
+
+    pub fn key(&self, place: u32) -> &[u8] {
+        self.head(place).key.get()
+    }
+
+    pub fn cells(&self, place: u32) -> &[Cell] {
+        self.cells.get(place)
     }
 
     #[inline]
-    pub fn entry_mut(&mut self, place: u32) -> &mut Entry {
-        &mut self.chunks[place as usize / CHUNK][place as usize % CHUNK]
+    pub fn entry(&mut self, place: u32) -> Entry<'_> {
+        let head = &mut self.heads.get_mut(place)[0];
+        Entry { key: head.key.get(), refs: &mut head.refs, cells: self.cells.get_mut(place) }
     }
 
-    /// The place of a key, which is made if it is not there.
+    /// The place of a key, which is made if it is not there. `hint`: what [`touch`](Self::touch) gave for it, however long ago.
     #[inline]
-    pub fn place(&mut self, key: &[u8], hash: u64) -> u32 {
-        let chunks = &self.chunks;
-        let at = |p: u32| &chunks[p as usize / CHUNK][p as usize % CHUNK];
-        if let Some(&p) = self.table.find(hash, |&p| at(p).hash == hash && *at(p).key == *key) {
+    pub fn place(&mut self, key: &[u8], hash: u64, hint: Option<u32>) -> u32 {
+        let is = |p: u32| {
+            let head = self.head(p);
+            head.hash == hash && head.key.get() == key
+        };
+        // A place without a key has an empty one and hash 0, which together no key has.
+        if let Some(p) = hint.filter(|&p| is(p)) {
+            return p;
+        }
+        if let Some(&p) = self.table.find(hash, |&p| is(p)) {
             return p;
         }
         self.insert(key, hash)
     }
 
     fn insert(&mut self, key: &[u8], hash: u64) -> u32 {
-        let entry = Entry { hash, key: key.into(), cells: Cells::new(self.states), refs: 0 };
-        let place = match self.free.pop() {
-            Some(p) => {
-                *self.entry_mut(p) = entry;
-                p
-            }
-            None => {
-                if self.chunks.last().is_none_or(|c| c.len() == CHUNK) {
-                    self.chunks.push(Vec::with_capacity(if self.chunks.is_empty() { 16 } else { CHUNK }));
-                }
-                let last = self.chunks.len() - 1;
-                self.chunks[last].push(entry);
-                (last * CHUNK + self.chunks[last].len() - 1) as u32
-            }
-        };
-        let chunks = &self.chunks;
-        self.table.insert_unique(hash, place, |&p| chunks[p as usize / CHUNK][p as usize % CHUNK].hash);
+        let place = self.free.pop().unwrap_or_else(|| {
+            let place = self.unused;
+            self.unused += 1;
+            self.heads.reach(place);
+            self.cells.reach(place);
+            place
+        });
+        self.heads.get_mut(place)[0] = Head { hash, refs: 0, key: KeyBytes::new(key) };
+        let heads = &self.heads;
+        self.table.insert_unique(hash, place, |&p| heads.get(p)[0].hash);
         place
     }
 
-    /// Reads what [`place`](Self::place) will read, so that the cache misses of several keys overlap. The result means nothing.
+    /// Where the key of a hash probably is. Reads what will be needed, so that the cache misses of several keys overlap.
     #[inline]
-    pub fn touch(&self, hash: u64) -> u64 {
-        self.table.find(hash, |&p| self.entry(p).hash == hash).map_or(0, |&p| self.touch_at(p))
+    pub fn touch(&self, hash: u64) -> Option<u32> {
+        let place = self.table.find(hash, |&p| self.head(p).hash == hash).copied();
+        place.inspect(|&p| self.touch_at(p))
     }
 
     /// As [`touch`](Self::touch), of a known place.
     #[inline]
-    pub fn touch_at(&self, place: u32) -> u64 {
-        let e = self.entry(place);
-        let cells = e.cells.all().iter().map(|c| !matches!(c, Cell::Empty) as u64).sum::<u64>();
-        cells + e.key.first().copied().unwrap_or(0) as u64
+    pub fn touch_at(&self, place: u32) {
+        let empty = self.cells.get(place).iter().filter(|c| c.is_empty()).count();
+        std::hint::black_box(empty + self.head(place).refs as usize);
     }
 
     /// Forgets the key if nothing is kept for it.
     #[inline]
     pub fn settle(&mut self, place: u32) {
-        let e = self.entry(place);
-        if e.refs == 0 && e.cells.is_empty() {
+        if self.head(place).refs == 0 && self.cells.get(place).iter().all(Cell::is_empty) {
             self.remove(place);
         }
     }
 
     fn remove(&mut self, place: u32) {
-        let hash = self.entry(place).hash;
+        let hash = self.head(place).hash;
         if let Ok(found) = self.table.find_entry(hash, |&p| p == place) {
             found.remove();
-            let states = self.states;
-            let e = self.entry_mut(place);
-            e.key = Box::default();
-            e.cells = Cells::new(states);
+            self.heads.get_mut(place)[0] = Head::default();
             self.free.push(place);
         }
     }
@@ -172,16 +257,21 @@ impl Keys {
     /// The places of all keys, by key group, then key.
     pub fn sorted(&self) -> Vec<u32> {
         let mut places: Vec<u32> = self.table.iter().copied().collect();
-        places.sort_unstable_by_key(|&p| (self.entry(p).hash % millrace_sdk::key::KEY_GROUPS, &*self.entry(p).key));
+        places.sort_unstable_by_key(|&p| (self.hash(p) % millrace_sdk::key::KEY_GROUPS, self.key(p)));
         places
     }
 
-    pub fn restore(&mut self, key: &[u8], cells: Cells) -> u32 {
-        let place = self.place(key, Key::hash(key));
-        self.entry_mut(place).cells = cells;
+    pub fn restore(&mut self, key: &[u8], cells: Vec<Cell>) -> u32 {
+        let place = self.place(key, Key::hash(key), None);
+        for (to, cell) in self.cells.get_mut(place).iter_mut().zip(cells) {
+            *to = cell;
+        }
         place
     }
 }
+
+/// Room that a value changed in place has at first: most need no more.
+const UPDATED: usize = 128;
 
 /// One key's state as its operator sees it.
 pub struct KeyState<'a>(pub &'a mut [Cell]);
@@ -196,6 +286,7 @@ impl State for KeyState<'_> {
     #[inline]
     fn get(&mut self, id: StateId) -> Option<&[u8]> {
         match &self.0[id.0] {
+            Cell::Short(n, bytes) => Some(&bytes[..*n as usize]),
             Cell::Value(v) => Some(v),
             _ => None,
         }
@@ -208,7 +299,7 @@ impl State for KeyState<'_> {
                 v.clear();
                 v.extend_from_slice(value);
             }
-            cell => *cell = Cell::Value(value.to_vec()),
+            cell => *cell = Cell::value(value),
         }
     }
 
@@ -216,7 +307,11 @@ impl State for KeyState<'_> {
     fn update(&mut self, id: StateId) -> &mut Vec<u8> {
         let cell = &mut self.0[id.0];
         if !matches!(cell, Cell::Value(_)) {
-            *cell = Cell::Value(Vec::new());
+            let mut bytes = Vec::with_capacity(UPDATED);
+            if let Cell::Short(n, short) = cell {
+                bytes.extend_from_slice(&short[..*n as usize]);
+            }
+            *cell = Cell::Value(bytes);
         }
         match cell {
             Cell::Value(v) => v,
@@ -382,8 +477,8 @@ mod tests {
         /// Rows behave like a sorted map by (time, number).
         #[test]
         fn rows_are_an_ordered_map(ops in prop::collection::vec((0u8..4, -5i64..5, 0u64..4, 0u8..9), 0..60)) {
-            let mut cells = Cells::new(1);
-            let mut s = KeyState(cells.all_mut());
+            let mut cells = [Cell::Empty];
+            let mut s = KeyState(&mut cells);
             let mut model: BTreeMap<(i64, u64), u8> = BTreeMap::new();
             for (op, t, q, b) in ops {
                 match op {
@@ -425,10 +520,14 @@ mod tests {
         fn keys_live_while_something_is_kept(ops in prop::collection::vec((0u16..200, any::<bool>()), 0..400)) {
             let mut keys = Keys::new(1);
             let mut model: BTreeMap<u16, u16> = BTreeMap::new();
+            let mut last = None;
             for (k, keep) in ops {
                 let bytes = k.to_be_bytes();
-                let p = keys.place(&bytes, Key::hash(&bytes));
-                let mut s = KeyState(keys.entry_mut(p).cells.all_mut());
+                let hash = Key::hash(&bytes);
+                let hint = keys.touch(hash).or(last);
+                let p = keys.place(&bytes, hash, hint);
+                last = Some(p);
+                let mut s = KeyState(keys.entry(p).cells);
                 prop_assert_eq!(s.get(ID).map(|b| u16::from_be_bytes([b[0], b[1]])), model.get(&k).copied());
                 if keep { s.put(ID, &bytes); model.insert(k, k); } else { s.clear(ID); model.remove(&k); }
                 keys.settle(p);
@@ -439,8 +538,8 @@ mod tests {
 
     #[test]
     fn maps() {
-        let mut cells = Cells::new(2);
-        let mut s = KeyState(cells.all_mut());
+        let mut cells = [Cell::Empty, Cell::Empty];
+        let mut s = KeyState(&mut cells);
         let id = StateId(1);
         assert_eq!(s.map_get(id, b"a"), None);
         s.map_put(id, b"b", b"2");
@@ -453,6 +552,6 @@ mod tests {
         });
         assert_eq!(seen, [(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"3".to_vec())]);
         assert!(s.map_remove(id, b"b") && !s.map_remove(id, b"b"));
-        assert!(cells.is_empty());
+        assert!(cells.iter().all(Cell::is_empty));
     }
 }

@@ -51,7 +51,7 @@ def test_starts(kafka, prefix, millrace, tmp_path):
     time.sleep(1.1)
     middle = int(time.time() * 1000)
     topics.produce(kafka, topic, [("k", str(i)) for i in range(5, 10)])
-    for start, first in [("earliest", 0), ("committed", 0), (f"{{timestamp: {middle}}}", 5), (f"{{offsets: {{{topic}/0: 7}}}}", 7), ("latest", 10)]:
+    for start, first in [("earliest", 0), (f"committed, group: {prefix}g", 0), (f"{{timestamp: {middle}}}", 5), (f"{{offsets: {{{topic}/0: 7}}}}", 7), ("latest", 10)]:
         run = copy(millrace, tmp_path, kafka, f"topics: [{topic}], start: {start}, bounded: true")
         assert run.code == 0, run.err
         assert rows(tmp_path) == [str(i) for i in range(first, 10)], start
@@ -79,7 +79,8 @@ def test_patterns_metadata_and_new_partitions(kafka, prefix, millrace, tmp_path)
     assert wait_for(lambda: len(rows(tmp_path)) == 2), job.err_file.read_text()
     topics.create(kafka, prefix + "logs-c", partitions=1)
     topics.produce(kafka, prefix + "logs-c", [("key", "c")])
-    for f in AdminClient({"bootstrap.servers": kafka.address}).create_partitions([NewPartitions(names[0], 2)]).values():
+    admin = AdminClient({"bootstrap.servers": kafka.address})
+    for f in admin.create_partitions([NewPartitions(names[0], 2)]).values():
         f.result(30)
     topics.produce(kafka, names[0], [("k1", "second", 1)])
     assert wait_for(lambda: len(rows(tmp_path)) == 4), rows(tmp_path)

@@ -28,6 +28,8 @@ pub struct Reader {
     /// Behind the parts: their queues must go before the client does.
     consumer: Consumer,
     listed: bool,
+    /// Partitions that `discover` has not yet told the engine.
+    new: Vec<PartitionInfo>,
     fault: Option<Fault>,
     clock: Clock,
     waker: Waker,
@@ -61,6 +63,7 @@ impl Reader {
             parts: HashMap::new(),
             consumer,
             listed: false,
+            new: vec![],
             fault: None,
             clock: cx.clock,
             waker: cx.waker,
@@ -70,16 +73,17 @@ impl Reader {
     }
 
     /// Hears what the client's thread has found out.
-    fn hear(&mut self, new: &mut Vec<PartitionInfo>) -> Result<(), Fault> {
+    fn hear(&mut self) -> Result<(), Fault> {
         loop {
             match self.consumer.news.try_recv() {
                 Ok(News::Found(found)) => {
                     self.listed = true;
                     for f in found {
-                        new.push(self.add(f));
+                        let info = self.add(f);
+                        self.new.push(info);
                     }
                 }
-                Ok(News::Moved { at, to, low, high }) => self.moved(&at, to, low, high)?,
+                Ok(News::Moved { at, to, low, high }) => self.fault = self.moved(&at, to, low, high).err(),
                 Ok(News::Broken(fault)) => self.fault = Some(fault),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => self.fault = Some(Fault::bug("the thread of the Kafka source has ended")),
@@ -116,7 +120,8 @@ impl Reader {
             return Err(fault.hint("`on_offset_lost: earliest` goes on with the oldest message that is there, `latest` behind the newest"));
         }
         tracing::warn!(target: "kafka", lost = to.saturating_sub(part.next).max(0), "offset {} of {name} is no longer at the broker; going on at {to}", part.next);
-        part.next = to;
+        // A bounded read has then ended, perhaps before its first message.
+        part.next = part.end.map_or(to, |end| to.min(end));
         part.lost = false;
         part.release(&self.consumer.client);
         Ok(())
@@ -177,8 +182,8 @@ impl Part {
 
 impl Source for Reader {
     fn discover(&mut self) -> Result<Discovery, Fault> {
-        let mut new = vec![];
-        self.hear(&mut new)?;
+        self.hear()?;
+        let mut new = std::mem::take(&mut self.new);
         new.sort_by_key(|p| p.id);
         Ok(Discovery { new, complete: self.listed && self.spec.bounded })
     }
@@ -195,6 +200,8 @@ impl Source for Reader {
     }
 
     fn poll(&mut self, partition: u32, pull: &mut Pull<'_>) -> Result<Poll, Fault> {
+        // A bounded source is not asked for partitions again once it has told them.
+        self.hear()?;
         let (spec, client, clock) = (self.spec.clone(), self.consumer.client.clone(), self.clock.clone());
         let to = To { spec: &spec, max_record: self.max_record, id: partition, source: self.source };
         let waker = self.waker.clone();

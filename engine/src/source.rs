@@ -72,6 +72,8 @@ pub struct Reader {
     idle_after: Option<Duration>,
     partitions: Vec<Partition>,
     complete: bool,
+    /// The partitions of the start are known.
+    listed: bool,
     discovered: Option<Instant>,
     flights: VecDeque<Flight>,
     bytes: usize,
@@ -103,6 +105,7 @@ impl Reader {
             idle_after: node.watermark.as_ref().and_then(|w| w.idle_after),
             partitions: vec![],
             complete: s.source.is_none(),
+            listed: s.source.is_none(),
             discovered: None,
             flights: VecDeque::new(),
             bytes: 0,
@@ -228,13 +231,14 @@ impl Reader {
     }
 
     fn discover(&mut self) -> Result<(), Fault> {
-        if self.complete || self.discovered.is_some_and(|t| t.elapsed() < DISCOVER) {
+        if self.complete || (self.listed && self.discovered.is_some_and(|t| t.elapsed() < DISCOVER)) {
             return Ok(());
         }
         self.discovered = Some(Instant::now());
         let Some(source) = &mut self.s.source else { return Ok(()) };
         let found = source.discover()?;
         self.complete = found.complete;
+        self.listed = source.listed();
         let meter = &self.shared.meters.sources[self.s.index];
         meter.partitions.fetch_add(found.new.len() as u64, Relaxed);
         if let Some(lag) = source.lag() {
@@ -399,8 +403,8 @@ impl Reader {
                         least = Some(least.map_or(w, |l: i64| l.min(w)));
                     }
                 }
-                // Until the first discovery nobody knows whether there are partitions.
-                if least.is_none() && self.discovered.is_some() {
+                // Without a list nobody knows whether there are partitions, nor how far behind the others.
+                if least.is_none() && self.listed {
                     reading = Reading::Idle;
                 }
                 least.unwrap_or_else(|| match reading {

@@ -15,6 +15,8 @@ use tokio::sync::Semaphore;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// An outage is heard of by every call: one line in so many seconds will do.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(5);
 
 /// A store's answer: an encoded row, or that it has no such key.
 pub type Found = Option<Arc<[u8]>>;
@@ -43,6 +45,7 @@ pub struct Client {
     cache: Option<Mutex<LruCache<Box<[u8]>, Cached>>>,
     shared: Arc<Shared>,
     meter: usize,
+    complained: Mutex<Option<Instant>>,
 }
 
 impl Client {
@@ -56,6 +59,7 @@ impl Client {
             meter: shared.meters.store(&plan.name),
             shared,
             tuning: t,
+            complained: Mutex::new(None),
         }
     }
 
@@ -121,7 +125,7 @@ impl Client {
                 self.shared.fail(fault.clone());
                 return Err(fault);
             }
-            tracing::warn!(store = self.name, error = %fault, wait_ms = backoff.as_millis() as u64, "the store does not answer, trying again");
+            self.complain(&fault, keys.len());
             self.shared.meters.waiting.store(true, Relaxed);
             tokio::time::sleep(self.jittered(backoff)).await;
             backoff = (backoff * 2).min(LAST_BACKOFF);
@@ -143,6 +147,14 @@ impl Client {
             return Err(fault);
         }
         Ok(answers.into_iter().map(|a| a.map(Into::into)).collect())
+    }
+
+    fn complain(&self, fault: &Fault, keys: usize) {
+        let mut last = self.complained.lock().unwrap_or_else(|e| e.into_inner());
+        if last.is_none_or(|t| t.elapsed() >= COMPLAINT_PAUSE) {
+            *last = Some(Instant::now());
+            tracing::warn!(store = self.name, error = %fault, keys, "the store does not answer and is asked again");
+        }
     }
 
     /// Half to all of the backoff, so that workers do not return in step.

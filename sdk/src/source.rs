@@ -94,6 +94,11 @@ pub struct Pull<'a> {
 pub trait Source: Send {
     /// Partitions that are new since the last call; empty when there are none. `complete`: no more will ever come.
     fn discover(&mut self) -> Result<Discovery, Fault>;
+    /// Whether `discover` has told the partitions that were there at the start. Until then the stream's watermark stands: nobody knows
+    /// how old its first rows are.
+    fn listed(&self) -> bool {
+        true
+    }
     /// Starts a partition at a saved position rather than where the config says. Called before its first poll.
     fn seek(&mut self, partition: u32, position: &Position) -> Result<(), Fault>;
     /// Reads a little of one partition. An unavailable dependency is `Pending` with a warning in the log, not an error.

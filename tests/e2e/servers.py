@@ -32,14 +32,13 @@ def free_ports(count):
 class Server:
     """One server: started, stopped, killed and started again on the same port with the same data."""
 
-    def __init__(self, script, ports, *args):
-        self.script, self.args = script, [str(a) for a in args]
+    def __init__(self, script, ports, **env):
+        self.script, self.env = script, dict(os.environ, **env)
         self.port = free_ports(ports)
         self.data = pathlib.Path(tempfile.mkdtemp(prefix=f"millrace-{script}-"))
 
     def start(self):
-        run = subprocess.run([SCRIPTS / f"{self.script}.sh", self.data, str(self.port), *self.args],
-                             capture_output=True, text=True)
+        run = subprocess.run([SCRIPTS / f"{self.script}.sh", self.data, str(self.port)], env=self.env, capture_output=True, text=True)
         if run.returncode:
             raise RuntimeError(f"{self.script} did not start: {run.stderr}")
         return self
@@ -65,8 +64,12 @@ class Server:
         shutil.rmtree(self.data, ignore_errors=True)
 
 
+USER, PASSWORD = "alice", "wonderland"
+
+
 def kafka():
-    return Server("kafka", 2).start()
+    """Without passwords at `address`; PORT+2 and PORT+3 ask for USER and PASSWORD."""
+    return Server("kafka", 4, KAFKA_USER=f"{USER}:{PASSWORD}").start()
 
 
 def hbase():

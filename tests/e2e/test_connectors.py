@@ -106,6 +106,41 @@ def test_missing_topic_is_one_sentence(kafka, prefix, millrace, tmp_path):
     assert "panicked" not in run.err
 
 
+SECURE = """
+name: secure
+run_env: {{state_dir: state}}
+streams:
+  in:
+    config:
+      source: {{type: Kafka, config: {{brokers: "127.0.0.1:{sasl}", topics: [{topic}-in], bounded: true, security: {{username: alice, password: "${{PASSWORD}}"}}}}}}
+sink:
+  - type: Kafka
+    config: {{brokers: "127.0.0.1:{tls}", topic: {topic}-out, format: text, template: "{{{{_value}}}}", security: {{mechanism: SCRAM-SHA-256, username: alice, password: "${{PASSWORD}}", {trust}}}}}
+"""
+
+
+def test_passwords_and_certificates(kafka, prefix, millrace, tmp_path):
+    topic = prefix + "secure"
+    topics.create(kafka, topic + "-in", topic + "-out", partitions=2)
+    topics.produce(kafka, topic + "-in", [(str(i), str(i)) for i in range(100)])
+    file = tmp_path / "secure.yaml"
+
+    def run(trust, password):
+        file.write_text(SECURE.format(sasl=kafka.port + 2, tls=kafka.port + 3, topic=topic, trust=trust))
+        return millrace(file, {"PASSWORD": password})
+
+    ca = f"ca: {kafka.data}/ca.pem"
+    wrong = run(ca, "looking-glass")
+    assert wrong.code == 3 and str(kafka.port + 2) in wrong.err and "uthentication" in wrong.err, wrong.err
+    assert "looking-glass" not in wrong.err + wrong.out
+    untrusted = run("protocol: sasl_ssl", servers.PASSWORD)
+    assert untrusted.code == 3 and str(kafka.port + 3) in untrusted.err and "certificate" in untrusted.err, untrusted.err
+    assert not topics.read(kafka, topic + "-out")
+    right = run(ca, servers.PASSWORD)
+    assert right.code == 0, right.err
+    assert sorted(int(m.value()) for m in topics.read(kafka, topic + "-out")) == list(range(100))
+
+
 def test_collect_follows_rotated_files(kafka, prefix, millrace, tmp_path):
     topic = prefix + "collected"
     topics.create(kafka, topic, partitions=2)

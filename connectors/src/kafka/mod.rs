@@ -17,7 +17,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a broker may take to answer at the start.
@@ -229,16 +229,26 @@ impl Common<'_> {
 pub struct Listener {
     /// The last error, for the sentence that a failed check prints.
     last: Mutex<Option<(String, Instant)>>,
+    /// The first error that trying again does not mend.
+    hopeless: OnceLock<String>,
 }
+
+/// A broker that is down is heard of by every client, several times a second.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(5);
+static OUTAGE_TOLD: Mutex<Option<Instant>> = Mutex::new(None);
 
 impl Listener {
     fn last(&self) -> Option<String> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(e, _)| e.clone())
+        locked(&self.last).as_ref().map(|(e, _)| e.clone())
     }
 
     /// Notes an error; false: the same was said a moment ago.
     fn note(&self, reason: &str) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // A wrong password or certificate.
+        if reason.contains("uthentication") || reason.contains("certificate verify failed") {
+            let _ = self.hopeless.set(reason.into());
+        }
+        let mut last = locked(&self.last);
         let again = last.as_ref().is_some_and(|(e, at)| e == reason && at.elapsed() < Duration::from_secs(10));
         if !again {
             *last = Some((reason.into(), Instant::now()));
@@ -251,8 +261,9 @@ impl Listener {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "kafka", "{fac}: {message}")
             }
+            // Every broken connection is told again by `error` below.
+            RDKafkaLogLevel::Warning if fac == "FAIL" => tracing::debug!(target: "kafka", "{fac}: {message}"),
             RDKafkaLogLevel::Warning => tracing::warn!(target: "kafka", "{fac}: {message}"),
-            // Every broken connection is an "error" here, and told again by `error` below.
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
                 tracing::debug!(target: "kafka", "{fac}: {message}");
             }
@@ -262,9 +273,21 @@ impl Listener {
     pub fn hear_error(&self, error: &KafkaError, reason: &str) {
         // These belong to one partition and are told where it is read.
         let partition = matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset));
-        if !partition && self.note(reason) {
-            tracing::warn!(target: "kafka", "{reason}; the client goes on trying");
+        if partition || !self.note(reason) {
+            return;
         }
+        let outage = matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve)
+        );
+        if outage {
+            let mut told = locked(&OUTAGE_TOLD);
+            if told.is_some_and(|t| t.elapsed() < OUTAGE_PAUSE) {
+                return tracing::debug!(target: "kafka", "{reason}; the client goes on trying");
+            }
+            *told = Some(Instant::now());
+        }
+        tracing::warn!(target: "kafka", "{reason}; the client goes on trying");
     }
 }
 
@@ -296,13 +319,14 @@ pub fn check(config: &ClientConfig, brokers: &str, topics: &[&str]) -> Result<Pr
         asked.push(None);
     }
     for topic in asked {
+        // Short at first, as why there is no answer is only heard in between.
+        let mut patience = Duration::from_millis(250);
         loop {
-            let found = match topic {
-                Some(_) => probe.fetch_metadata(topic, Duration::from_secs(2)),
-                // Any broker's answer will do; this asks for the least.
-                None => probe.fetch_metadata(Some("__consumer_offsets"), Duration::from_secs(2)),
-            };
-            probe.poll(Duration::ZERO);
+            // Any broker's answer will do where no topic is named; this asks for the least.
+            let found = probe.fetch_metadata(topic.or(Some("__consumer_offsets")), patience);
+            patience = (patience * 2).min(Duration::from_secs(4));
+            // Not zero: that would end at the first line of the client's log.
+            while probe.poll(Duration::from_millis(5)).is_some() {}
             match (found, topic) {
                 (Ok(_), None) => break,
                 (Ok(metadata), Some(topic)) => match metadata.topics().iter().find(|t| t.name() == topic) {
@@ -319,7 +343,12 @@ pub fn check(config: &ClientConfig, brokers: &str, topics: &[&str]) -> Result<Pr
                     },
                     None => return Err(missing(topic, brokers)),
                 },
-                (Err(_), _) if Instant::now() < until && !hopeless(&probe) => {}
+                (Err(_), _) if probe.context().hopeless.get().is_some() => {
+                    let why = probe.context().hopeless.get().cloned().unwrap_or_default();
+                    let fault = Fault::refused(format!("the Kafka broker at {brokers} is not to be had with this `security`")).detail(why);
+                    return Err(fault.hint("check the user, the password and the certificates"));
+                }
+                (Err(_), _) if Instant::now() < until => {}
                 (Err(e), _) => {
                     let why = probe.context().last().unwrap_or_else(|| e.to_string());
                     return Err(Fault::down(format!("no Kafka broker answers at {brokers}"))
@@ -330,11 +359,6 @@ pub fn check(config: &ClientConfig, brokers: &str, topics: &[&str]) -> Result<Pr
         }
     }
     Ok(probe)
-}
-
-/// Trying again does not help: a wrong password or certificate.
-fn hopeless(probe: &Probe) -> bool {
-    probe.context().last().is_some_and(|e| e.contains("uthentication") || e.contains("certificate verify failed"))
 }
 
 fn missing(topic: &str, brokers: &str) -> Fault {

@@ -188,6 +188,10 @@ impl Source for Reader {
         Ok(Discovery { new, complete: self.listed && self.spec.bounded })
     }
 
+    fn listed(&self) -> bool {
+        self.listed
+    }
+
     fn seek(&mut self, partition: u32, position: &Position) -> Result<(), Fault> {
         let offset = position.0.as_slice().try_into().map(i64::from_le_bytes);
         let offset = offset.map_err(|_| Fault::refused("the saved position is not one of a Kafka partition"))?;

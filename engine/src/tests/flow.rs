@@ -70,6 +70,21 @@ fn rows_of_unread_ports_are_counted() {
 }
 
 #[test]
+fn a_source_that_lists_its_partitions_late_is_not_overtaken() {
+    for workers in 1..=2 {
+        let mut p = PlanBuilder::new(EventTime);
+        let ahead = Rows { open_for: Duration::from_millis(300), ..Rows::new(vec![vec![("a", 500_000, 1)]]) };
+        let behind = Rows { listed_after: Duration::from_millis(60), ..Rows::new(vec![vec![("b", 1_000, 2), ("b", 2_000, 3)]]) };
+        let (a, b) = (p.source("ahead", &ahead, 0, None), p.source("behind", &behind, 0, None));
+        let (sink_a, sink_b) = (Collect::default(), Collect::default());
+        p.sink("a", &sink_a, &[at(a, 0)]);
+        p.sink("b", &sink_b, &[at(b, 0)]);
+        go(p.build(), options(workers));
+        assert_eq!(sink_b.sorted(), ["b,1000,2", "b,2000,3"], "at {workers} workers");
+    }
+}
+
+#[test]
 fn late_is_decided_by_the_rows_own_partition() {
     for workers in 1..=3 {
         let a: Vec<Row> = vec![("a", 10_000, 1), ("a", 5_000, 2), ("a", 4_999, 3), ("a", 20_000, 4), ("a", 14_999, 5), ("a", 15_000, 6)];

@@ -27,6 +27,8 @@ pub struct Rows {
     pub partitions: Arc<Vec<Vec<Row>>>,
     pub chunk: usize,
     pub open_for: Duration,
+    /// The partitions are told only after this time.
+    pub listed_after: Duration,
     /// Partition number -> polls that find nothing before each row is given.
     pub slow: BTreeMap<usize, u32>,
     pub acked: Arc<Mutex<BTreeMap<u32, u64>>>,
@@ -39,6 +41,7 @@ impl Rows {
             partitions: Arc::new(partitions),
             chunk: 7,
             open_for: Duration::ZERO,
+            listed_after: Duration::ZERO,
             slow: BTreeMap::new(),
             acked: Arc::default(),
             missing: None,
@@ -76,6 +79,9 @@ struct Open {
 
 impl Source for Open {
     fn discover(&mut self) -> Result<Discovery, Fault> {
+        if self.opened.elapsed() < self.rows.listed_after {
+            return Ok(Discovery::default());
+        }
         let mine = (0..self.rows.partitions.len()).filter(|&p| self.assignment.mine(p as u64));
         let new: Vec<PartitionInfo> = match std::mem::replace(&mut self.told, true) {
             true => vec![],
@@ -83,6 +89,9 @@ impl Source for Open {
         };
         self.at.extend(new.iter().map(|p| (p.id, 0)));
         Ok(Discovery { new, complete: true })
+    }
+    fn listed(&self) -> bool {
+        self.told
     }
     fn seek(&mut self, partition: u32, position: &Position) -> Result<(), Fault> {
         let bytes: [u8; 8] = position.0[..].try_into().map_err(|_| Fault::bug("position"))?;

@@ -217,7 +217,7 @@ impl Projection {
         for row in batch.rows() {
             for column in self.columns.iter() {
                 if column.rest.is_empty() {
-                    out.keep(row.raw(column.slot));
+                    out.keep(&row, column.slot);
                 } else {
                     out.push_val(row.find(column, &mut scratch));
                 }

@@ -282,13 +282,12 @@ impl LookupOperator for Run {
                     continue;
                 }
                 (answer, _) => {
-                    let values = row.raw_values();
-                    rows.keep_all(&values[..plan.before_tail]);
+                    rows.keep_range(&row, 0..plan.before_tail);
                     match answer {
                         Some(answer) => (0..plan.width).for_each(|i| rows.push_field(&answer, Slot(i as u16))),
                         None => (0..plan.width).for_each(|_| rows.push_null()),
                     }
-                    rows.keep_all(&values[plan.before_tail..]);
+                    rows.keep_range(&row, plan.before_tail..row.width());
                     rows.end_row(*row.meta());
                 }
             }

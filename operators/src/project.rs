@@ -58,7 +58,7 @@ impl Operator for Project {
 #[inline]
 fn step(step_: &Step, row: &Record<'_>, room: &mut Room, rows: &mut BatchBuilder) -> Result<(), EvalError> {
     match step_ {
-        Step::Keep(slot) => rows.keep(row.raw(*slot)),
+        Step::Keep(slot) => rows.keep(row, *slot),
         Step::Find(access) => rows.push_val(row.find(access, &mut room.text)),
         Step::Missing => rows.push_missing(),
         Step::Expr(e) => e.push(row, rows)?,

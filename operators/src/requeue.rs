@@ -3,7 +3,7 @@ use millrace_sdk::config::Duration;
 use millrace_sdk::operator::{Outputs, Port};
 use millrace_sdk::{
     Batch, BatchBuilder, Bind, Bound, Clock, Demand, Edge, Exec, Field, Operator, OperatorSpec, Part, Place, Problem, Schema, SchemaRef,
-    Slot, Type, Val, Value,
+    Slot, Type, Val,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -148,14 +148,14 @@ impl Operator for Run {
             };
             let old = plan.max_age.is_some_and(|age| now.saturating_sub(first_seen) >= age);
             let given_up = old || attempts >= plan.max_attempts;
-            plan.kept.iter().for_each(|s| rows.keep(row.raw(*s)));
+            plan.kept.iter().for_each(|s| rows.keep(&row, *s));
             rows.push_int(if given_up { attempts } else { attempts.saturating_add(1) });
             rows.push_time(first_seen);
-            rows.keep(match plan.delay {
-                Some(delay) if !given_up => Value::Time(now.saturating_add(delay)),
-                _ => Value::Missing,
-            });
-            plan.tail.iter().for_each(|s| rows.keep(row.raw(*s)));
+            match plan.delay {
+                Some(delay) if !given_up => rows.push_time(now.saturating_add(delay)),
+                _ => rows.push_missing(),
+            }
+            plan.tail.iter().for_each(|s| rows.keep(&row, *s));
             rows.end_row(*row.meta());
             ports[if given_up { GIVEN_UP } else { AGAIN }].push(i as u32);
         }

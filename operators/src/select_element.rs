@@ -444,7 +444,7 @@ impl Operator for Select {
 fn column(c: &Column, row: &Record<'_>, schema: &Schema, text: &mut String, out: &mut BatchBuilder) -> Result<(), (&'static str, String)> {
     let before = out.pending();
     match &c.take {
-        Take::Keep(slot) if !c.convert || fit(row.raw(*slot), c.ty, |s| row.bytes(s)) == Fit::Same => out.keep(row.raw(*slot)),
+        Take::Keep(slot) if !c.convert || fit(row.raw(*slot), c.ty, |s| row.bytes(s)) == Fit::Same => out.keep(row, *slot),
         Take::Missing => out.push_missing(),
         Take::Query(access, query) => {
             let value = access.as_ref().map(|a| row.find(a, text));

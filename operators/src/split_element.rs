@@ -4,7 +4,7 @@ use millrace_sdk::json::{self, Member, members};
 use millrace_sdk::operator::Outputs;
 use millrace_sdk::{
     Access, Batch, BatchBuilder, Bind, Bound, Demand, Exec, Field, Operator, OperatorSpec, Part, Place, Problem, Record, Reject, Schema,
-    SchemaRef, Slot, Span, Type, Val, Value, convert,
+    SchemaRef, Slot, Type, Val, Value, convert,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -312,11 +312,11 @@ impl Operator for Splitter {
         let mut empty = 0;
         for row in batch.rows() {
             let before = rows.len();
-            match self.row(&plan, &row, &batch, &mut rows) {
+            match self.row(&plan, &row, &mut rows) {
                 Ok(0) if !plan.keep_empty => empty += 1,
                 Ok(0) => {
                     // Nothing of an element that is not there can fail.
-                    let _ = self.element(&plan, Element::None, 0, &row, &batch, &mut rows);
+                    let _ = self.element(&plan, Element::None, 0, &row, &mut rows);
                     rows.end_row(*row.meta());
                 }
                 Ok(_) => {}
@@ -338,7 +338,7 @@ impl Operator for Splitter {
 
 impl Splitter {
     /// Adds the row's elements; how many there are.
-    fn row(&mut self, plan: &Plan, row: &Record<'_>, batch: &Batch, rows: &mut BatchBuilder) -> Result<usize, Refused> {
+    fn row(&mut self, plan: &Plan, row: &Record<'_>, rows: &mut BatchBuilder) -> Result<usize, Refused> {
         let mut scratch = String::new();
         let value = row.find(&plan.access, &mut scratch);
         let mut n = 0;
@@ -346,7 +346,7 @@ impl Splitter {
             (v, _) if v.is_null() => {}
             (Val::Str(text), Some(delimiter)) => {
                 for piece in text.split(delimiter.as_str()).filter(|p| !text.is_empty() && !(p.is_empty() && plan.skip_empty)) {
-                    self.element(plan, Element::Text(piece), n, row, batch, rows)?;
+                    self.element(plan, Element::Text(piece), n, row, rows)?;
                     rows.end_row(*row.meta());
                     n += 1;
                 }
@@ -357,7 +357,7 @@ impl Splitter {
                         let what = json::view(raw, &mut self.text).kind();
                         return Err(("wrong-type", format!("element {n} of `{}` is {what}, no object", plan.field)));
                     }
-                    self.element(plan, Element::Json(raw), n, row, batch, rows)?;
+                    self.element(plan, Element::Json(raw), n, row, rows)?;
                     rows.end_row(*row.meta());
                     n += 1;
                 }
@@ -371,28 +371,19 @@ impl Splitter {
     }
 
     /// Pushes the fields of one output row.
-    fn element(
-        &mut self,
-        plan: &Plan,
-        element: Element<'_>,
-        n: usize,
-        row: &Record<'_>,
-        batch: &Batch,
-        rows: &mut BatchBuilder,
-    ) -> Result<(), Refused> {
-        let text = batch.text();
+    fn element(&mut self, plan: &Plan, element: Element<'_>, n: usize, row: &Record<'_>, rows: &mut BatchBuilder) -> Result<(), Refused> {
         let scratch = &mut self.text;
         for from in &plan.from {
             match from {
-                From::Keep(slot) | From::Tail(slot) => rows.keep(row.raw(*slot)),
-                From::Either(slot, path) if row.raw(*slot) == Value::Missing => keep(member(element, path, scratch), text, rows),
-                From::Either(slot, _) => rows.keep(row.raw(*slot)),
-                From::Member(path, Type::Any, _) => keep(member(element, path, scratch), text, rows),
+                From::Keep(slot) | From::Tail(slot) => rows.keep(row, *slot),
+                From::Either(slot, path) if row.raw(*slot) == Value::Missing => rows.keep_val(row, member(element, path, scratch)),
+                From::Either(slot, _) => rows.keep(row, *slot),
+                From::Member(path, Type::Any, _) => rows.keep_val(row, member(element, path, scratch)),
                 From::Member(path, ty, name) => convert::push(member(element, path, scratch), *ty, rows)
                     .map_err(|e| ("wrong-type", format!("field `{name}` of element {n} of `{}`: {e}", plan.field)))?,
                 From::Element => match element {
-                    Element::Json(raw) => keep(json::view(raw, scratch), text, rows),
-                    Element::Text(piece) => keep(Val::Str(piece), text, rows),
+                    Element::Json(raw) => rows.keep_val(row, json::view(raw, scratch)),
+                    Element::Text(piece) => rows.keep_val(row, Val::Str(piece)),
                     Element::None => rows.push_missing(),
                 },
                 From::Index => match element {
@@ -400,7 +391,7 @@ impl Splitter {
                     _ => rows.push_int(n as i64),
                 },
                 From::Missing => rows.push_missing(),
-                From::Merged(tail) => merge(element, tail.map(|t| row.get(t)), &plan.field, text, rows),
+                From::Merged(tail) => merge(element, tail.map(|t| row.get(t)), &plan.field, row, rows),
             }
         }
         Ok(())
@@ -415,12 +406,12 @@ fn member<'a>(element: Element<'a>, path: &[Box<str>], scratch: &'a mut String) 
 }
 
 /// The element's members and those of the row's tail. Of equal names the last one counts, so the row's own come last.
-fn merge(element: Element<'_>, tail: Option<Val<'_>>, field: &str, text: &[u8], rows: &mut BatchBuilder) {
+fn merge(element: Element<'_>, tail: Option<Val<'_>>, field: &str, row: &Record<'_>, rows: &mut BatchBuilder) {
     let element = match element {
         Element::Json(raw) => raw,
         _ => "{}",
     };
-    let Some(Val::Json(tail)) = tail else { return keep(Val::Json(element), text, rows) };
+    let Some(Val::Json(tail)) = tail else { return rows.keep_val(row, Val::Json(element)) };
     let begun = rows.begin_text();
     let out = rows.text_mut();
     out.push(b'{');
@@ -435,24 +426,6 @@ fn merge(element: Element<'_>, tail: Option<Val<'_>>, field: &str, text: &[u8], 
     }
     out.push(b'}');
     rows.end_json(begun);
-}
-
-/// Pushes a value; what lies in the batch's text is not copied.
-fn keep(value: Val<'_>, text: &[u8], rows: &mut BatchBuilder) {
-    let span = |t: &str| {
-        let off = (t.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
-        (off + t.len() <= text.len() && !t.is_empty()).then_some(Span { off: off as u32, len: t.len() as u32 })
-    };
-    let kept = match value {
-        Val::Str(t) => span(t).map(|s| if json::clean(t.as_bytes()) { Value::Str(s) } else { Value::Text(s) }),
-        Val::Num(t) => span(t).map(Value::Num),
-        Val::Json(t) => span(t).map(Value::Json),
-        _ => None,
-    };
-    match kept {
-        Some(value) => rows.keep(value),
-        None => rows.push_val(value),
-    }
 }
 
 #[cfg(test)]

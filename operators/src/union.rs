@@ -124,7 +124,7 @@ impl Operator for Run {
         }
         let mut rows = BatchBuilder::over(&batch, self.schema.clone());
         for row in batch.rows() {
-            order.iter().for_each(|s| rows.keep(row.raw(*s)));
+            order.iter().for_each(|s| rows.keep(&row, *s));
             rows.end_row(*row.meta());
         }
         out.emit(0, batch.replaced_by(rows));

@@ -3,7 +3,9 @@
 use crate::record::{Meta, Record};
 use crate::schema::{SchemaRef, Slot};
 use crate::value::{Span, Val, Value};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Readable, zeroed bytes behind the text after [`Batch::pad`], for parsers that load wide.
 pub const PAD: usize = 64;
@@ -12,9 +14,20 @@ pub const MAX_ROWS: usize = 1024;
 /// … or at this many bytes of text.
 pub const MAX_BYTES: usize = 1 << 20;
 
+/// A number for a text, never given twice in a process.
+fn text_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Relaxed) + 1
+}
+
 /// Rows of one schema. Cloning shares the text and copies values (16 bytes a field) and meta (40 bytes a row).
+///
+/// Invariant: every value's span lies inside the text, and textual ones are UTF-8 there. No safe call can break it: see
+/// [`BatchBuilder`].
 pub struct Batch {
     text: Arc<Vec<u8>>,
+    /// Batches of equal id have the same text at the same address.
+    id: u64,
     vals: Vec<Value>,
     meta: Vec<Meta>,
     schema: SchemaRef,
@@ -24,7 +37,7 @@ pub struct Batch {
 
 impl Batch {
     pub fn empty(schema: SchemaRef) -> Batch {
-        Batch { text: Arc::default(), vals: vec![], meta: vec![], schema, padded: false }
+        Batch { text: Arc::default(), id: text_id(), vals: vec![], meta: vec![], schema, padded: false }
     }
 
     /// Number of rows.
@@ -78,10 +91,14 @@ impl Batch {
 
     /// Makes [`PAD`] bytes behind the text readable and zero. Copies the text if another batch shares it.
     pub fn pad(&mut self) {
+        let before = self.text.as_ptr();
         let text = Arc::make_mut(&mut self.text);
         text.reserve(PAD);
         for b in &mut text.spare_capacity_mut()[..PAD] {
             b.write(0);
+        }
+        if text.as_ptr() != before {
+            self.id = text_id();
         }
         self.padded = true;
     }
@@ -119,7 +136,7 @@ impl Batch {
             vals.extend_from_slice(&self.vals[r as usize * w..][..w]);
         }
         let meta = rows.iter().map(|&r| self.meta[r as usize]).collect();
-        Batch { text: self.text.clone(), vals, meta, schema: self.schema.clone(), padded: false }
+        Batch { text: self.text.clone(), id: self.id, vals, meta, schema: self.schema.clone(), padded: false }
     }
 
     /// Copies the rows into a text of their own when less than a quarter of the present text is theirs. Original bytes of rows
@@ -164,37 +181,62 @@ impl Batch {
     }
 
     /// The rows that a builder made [`over`](BatchBuilder::over) this batch take this batch's place.
+    ///
+    /// # Panics
+    /// If the builder was made over another batch, or breaks a promise of [`BatchBuilder::text_mut`].
     pub fn replaced_by(mut self, rows: BatchBuilder) -> Batch {
-        assert_eq!(rows.base as usize, self.text.len(), "the builder was made over this batch");
+        assert_eq!(rows.below, self.id, "the builder was made over this batch");
+        rows.verify();
         if !rows.text.is_empty() {
             Arc::make_mut(&mut self.text).extend_from_slice(&rows.text);
+            self.id = text_id();
         }
-        Batch { text: self.text, vals: rows.vals, meta: rows.meta, schema: rows.schema, padded: false }
+        Batch { text: self.text, id: self.id, vals: rows.vals, meta: rows.meta, schema: rows.schema, padded: false }
     }
 }
 
 impl Clone for Batch {
     /// The clone is not padded: another owner of the text may append to it.
     fn clone(&self) -> Batch {
-        Batch { text: self.text.clone(), vals: self.vals.clone(), meta: self.meta.clone(), schema: self.schema.clone(), padded: false }
+        let (text, vals, meta) = (self.text.clone(), self.vals.clone(), self.meta.clone());
+        Batch { text, id: self.id, vals, meta, schema: self.schema.clone(), padded: false }
     }
 }
 
 #[inline]
 fn span_of(v: &Value) -> Option<Span> {
     match *v {
-        Value::Num(s) | Value::Str(s) | Value::Text(s) | Value::Bytes(s) | Value::Json(s) | Value::Split(s, ..) => Some(s),
+        Value::Bytes(s) => Some(s),
+        _ => textual(v),
+    }
+}
+
+/// Where the value's UTF-8 text is.
+#[inline]
+fn textual(v: &Value) -> Option<Span> {
+    match *v {
+        Value::Num(s) | Value::Str(s) | Value::Text(s) | Value::Json(s) | Value::Split(s, ..) => Some(s),
         _ => None,
     }
 }
 
 /// Builds rows field by field, in schema order; [`end_row`](Self::end_row) completes one.
 ///
-/// Made with [`new`](Self::new) it copies all text it is given. Made with [`over`](Self::over) a batch it may also
-/// [`keep`](Self::keep) that batch's values without copying, and becomes its replacement.
+/// Made with [`new`](Self::new) it copies all text it is given. Made with [`over`](Self::over) a batch it
+/// [`keep`](Self::keep)s that batch's values without copying, and becomes its replacement.
+///
+/// Why its spans are right: what is pushed is copied; what is kept is either a record's own value or lies at an address inside that
+/// record's text, and only while that text is the one below; what was written through [`text_mut`](Self::text_mut) is looked at
+/// when the batch is made.
 pub struct BatchBuilder {
     text: Vec<u8>,
+    /// Length of the text below.
     base: u32,
+    /// Where the text below lies, and its id; 0: there is none.
+    base_addr: usize,
+    below: u64,
+    /// The text has been written by others.
+    opened: bool,
     vals: Vec<Value>,
     meta: Vec<Meta>,
     schema: SchemaRef,
@@ -202,7 +244,7 @@ pub struct BatchBuilder {
 
 impl BatchBuilder {
     pub fn new(schema: SchemaRef) -> BatchBuilder {
-        BatchBuilder { text: vec![], base: 0, vals: vec![], meta: vec![], schema }
+        BatchBuilder { text: vec![], base: 0, base_addr: 0, below: 0, opened: false, vals: vec![], meta: vec![], schema }
     }
 
     /// A builder whose rows may refer to `batch`'s text; finish with [`Batch::replaced_by`].
@@ -211,6 +253,9 @@ impl BatchBuilder {
         BatchBuilder {
             text: Vec::new(),
             base: u32::try_from(batch.text.len()).expect("batches are capped far below 4 GiB"),
+            base_addr: batch.text.as_ptr().addr(),
+            below: batch.id,
+            opened: false,
             vals: Vec::with_capacity(rows * width),
             meta: Vec::with_capacity(rows),
             schema,
@@ -219,12 +264,6 @@ impl BatchBuilder {
 
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
-    }
-
-    /// Whether it was made [`over`](Self::over) a batch that has text, so that [`keep`](Self::keep) is of use.
-    #[inline]
-    pub fn is_over(&self) -> bool {
-        self.base != 0
     }
 
     /// Completed rows.
@@ -371,16 +410,72 @@ impl BatchBuilder {
         Span { off: off as u32, len: bytes.len() as u32 }
     }
 
-    /// A value of the batch that this builder was made [`over`](Self::over), without copying.
+    /// Whether the record's text is the one below.
     #[inline]
-    pub fn keep(&mut self, value: Value) {
-        debug_assert!(span_of(&value).is_none_or(|s| s.off + s.len <= self.base), "keep takes values of the batch below");
-        self.vals.push(value);
+    fn is_below(&self, row: &Record<'_>) -> bool {
+        row.arena().as_ptr().addr() == self.base_addr && row.arena().len() == self.base as usize && self.below != 0
     }
 
-    /// All values of a row of the batch below.
+    /// Where the bytes lie in the text below, if the record's text is that and they are a part of it.
     #[inline]
-    pub fn keep_all(&mut self, values: &[Value]) {
+    fn place(&self, row: &Record<'_>, bytes: &[u8]) -> Option<Span> {
+        let off = bytes.as_ptr().addr().wrapping_sub(self.base_addr);
+        let inside = off <= self.base as usize && bytes.len() <= self.base as usize - off;
+        (inside && self.is_below(row)).then(|| Span { off: off as u32, len: bytes.len() as u32 })
+    }
+
+    /// One field of a record: without copying if it is one of the batch that this builder was made [`over`](Self::over).
+    #[inline]
+    pub fn keep(&mut self, row: &Record<'_>, slot: Slot) {
+        match self.is_below(row) {
+            true => self.vals.push(row.raw(slot)),
+            false => self.push_field(row, slot),
+        }
+    }
+
+    /// Several neighbouring fields of a record, as [`keep`](Self::keep).
+    #[inline]
+    pub fn keep_range(&mut self, row: &Record<'_>, slots: Range<usize>) {
+        match self.is_below(row) {
+            true => self.vals.extend_from_slice(&row.raw_values()[slots]),
+            false => slots.for_each(|i| self.push_field(row, Slot(i as u16))),
+        }
+    }
+
+    /// A value made of the record: without copying where its text is a part of the text below.
+    #[inline]
+    pub fn keep_val(&mut self, row: &Record<'_>, value: Val<'_>) {
+        let kept = match value {
+            Val::Str(t) => return self.keep_str(row, t, crate::json::clean(t.as_bytes())),
+            Val::Num(t) => self.place(row, t.as_bytes()).map(Value::Num),
+            Val::Json(t) => self.place(row, t.as_bytes()).map(Value::Json),
+            Val::Split(t, pair, key) => self.place(row, t.as_bytes()).map(|s| Value::Split(s, pair, key)),
+            Val::Bytes(b) => self.place(row, b).map(Value::Bytes),
+            _ => None,
+        };
+        match kept {
+            Some(value) => self.vals.push(value),
+            None => self.push_val(value),
+        }
+    }
+
+    /// As [`keep_val`](Self::keep_val), of a string. `clean`: nothing in it needs a JSON escape.
+    #[inline]
+    pub fn keep_str(&mut self, row: &Record<'_>, text: &str, clean: bool) {
+        match self.place(row, text.as_bytes()) {
+            Some(span) => self.vals.push(if clean { Value::Str(span) } else { Value::Text(span) }),
+            None => self.push_str(text),
+        }
+    }
+
+    /// Values that a parser found in the text below.
+    ///
+    /// # Safety
+    /// Every span lies inside the text of the batch that this builder was made over, and those of `Num`, `Str`, `Text`, `Json` and
+    /// `Split` are UTF-8 there.
+    #[inline]
+    pub unsafe fn keep_parsed(&mut self, values: &[Value]) {
+        debug_assert!(values.iter().filter_map(span_of).all(|s| s.off as usize + s.len as usize <= self.base as usize));
         self.vals.extend_from_slice(values);
     }
 
@@ -390,15 +485,18 @@ impl BatchBuilder {
         self.text.len()
     }
 
+    /// The builder's own text, to be appended to, or cut back to where the present piece began. Strings, numbers and JSON written
+    /// here are UTF-8: the batch cannot be made of anything else.
     #[inline]
     pub fn text_mut(&mut self) -> &mut Vec<u8> {
+        self.opened = true;
         &mut self.text
     }
 
     #[inline]
     fn span_from(&self, begun: usize) -> Span {
         let off = self.base as usize + begun;
-        let len = self.text.len() - begun;
+        let len = self.text.len().checked_sub(begun).expect("a piece ends behind its beginning");
         assert!(off + len <= u32::MAX as usize, "a batch's text stays below 4 GiB");
         Span { off: off as u32, len: len as u32 }
     }
@@ -407,7 +505,6 @@ impl BatchBuilder {
     #[inline]
     pub fn end_str(&mut self, begun: usize, clean: bool) {
         let span = self.span_from(begun);
-        debug_assert!(std::str::from_utf8(&self.text[begun..]).is_ok());
         self.vals.push(if clean { Value::Str(span) } else { Value::Text(span) });
     }
 
@@ -435,7 +532,7 @@ impl BatchBuilder {
     /// [`text_mut`](Self::text_mut) once and then names the lines in it.
     #[inline]
     pub fn push_own(&mut self, begun: usize, len: usize) -> Span {
-        assert!(begun + len <= self.text.len(), "the bytes lie in the text");
+        assert!(begun <= self.text.len() && len <= self.text.len() - begun, "the bytes lie in the text");
         let off = self.base as usize + begun;
         assert!(off + len <= u32::MAX as usize, "a batch's text stays below 4 GiB");
         let span = Span { off: off as u32, len: len as u32 };
@@ -485,11 +582,32 @@ impl BatchBuilder {
         self.vals.truncate(self.meta.len() * self.schema.width());
     }
 
+    /// Rows are whole, and what others wrote is as it must be: the text as a whole is UTF-8 and values begin and end between
+    /// characters, or else each value is looked at.
+    fn verify(&self) {
+        assert_eq!(self.vals.len(), self.meta.len() * self.schema.width(), "a row has as many fields as its schema");
+        if !self.opened {
+            return;
+        }
+        let mut whole = None;
+        for span in self.vals.iter().filter_map(textual).filter(|s| s.off >= self.base) {
+            let (begin, len) = ((span.off - self.base) as usize, span.len as usize);
+            let boundary = |at: usize| self.text.get(at).is_none_or(|b| (*b as i8) >= -0x40);
+            let whole = *whole.get_or_insert_with(|| simdutf8::basic::from_utf8(&self.text).is_ok());
+            let fits = begin + len <= self.text.len();
+            let right = fits && whole && boundary(begin) && boundary(begin + len);
+            assert!(right || (fits && std::str::from_utf8(&self.text[begin..][..len]).is_ok()), "text that was written is UTF-8");
+        }
+    }
+
     /// The batch, for a builder made with [`new`](Self::new).
+    ///
+    /// # Panics
+    /// If the builder was made over a batch, or breaks a promise of [`text_mut`](Self::text_mut).
     pub fn finish(self) -> Batch {
         assert_eq!(self.base, 0, "a builder over a batch becomes its replacement: Batch::replaced_by");
-        debug_assert_eq!(self.pending(), 0);
-        Batch { text: Arc::new(self.text), vals: self.vals, meta: self.meta, schema: self.schema, padded: false }
+        self.verify();
+        Batch { text: Arc::new(self.text), id: text_id(), vals: self.vals, meta: self.meta, schema: self.schema, padded: false }
     }
 
     /// The completed rows as a batch; the builder goes on empty.
@@ -498,3 +616,7 @@ impl BatchBuilder {
         std::mem::replace(self, BatchBuilder::new(schema)).finish()
     }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -207,6 +207,9 @@ impl RowBuf {
                         10 => {
                             let e = bytes.get(p..p + 2).ok_or(CUT)?;
                             p += 2;
+                            if !e.is_ascii() {
+                                return Err(RowError("a separator is not ASCII"));
+                            }
                             Value::Split(s, e[0], e[1])
                         }
                         _ => Value::Bytes(s),

@@ -75,7 +75,7 @@ impl<'a> Record<'a> {
         self.vals.len()
     }
 
-    /// The value as it lies in the batch: to be kept by an operator that rewrites the same batch.
+    /// The value as it lies in the record's text.
     #[inline]
     pub fn raw(&self, slot: Slot) -> Value {
         self.vals[slot.index()]
@@ -103,18 +103,21 @@ impl<'a> Record<'a> {
         (self.meta.raw != Meta::NO_RAW).then(|| self.bytes(self.meta.raw))
     }
 
+    /// # Safety
+    /// The span is UTF-8 here.
     #[inline]
-    fn text(&self, span: Span) -> &'a str {
+    unsafe fn text(&self, span: Span) -> &'a str {
         let bytes = self.bytes(span);
         debug_assert!(std::str::from_utf8(bytes).is_ok());
-        // SAFETY: `Record::new` demands UTF-8 at every textual span.
+        // SAFETY: the caller's promise.
         unsafe { std::str::from_utf8_unchecked(bytes) }
     }
 
     /// The field's value.
     #[inline]
     pub fn get(&self, slot: Slot) -> Val<'a> {
-        self.view(self.vals[slot.index()])
+        // SAFETY: it is one of this record's values.
+        unsafe { self.own(self.vals[slot.index()]) }
     }
 
     #[inline]
@@ -127,20 +130,37 @@ impl<'a> Record<'a> {
         self.get(slot).as_int()
     }
 
-    #[inline]
+    /// What a value that a parser found in this record's text stands for.
+    ///
+    /// # Panics
+    /// If it lies outside the text, or is a text that is not UTF-8.
     pub fn view(&self, value: Value) -> Val<'a> {
-        match value {
-            Value::Missing => Val::Missing,
-            Value::Null => Val::Null,
-            Value::Bool(b) => Val::Bool(b),
-            Value::Int(i) => Val::Int(i),
-            Value::Float(f) => Val::Float(f),
-            Value::Time(t) => Val::Time(t),
-            Value::Num(s) => Val::Num(self.text(s)),
-            Value::Str(s) | Value::Text(s) => Val::Str(self.text(s)),
-            Value::Bytes(s) => Val::Bytes(self.bytes(s)),
-            Value::Json(s) => Val::Json(self.text(s)),
-            Value::Split(s, pair, key) => Val::Split(self.text(s), pair, key),
+        if let Value::Num(s) | Value::Str(s) | Value::Text(s) | Value::Json(s) | Value::Split(s, ..) = value {
+            assert!(std::str::from_utf8(self.bytes(s)).is_ok(), "the value is one of this text");
+        }
+        // SAFETY: its text has just been looked at.
+        unsafe { self.own(value) }
+    }
+
+    /// # Safety
+    /// The value is one of this record's, or fits its text as they do.
+    #[inline]
+    unsafe fn own(&self, value: Value) -> Val<'a> {
+        // SAFETY: `Record::new` demands UTF-8 at every textual span.
+        unsafe {
+            match value {
+                Value::Missing => Val::Missing,
+                Value::Null => Val::Null,
+                Value::Bool(b) => Val::Bool(b),
+                Value::Int(i) => Val::Int(i),
+                Value::Float(f) => Val::Float(f),
+                Value::Time(t) => Val::Time(t),
+                Value::Num(s) => Val::Num(self.text(s)),
+                Value::Str(s) | Value::Text(s) => Val::Str(self.text(s)),
+                Value::Bytes(s) => Val::Bytes(self.bytes(s)),
+                Value::Json(s) => Val::Json(self.text(s)),
+                Value::Split(s, pair, key) => Val::Split(self.text(s), pair, key),
+            }
         }
     }
 

@@ -224,7 +224,7 @@ impl Input {
         for row in batch.rows() {
             for access in &self.accesses {
                 if access.rest.is_empty() {
-                    out.keep(row.raw(access.slot));
+                    out.keep(&row, access.slot);
                 } else {
                     out.push_val(row.find(access, &mut scratch));
                 }

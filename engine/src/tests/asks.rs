@@ -230,8 +230,8 @@ impl Lookup for Replace {
         assert_eq!(batch.len(), answers.len());
         let mut b = BatchBuilder::over(&batch, batch.schema().clone());
         for (r, a) in batch.rows().zip(answers) {
-            b.keep(r.raw(Slot(0)));
-            b.keep(r.raw(Slot(2)));
+            b.keep(&r, Slot(0));
+            b.keep(&r, Slot(2));
             b.push_int(a.map_or(-1, length));
             b.end_row(*r.meta());
         }

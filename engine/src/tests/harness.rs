@@ -324,8 +324,8 @@ impl Operator for Increment {
     fn process(&mut self, batch: Batch, out: &mut Outputs) {
         let mut b = BatchBuilder::over(&batch, batch.schema().clone());
         for r in batch.rows() {
-            b.keep(r.raw(Slot(0)));
-            b.keep(r.raw(Slot(1)));
+            b.keep(&r, Slot(0));
+            b.keep(&r, Slot(1));
             b.push_int(r.int(Slot(2)).unwrap_or(0) + 1);
             b.end_row(*r.meta());
         }

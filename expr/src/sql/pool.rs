@@ -79,9 +79,6 @@ impl Pool {
     }
 }
 
-// SAFETY: a pool is used through one reference at a time as long as it is not `Sync`; its content is plain memory.
-unsafe impl Send for Pool {}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -174,8 +174,7 @@ impl Node {
                     _ => false,
                 };
                 match fits {
-                    true if out.is_over() => out.keep(raw),
-                    true => out.push_field(row, *slot),
+                    true => out.keep(row, *slot),
                     false => convert(row.get(*slot), ty, out)?,
                 }
             }
@@ -190,18 +189,11 @@ impl Node {
             Node::Text(_) => self.push_text(row, buffers, cx, ty, out)?,
             // Raw text is a template's text, never a number.
             Node::Lit(l) => convert(l.val(), ty, out)?,
-            Node::Call(call) if ty.is_none_or(|t| matches!(t, Type::Any | Type::Map)) && out.is_over() => {
-                match (&call.args[..], call.eval(row, buffers, cx)?) {
-                    ([Node::Slot(s, _), ..], Val::Split(t, pair, key)) => match row.raw(*s) {
-                        // The text of the map is the field's text: it is kept where it lies.
-                        Value::Str(span) if row.bytes(span).as_ptr() == t.as_ptr() && span.len as usize == t.len() => {
-                            out.keep(Value::Split(span, pair, key));
-                        }
-                        _ => out.push_val(Val::Split(t, pair, key)),
-                    },
-                    (_, v) => convert(v, ty, out)?,
-                }
-            }
+            Node::Call(call) if ty.is_none_or(|t| matches!(t, Type::Any | Type::Map)) => match call.eval(row, buffers, cx)? {
+                // The text of the map is a field's text: it is kept where it lies.
+                v @ Val::Split(..) => out.keep_val(row, v),
+                v => convert(v, ty, out)?,
+            },
             node => convert(node.eval(row, buffers, cx)?, ty, out)?,
         }
         Ok(())

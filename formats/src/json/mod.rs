@@ -27,11 +27,11 @@ pub struct Padded<'a> {
 
 impl<'a> Padded<'a> {
     /// `check`: look once whether all of the text is UTF-8, which is quicker than looking at each row when the rows are most of it.
-    /// None if the padding is not there.
+    /// None if the padding is not there, or the text too long for spans.
     pub fn new(padded: &'a [u8], check: bool) -> Option<Padded<'a>> {
         let at = padded.len().checked_sub(PAD)?;
         let (text, pad) = padded.split_at(at);
-        if pad.iter().any(|b| *b != 0) {
+        if pad.iter().any(|b| *b != 0) || u32::try_from(at).is_err() {
             return None;
         }
         Some(Padded { all: padded, utf8: check && simdutf8::basic::from_utf8(text).is_ok() })

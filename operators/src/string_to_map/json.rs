@@ -153,7 +153,9 @@ impl JsonToMap {
             self.row[tail] = Value::Json(object);
         }
         if self.convert.is_empty() && plan.parser.fresh().is_empty() {
-            out.keep_all(&self.row[..plan.schema.width()]);
+            // SAFETY: nothing was decoded into fresh text, so every value is one that the parser found in the text of this batch, or
+            // one of the input row's.
+            unsafe { out.keep_parsed(&self.row[..plan.schema.width()]) };
         } else {
             self.row_with_new_text(input, out)?;
         }
@@ -173,7 +175,8 @@ impl JsonToMap {
                 Some(check) => convert::push(value(), check.ty, out).map_err(|e| wrong(check, e))?,
                 None if slot >= width => {}
                 None if is_fresh(raw, self.base) => out.push_val(value()),
-                None => out.keep(raw),
+                // SAFETY: not fresh, so the parser found it in the text of this batch, or it is one of the input row's.
+                None => unsafe { out.keep_parsed(&[raw]) },
             }
             if slot >= width {
                 out.truncate_fields(width);

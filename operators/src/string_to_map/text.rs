@@ -8,7 +8,7 @@ use sdk::convert;
 use sdk::json::{Number, clean, number, quote};
 use sdk::operator::Outputs;
 use sdk::problem::did_you_mean;
-use sdk::{Batch, BatchBuilder, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Span, Type, Val, Value};
+use sdk::{Batch, BatchBuilder, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Type, Val};
 
 /// The plan that all workers' instances start from.
 #[derive(Clone)]
@@ -156,7 +156,7 @@ impl Operator for TextToMap {
         for row in batch.rows() {
             let done = match text_span(row.raw(self.plan.from)) {
                 Some(span) => match text.str(span) {
-                    Ok(line) => self.row(line, span, &row, &mut rows),
+                    Ok(line) => self.row(line, &row, &mut rows),
                     Err(at) => Err(("invalid-utf8", format!("invalid UTF-8 at byte {}", at + 1))),
                 },
                 None => Err(no_text(&row, self.plan.from, batch.schema())),
@@ -171,14 +171,14 @@ impl Operator for TextToMap {
 }
 
 impl TextToMap {
-    fn row(&mut self, line: &str, span: Span, input: &Record<'_>, out: &mut BatchBuilder) -> Result<(), Refused> {
+    fn row(&mut self, line: &str, input: &Record<'_>, out: &mut BatchBuilder) -> Result<(), Refused> {
         let (plan, pieces) = (&self.plan, &mut self.pieces);
         plan.format.split(line, pieces).map_err(|e| (e.reason, e.message))?;
         let all_clean = clean(line.as_bytes());
         let width = plan.schema.width();
         for column in &plan.columns {
             match column {
-                Column::Kept(slot) => out.keep(input.raw(*slot)),
+                Column::Kept(slot) => out.keep(input, *slot),
                 Column::Tail => tail(line, pieces, out),
                 Column::Piece { index, ty, name } => {
                     let piece = pieces.values.get(*index).copied().unwrap_or(Piece::Missing);
@@ -189,17 +189,12 @@ impl TextToMap {
                         out.push_missing();
                         continue;
                     };
-                    let here = match piece {
-                        Piece::Here { start, end } => Some(Span { off: span.off + start, len: end - start }),
-                        _ => None,
-                    };
+                    let here = matches!(piece, Piece::Here { .. });
                     match (ty, here) {
                         _ if !plan.nulls.is_empty() && plan.nulls.iter().any(|n| n == text) => out.push_null(),
-                        (Type::String | Type::Any, Some(s)) => {
-                            out.keep(if all_clean || clean(text.as_bytes()) { Value::Str(s) } else { Value::Text(s) })
-                        }
-                        (Type::Bigint, Some(s)) if plain_integer(text.as_bytes()) => out.keep(Value::Num(s)),
-                        (Type::Double, Some(s)) if number(text.as_bytes()) != Number::Bad => out.keep(Value::Num(s)),
+                        (Type::String | Type::Any, true) => out.keep_str(input, text, all_clean || clean(text.as_bytes())),
+                        (Type::Bigint, true) if plain_integer(text.as_bytes()) => out.keep_val(input, Val::Num(text)),
+                        (Type::Double, true) if number(text.as_bytes()) != Number::Bad => out.keep_val(input, Val::Num(text)),
                         _ => convert::push(Val::Str(text), *ty, out).map_err(|e| ("wrong-type", format!("field `{name}`: {e}")))?,
                     }
                 }

@@ -35,7 +35,7 @@ pub struct RunOptions {
     pub workers: Option<usize>,
     /// Drain after this time.
     pub duration: Option<Duration>,
-    /// Drain after this many records of each stream.
+    /// Drain after this many records of all sources together.
     pub limit: Option<u64>,
     /// Length of an epoch: how often positions are acknowledged and sinks flushed.
     pub epoch: Duration,
@@ -104,8 +104,8 @@ pub struct Shared {
     /// By source (in plan order), then worker.
     table: Vec<Vec<Instance>>,
     retry: Vec<bool>,
-    /// By source: rows that may still be reserved, and rows that were read.
-    limits: Vec<(AtomicI64, AtomicU64)>,
+    /// Rows that may still be reserved, and rows that were read, where there is a limit.
+    limit: (AtomicI64, AtomicU64),
     /// Look-ups asked by keyed operators and not yet answered.
     pub pending_asks: AtomicUsize,
     /// The last epoch in which a retry source delivered a row.
@@ -136,7 +136,7 @@ impl Shared {
             fault: Mutex::new(None),
             table: sources.iter().map(|_| (0..workers).map(|_| instance()).collect()).collect(),
             retry: sources.to_vec(),
-            limits: sources.iter().map(|_| (AtomicI64::new(limit), AtomicU64::new(0))).collect(),
+            limit: (AtomicI64::new(limit), AtomicU64::new(0)),
             pending_asks: AtomicUsize::new(0),
             retry_epoch: AtomicU64::new(0),
             quiet: sources.iter().flat_map(|&r| (0..workers).map(move |_| AtomicBool::new(!r))).collect(),
@@ -229,28 +229,28 @@ impl Shared {
         quiet && self.quiet.iter().all(|q| q.load(SeqCst))
     }
 
-    /// Reserves up to `rows` rows of a source's limit; [`Shared::used`] settles it.
-    pub fn reserve(&self, source: usize, rows: usize) -> usize {
+    /// Reserves up to `rows` rows of the limit; [`Shared::used`] settles it.
+    pub fn reserve(&self, rows: usize) -> usize {
         if self.options.limit.is_none() {
             return rows;
         }
-        let left = self.limits[source].0.fetch_sub(rows as i64, SeqCst);
+        let left = self.limit.0.fetch_sub(rows as i64, SeqCst);
         let allowed = left.clamp(0, rows as i64);
-        self.limits[source].0.fetch_add(rows as i64 - allowed, SeqCst);
+        self.limit.0.fetch_add(rows as i64 - allowed, SeqCst);
         allowed as usize
     }
 
     /// Of `reserved` rows `used` were read.
-    pub fn used(&self, source: usize, reserved: usize, used: usize) {
+    pub fn used(&self, reserved: usize, used: usize) {
         if self.options.limit.is_some() {
-            self.limits[source].0.fetch_add(reserved as i64 - used as i64, SeqCst);
-            self.limits[source].1.fetch_add(used as u64, SeqCst);
+            self.limit.0.fetch_add(reserved as i64 - used as i64, SeqCst);
+            self.limit.1.fetch_add(used as u64, SeqCst);
         }
     }
 
-    /// Whether a source has read all that the limit lets it.
-    pub fn exhausted(&self, source: usize) -> bool {
-        self.options.limit.is_some_and(|l| self.limits[source].1.load(SeqCst) >= l)
+    /// Whether all that the limit lets was read.
+    pub fn exhausted(&self) -> bool {
+        self.options.limit.is_some_and(|l| self.limit.1.load(SeqCst) >= l)
     }
 
     /// An operator on this thread says whether it refuses rows because too many wait in it.

@@ -114,13 +114,19 @@ impl Assigner {
                 times.clear();
                 let latest = now.saturating_add(*future);
                 let mut refused = false;
+                let plausible = YEAR_2000..=now.saturating_add(DAY);
+                if *check && !part.plausible {
+                    // One plausible row says that the others' times are their own fault, also of those before it.
+                    let first = batch.rows().take((FIRST_ROWS - part.seen) as usize);
+                    part.plausible = first.into_iter().any(|row| reader.read(row.get(*field)).is_ok_and(|t| plausible.contains(&t)));
+                }
                 for row in batch.rows() {
                     let value = row.get(*field);
                     let why: Option<(&'static str, String)> = match reader.read(value) {
                         Err(e) => Some(("invalid-time", time_error(value, &e.0))),
                         Ok(t) if t == NO_TIME => Some(("invalid-time", "the time is out of range".into())),
                         Ok(t) => {
-                            let odd = *check && !(YEAR_2000..=now.saturating_add(DAY)).contains(&t);
+                            let odd = *check && !plausible.contains(&t);
                             if *check && !part.plausible && part.seen < FIRST_ROWS {
                                 part.seen += 1;
                                 part.plausible = !odd;

@@ -90,6 +90,8 @@ pub struct NodeMeter {
     pub dropped: Named,
     pub counters: Named,
     pub watermark: AtomicI64,
+    /// By port: whether its rows count as written. Those of a port that nobody reads count as rejected or dropped, and rejects as such.
+    read: Vec<bool>,
     /// Rows that went through as they were, by a node without an operator: the node's inputs are counted where they came from.
     passes: Vec<(usize, usize)>,
 }
@@ -161,6 +163,7 @@ impl Meters {
                 NodeKind::Sink(_) => "sink",
             };
             let inputs = n.inputs.iter().map(|i| i.index + 1).max().unwrap_or(1);
+            let read = |port: usize| plan.nodes.iter().flat_map(|n| &n.inputs).any(|r| (r.from.node.0, r.from.port) == (i, port));
             nodes.push(NodeMeter {
                 name: n.name.clone(),
                 part: n.part.to_string(),
@@ -168,6 +171,7 @@ impl Meters {
                 inputs: (0..inputs).map(|_| AtomicU64::new(0)).collect(),
                 ports: n.ports.iter().map(|(p, _)| (p.name.clone(), AtomicU64::new(0))).collect(),
                 watermark: AtomicI64::new(i64::MIN),
+                read: (0..n.ports.len()).map(|p| n.ports[p].0.name != "errors" && read(p)).collect(),
                 passes,
                 ..NodeMeter::default()
             });
@@ -203,7 +207,7 @@ impl Meters {
                 kind: n.kind.to_string(),
                 records_in: inputs.iter().sum(),
                 inputs,
-                records_out: (0..n.ports.len()).filter(|&p| n.ports[p].0 != "errors").map(|p| self.port(i, p)).sum(),
+                records_out: (0..n.ports.len()).filter(|&p| n.read[p]).map(|p| self.port(i, p)).sum(),
                 ports: (0..n.ports.len()).map(|p| PortSummary { name: n.ports[p].0.clone(), records: self.port(i, p) }).collect(),
                 bytes: n.bytes.load(Relaxed),
                 rejected_total: rejected.values().sum(),

@@ -174,7 +174,7 @@ fn summary(job: &str, shared: &Shared, workers: usize, dead_letter: usize, fault
     let seconds = shared.elapsed().as_secs_f64();
     let records_in = m.sources.iter().map(|s| s.records.load(Relaxed)).sum();
     let sinks = nodes.iter().enumerate().filter(|(i, n)| *i != dead_letter && n.kind == "sink");
-    let drained = shared.control.draining() || (0..m.sources.len()).any(|s| shared.exhausted(s));
+    let drained = shared.control.draining() || shared.exhausted();
     Summary {
         job: job.to_string(),
         ended: match (&fault, drained) {

@@ -143,7 +143,7 @@ impl Reader {
         };
         self.outlet.flush(self.shared.micros());
         let done = self.complete && self.partitions.iter().all(|p| p.ended);
-        if done || self.shared.exhausted(self.s.index) || (self.retry && self.settled()) {
+        if done || self.shared.exhausted() || (self.retry && self.settled()) {
             self.end();
             return Ok(Again::Now);
         }
@@ -272,12 +272,12 @@ impl Reader {
             if steps && ahead > self.shared.slowest().saturating_add(drift) {
                 return Ok(Again::After(Duration::from_micros(200)));
             }
-            let want = self.shared.reserve(self.s.index, POLL_ROWS);
+            let want = self.shared.reserve(POLL_ROWS);
             if want == 0 {
                 return Ok(Again::After(Duration::from_millis(1)));
             }
             let got = self.poll(i, want);
-            self.shared.used(self.s.index, want, *got.as_ref().unwrap_or(&0));
+            self.shared.used(want, *got.as_ref().unwrap_or(&0));
             rows += got?;
             if rows >= TURN_ROWS {
                 break;

@@ -62,7 +62,7 @@ pub struct NodeSummary {
     pub records_in: u64,
     /// By input: left, right, retry.
     pub inputs: Vec<u64>,
-    /// By all ports but `errors`.
+    /// By all ports but `errors` and those that nobody reads, whose rows count as rejected or dropped.
     pub records_out: u64,
     pub ports: Vec<PortSummary>,
     /// Bytes of batches read or written, in memory.

@@ -7,9 +7,11 @@ use crate::schema::Type;
 use crate::value::Val;
 use std::fmt;
 
+mod pattern;
 mod text;
 mod time;
 
+pub use pattern::strftime;
 pub use text::{bigint, boolean, double, json as json_value, split_to_json, write_float, write_time};
 pub use time::{MAX_TIME, MIN_TIME, TimeFormat, TimeReader, iso8601};
 

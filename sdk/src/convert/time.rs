@@ -1,6 +1,6 @@
 //! Time fields: formats, and readers made ready with a time zone.
 
-use super::{ConvertError, refuse};
+use super::{ConvertError, refuse, strftime};
 use crate::json::{self, Number};
 use crate::value::Val;
 use jiff::civil::DateTime;
@@ -26,14 +26,15 @@ pub enum TimeFormat {
 }
 
 impl TimeFormat {
-    /// `epoch_ms | epoch_s | iso8601 |` a pattern with `%`.
+    /// `epoch_ms | epoch_s | iso8601 |` a pattern, either with `%` or in Java's letters.
     pub fn parse(text: &str) -> Result<TimeFormat, String> {
         match text {
             "epoch_ms" => Ok(TimeFormat::EpochMs),
             "epoch_s" => Ok(TimeFormat::EpochS),
             "iso8601" => Ok(TimeFormat::Iso8601),
-            p if p.contains('%') => Ok(TimeFormat::Pattern(p.into())),
-            p => Err(format!("unknown time format `{p}`: epoch_ms, epoch_s, iso8601, or a pattern like `%Y-%m-%d %H:%M:%S`")),
+            p => strftime(p)
+                .map(TimeFormat::Pattern)
+                .map_err(|_| format!("unknown time format `{p}`: epoch_ms, epoch_s, iso8601, or a pattern like `%Y-%m-%d %H:%M:%S`")),
         }
     }
 }
@@ -251,6 +252,9 @@ mod tests {
             ("iso8601", "UTC", Val::Str("2024-02-29T00:00:00Z"), 1_709_164_800_000_000),
             ("%Y-%m-%d %H:%M:%S", sh, Val::Str("1970-01-01 08:00:05"), 5_000_000),
             ("%d/%b/%Y:%H:%M:%S %z", sh, Val::Str("01/Jan/1970:01:00:00 +0100"), 0),
+            ("yyyy-MM-dd HH:mm:ss.SSS", sh, Val::Str("1970-01-01 08:00:05.250"), 5_250_000),
+            ("dd/MMM/yyyy'T'HH:mm:ssXXX", sh, Val::Str("01/Jan/1970T01:00:00+01:00"), 0),
+            ("yyyyMMdd", "UTC", Val::Int(19700102), 86_400_000_000),
             ("%Y%m%d", "UTC", Val::Int(19700102), 86_400_000_000),
             ("%Y-%m-%dT%H:%M:%S%.f", "UTC", Val::Str("1970-01-01T00:00:00.25"), 250_000),
             ("%s", "UTC", Val::Str("12"), 12_000_000),

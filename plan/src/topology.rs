@@ -132,7 +132,7 @@ pub(crate) enum CheckpointMode {
 pub(crate) struct Watermark {
     /// The time field, as it is after `operates`.
     pub field: millrace_sdk::config::FieldName,
-    /// How it is written: `epoch_ms`, `epoch_s`, `iso8601`, or a pattern like `%Y-%m-%d %H:%M:%S`.
+    /// How it is written: `epoch_ms`, `epoch_s`, `iso8601`, or a pattern like `%Y-%m-%d %H:%M:%S` or `yyyy-MM-dd HH:mm:ss`.
     pub format: String,
     /// How far rows may come behind the newest one of their partition. Default 0s.
     #[serde(default)]

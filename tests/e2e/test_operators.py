@@ -203,6 +203,38 @@ def test_requeue_after_a_join(millrace, tmp_path):
         adds_up(run)
 
 
+def test_a_row_is_found_when_it_is_asked_for_again(millrace, tmp_path):
+    """`retry` in the join's config: the store is filled while a left row waits for its next attempt."""
+    (tmp_path / "in").mkdir()
+    streams = {}
+    for name in ("left", "right", "fill"):
+        (tmp_path / f"in/{name}.jsonl").write_text("")
+        streams[name] = stream(f"in/{name}.jsonl", FIELDS, 0)
+        streams[name]["config"]["source"]["config"].update(mode="follow", start="beginning", scan_interval="100ms")
+    job = {"stores": {"old": {"type": "Embedded", "config": {"path": "table", "key": "{{k}}"}}}, "streams": streams,
+           "transforms": [{"type": "IntervalLeftJoin", "name": "j", "left": "left", "right": "right", "config": {
+               "keys": ["k"], "lower": "0s", "upper": "1s", "fallback": "old", "unmatched": "port", "right_fields": {"r": "i"}, "retry": {"delay": "100ms", "max_attempts": 100}}}],
+           "sink": [file_sink("joined", "j"), file_sink("unmatched", "j.unmatched"), {"type": "Embedded", "name": "fill_out", "input": "fill", "config": {"path": "table", "key": "{{k}}"}}]}
+    for way in WAYS[1:4:2]:
+        for f in ("left", "right", "fill"):
+            (tmp_path / f"in/{f}.jsonl").write_text("")
+        running = millrace(write_job(tmp_path, job), args=way, wait=False)
+        key = "x" + "".join(map(str, way))
+        add(tmp_path, "left", [{"i": 1, "k": key, "ts": BASE}, {"i": 2, "k": "never", "ts": BASE}, {"i": 3, "k": "z", "ts": BASE + 60_000}])
+        add(tmp_path, "right", [{"i": 4, "k": "z", "ts": BASE + 60_000}])
+        until(lambda: ids(tmp_path / "out/joined.jsonl") == [3])
+        time.sleep(0.5)
+        add(tmp_path, "fill", [{"i": 7, "k": key, "ts": BASE}])
+        until(lambda: len(read(tmp_path / "out/joined.jsonl")) == 2)
+        run = running.stop()
+        assert run.code == 0, run.err
+        assert sorted((r["i"], r["r"]) for r in read(tmp_path / "out/joined.jsonl")) == [(1, 7), (3, 4)]
+        assert ids(tmp_path / "out/unmatched.jsonl") == [2]
+        c = part(run, "j")["counters"]
+        assert (c["left"], c["matched"], c["by_fallback"], c["unmatched"]) == (3, 1, 1, 1)
+        assert c["lookups"] > 4
+
+
 # --- event time ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +244,6 @@ def test_unread_late_rows_reach_the_dead_letter_and_the_figures_add_up(millrace,
     assert run.code == 0, run.err
     d = part(run, "d")
     assert (d["in"], d["out"], d["rejected"], d["ports"]["late"]) == (100, 90, {"late": 10}, 10)
-    assert [json.loads(r["raw"])["i"] if "raw" in r else r for r in read(tmp_path / "out/dead.jsonl")] is not None
     assert len(read(tmp_path / "out/dead.jsonl")) == 10
     adds_up(run)
 
@@ -220,8 +251,8 @@ def test_unread_late_rows_reach_the_dead_letter_and_the_figures_add_up(millrace,
 def test_times_that_cannot_be(millrace, tmp_path):
     """Single rows with impossible times are rejected, wherever they stand, and move no watermark."""
     now = int(time.time() * 1000)
-    bad = {"too-far-in-future": [now + 2 * 86_400_000, 253_402_300_799_000], "implausible-event-time": [0, 1, -5_000, 946_684_799_999],
-           "invalid-time": [None, "x", 9_223_372_036_854_775_807, -9_223_372_036_854_775_808]}
+    bad = {"too-far-in-future": [now + 2 * 86_400_000, 253_300_000_000_000], "implausible-event-time": [0, 1, -5_000, 946_684_799_999],
+           "invalid-time": [None, "x", 253_402_300_799_000, 9_223_372_036_854_775_807, -9_223_372_036_854_775_808]}
     rng = random.Random(3)
     rows = [{"i": i, "ts": BASE + i} for i in range(400)]
     for reason, times in bad.items():
@@ -235,7 +266,7 @@ def test_times_that_cannot_be(millrace, tmp_path):
     for way in WAYS[:2]:
         run = millrace(write_job(tmp_path, job), args=way)
         assert run.code == 0, run.err
-        assert ids(tmp_path / "out/kept.jsonl") == list(range(400))
+        assert sorted(ids(tmp_path / "out/kept.jsonl")) == list(range(400))
         assert collections.Counter(part(run, "s")["rejected"]) == {k: len(v) for k, v in bad.items()}
         assert len(read(tmp_path / "out/dead.jsonl")) == sum(len(v) for v in bad.values())
         adds_up(run)
@@ -313,13 +344,24 @@ def test_an_idle_partition_steps_aside(millrace, tmp_path):
     job = millrace(followed(tmp_path, 0, "ab", idle_after="300ms"), args=("--workers", 1), wait=False)
     add(tmp_path, "b", [{"i": 0, "k": "x", "ts": BASE}])
     add(tmp_path, "a", [{"i": i, "k": "y", "ts": BASE + i * 500} for i in range(1, 10)])
-    until(lambda: (0, "timeout", [0]) in windows_out(tmp_path))
+    n = 10
+
+    def goes_on():
+        nonlocal n
+        add(tmp_path, "a", [{"i": n, "k": "y", "ts": BASE + n * 500}])
+        n += 1
+        time.sleep(0.05)
+        return (0, "timeout", [0]) in windows_out(tmp_path)
+
+    until(goes_on)
     assert job.process.poll() is None
-    add(tmp_path, "b", [{"i": 100, "k": "x", "ts": BASE + 100}, {"i": 101, "k": "x", "ts": BASE + 9_000}])
-    until(lambda: ids(tmp_path / "out/late.jsonl") == [100])
+    add(tmp_path, "b", [{"i": -1, "k": "x", "ts": BASE + 100}, {"i": -2, "k": "x", "ts": BASE + 900_000}])
+    until(lambda: ids(tmp_path / "out/late.jsonl") == [-1])
     run = job.stop()
     assert run.code == 0, run.err
-    assert sorted(windows_out(tmp_path)) == [(0, "timeout", [0]), (500, "count", [1, 2, 3]), (2000, "count", [4, 5, 6]), (3500, "count", [7, 8, 9]), (9000, "timeout", [101])]
+    others = [w for w in windows_out(tmp_path) if w[2][0] > 0]
+    assert sorted(i for w in others for i in w[2]) == list(range(1, n)) and all(len(w[2]) == 3 or w is others[-1] for w in others)
+    assert [w for w in windows_out(tmp_path) if w not in others] == [(0, "timeout", [0]), (900_000, "timeout", [-2])]
 
 
 def test_a_silent_partition_holds_the_watermark(millrace, tmp_path):
@@ -377,7 +419,7 @@ def test_windows_by_the_clock(millrace, tmp_path, kind, way):
         assert len({x["k"] for x in w["rows"]}) == 1 and [x["i"] for x in w["rows"]] == sorted(x["i"] for x in w["rows"])
         assert (len(w["rows"]) == 10) == (w["why"] == "count")
         assert 0 <= w["window_last"] - w["window_start"] < 60_000 and abs(w["window_start"] / 1000 - time.time()) < 60
-    assert collections.Counter(w["why"] for w in got) == {"count": 98, "timeout": 7 - 7 * (143 % 10 == 0)} or len(got) == 105
+    assert collections.Counter(w["why"] for w in got) == {"count": 98, "timeout": 7}
 
 
 def test_a_timer_closes_windows_while_nothing_comes(millrace, tmp_path):
@@ -408,7 +450,6 @@ def test_a_join_by_the_clock_keeps_every_left_row(millrace, tmp_path, kind):
     for way in WAYS:
         run = millrace(write_job(tmp_path, job), args=way)
         assert run.code == 0, run.err
-        assert sorted((r["l"], r["r"]) for r in read(tmp_path / "out/j.jsonl")) == sorted((i, i if i % 2 == 0 else None) for i in range(300)) if kind == "x" else True
         got = {r["l"]: r["r"] for r in read(tmp_path / "out/j.jsonl")}
         assert got == {i: None if i % 2 else i for i in range(300)}
 

@@ -319,3 +319,28 @@ def check_windows(millrace, tmp, seed, ways):
 @pytest.mark.parametrize("seed", range(12))
 def test_windows_equal_their_definition(millrace, tmp_path, seed):
     check_windows(millrace, tmp_path, seed, [WAYS[seed % 5]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_windows_over_a_union(millrace, tmp_path, seed):
+    """Two streams a day apart, with fields in another order: the union's watermark is the least, so nothing is late."""
+    rng = random.Random(seed)
+    files = []
+    for name, start, count in (("a", BASE, 900), ("b", BASE + 86_400_000, 30)):
+        rows = [(ts, {"i": i, "k": f"{name}{i % 3}", "ts": ts, "v": i}) for i in range(count) for ts in [start + rng.randrange(60_000)]]
+        files += dealt(rng, rows, 1, 700)
+        jsonl(tmp_path / f"{name}.jsonl", files[-1])
+    fields = {"i": "bigint", "k": "string", "ts": "bigint", "v": "bigint"}
+    job = {"streams": {"a": stream("a.jsonl", fields, 700), "b": stream("b.jsonl", dict(reversed(fields.items())), 700)},
+           "transforms": [{"type": "Union", "name": "u", "input": ["b", "a"]}, {"type": "Filter", "config": {"where": "v % 7 <> 0"}}, {"type": "KeyBy", "config": {"keys": ["k"]}},
+                          {"type": "CountWindowWithTimeOut", "name": "w", "config": {"count": 4, "timeout": "3s"}}],
+           "sink": [file_sink("windows", "w")]}
+    done, late = windows([[r for r in f if r["v"] % 7] for f in files], lambda r: r["k"], 4, 3_000, 700)
+    want = sorted((k, start, last, why, [r["i"] for r in rows]) for k, start, last, why, rows in done)
+    assert late == []
+    for way in WAYS:
+        run = millrace(write_job(tmp_path, job), args=way)
+        assert run.code == 0, run.err
+        got = sorted((r["k"], r["window_start"], r["window_last"], r["why"], [x["i"] for x in r["rows"]]) for r in read(tmp_path / "out/windows.jsonl"))
+        assert got == want, way
+        adds_up(run)

@@ -142,6 +142,7 @@ impl OperatorSpec for CountWindowWithTimeOut {
             return Err(problems);
         }
 
+        let layout = self.layout(&key_schema, &content);
         let output = Edge { schema: Schema::new(fields), key: input.key.clone() };
         let plan = Arc::new(Plan {
             count: self.count,
@@ -155,7 +156,7 @@ impl OperatorSpec for CountWindowWithTimeOut {
         let make = move || Box::new(Run { plan: plan.clone(), key_row: RowBuf::new() }) as Box<dyn KeyedOperator>;
         let keyed = Keyed {
             keys: vec![Key::new(key)],
-            states: vec![StateDesc { name: "window", kind: StateKind::Value, schema: None, version: 1 }],
+            states: vec![StateDesc::new("window", StateKind::Value).layout(layout)],
             stores: vec![],
             max_holds: None,
             make: Arc::new(make),
@@ -165,6 +166,17 @@ impl OperatorSpec for CountWindowWithTimeOut {
 }
 
 impl CountWindowWithTimeOut {
+    /// What a window's bytes depend on: the key's fields, and the aggregates as written with their types.
+    fn layout(&self, key: &Schema, content: &Content) -> String {
+        let mut parts: Vec<String> = key.fields().iter().map(|f| format!("{} {}", f.name, f.ty)).collect();
+        match content {
+            Content::Rows { .. } => parts.push("rows".into()),
+            Content::Aggregates(a) => parts
+                .extend(a.outputs().iter().zip(self.aggregates.iter()).map(|(f, (_, text))| format!("{} {} = {}", f.name, f.ty, &**text))),
+        }
+        parts.join(", ")
+    }
+
     fn content(&self, bind: &Bind<'_>, problems: &mut Vec<Problem>) -> Option<Content> {
         if self.aggregates.is_empty() {
             let name = self.rows.clone().unwrap_or_else(|| "rows".into());

@@ -35,6 +35,22 @@ fn window(row: &Json) -> (i64, i64, String, Vec<i64>) {
 }
 
 #[test]
+fn the_state_says_what_its_bytes_depend_on() {
+    for (config, want) in [
+        (json!({"count": 3, "timeout": "5s"}), "k string, rows"),
+        (json!({"count": 3, "timeout": "9s", "max_bytes": "1KB"}), "k string, rows"),
+        (
+            json!({"count": 3, "timeout": "5s", "aggregates": {"n": "COUNT(*)", "s": "SUM(n)"}}),
+            "k string, n bigint = COUNT(*), s bigint = SUM(n)",
+        ),
+    ] {
+        let (_, bound) = setup(config).bind().unwrap_or_else(|p| panic!("{p:?}"));
+        let millrace_sdk::Exec::Keyed(keyed) = bound.exec else { panic!("not keyed") };
+        assert_eq!(keyed.states[0].layout, want);
+    }
+}
+
+#[test]
 fn by_count_by_timeout_and_at_the_end() {
     let config = json!({"count": 3, "timeout": "5s"});
     for (rows, expect) in [

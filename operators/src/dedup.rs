@@ -115,7 +115,7 @@ impl OperatorSpec for Dedup {
         });
         let keyed = Keyed {
             keys: vec![Key::new(slots)],
-            states: vec![StateDesc { name: "seen", kind: StateKind::Value, schema: None, version: 1 }],
+            states: vec![StateDesc::new("seen", StateKind::Value)],
             stores: vec![],
             max_holds: None,
             make: Arc::new(move || Box::new(Run { plan: plan.clone() }) as Box<dyn KeyedOperator>),

@@ -20,15 +20,34 @@ pub enum StateKind {
     Map,
 }
 
-/// A state and what its bytes mean. State is matched by name after a restart.
+/// A state and what its bytes mean. State is matched by name after a restart, and old state of which anything below differs is
+/// refused, since its bytes would be misread.
 #[derive(Clone, Debug)]
 pub struct StateDesc {
     pub name: &'static str,
     pub kind: StateKind,
     /// The schema of rows in it, if they are rows: kept once beside the state, so that an edit of the topology is noticed.
     pub schema: Option<SchemaRef>,
-    /// Version of the bytes that are no row; a change makes old state unreadable, which is said.
+    /// Version of the bytes that are no row: grows when the code that writes them changes.
     pub version: u32,
+    /// What of the config the bytes depend on, in words (`n bigint = COUNT(*)`); empty if on nothing.
+    pub layout: String,
+}
+
+impl StateDesc {
+    /// A state of version 1 that depends on no config.
+    pub fn new(name: &'static str, kind: StateKind) -> StateDesc {
+        StateDesc { name, kind, schema: None, version: 1, layout: String::new() }
+    }
+    /// Its entries hold rows of this schema.
+    pub fn rows(mut self, schema: &SchemaRef) -> StateDesc {
+        self.schema = Some(schema.clone());
+        self
+    }
+    pub fn layout(mut self, words: impl Into<String>) -> StateDesc {
+        self.layout = words.into();
+        self
+    }
 }
 
 /// What becomes of an entry that a scan has shown.
@@ -109,7 +128,8 @@ pub trait Context {
     fn hold(&mut self, time: i64);
     fn release(&mut self, time: i64);
 
-    /// A number that grows by one at each call, unique within the operator on this worker's key groups: to order rows of one time.
+    /// A number greater than any that this key was given before, also across restarts and on another worker: to order rows of one
+    /// time, and to name questions.
     fn sequence(&mut self) -> u64;
 }
 

@@ -34,7 +34,7 @@ pub use part::{Kind, Make, Part};
 pub use problem::{Place, Problem, Severity, Step};
 pub use record::{Meta, NO_TIME, Record};
 pub use schema::{Access, Field, Schema, SchemaRef, Slot, Type};
-pub use sink::{Guarantee, Sink, SinkContext, SinkFactory, SinkSpec, Ticket};
+pub use sink::{Guarantee, Outbox, Sink, SinkContext, SinkFactory, SinkSpec, Ticket};
 pub use source::{Assignment, PartitionInfo, Poll, Position, Source, SourceContext, SourceFactory, SourceSpec};
 pub use store::{Store, StoreSpec};
 pub use value::{Span, Val, Value};

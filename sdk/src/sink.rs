@@ -1,4 +1,4 @@
-//! Sinks: at-least-once writes with acknowledgement, and the four verbs of the engine's outbox.
+//! Sinks: at-least-once writes with acknowledgement, and the verbs of the engine's outbox.
 
 use crate::batch::Batch;
 use crate::clock::Clock;
@@ -41,6 +41,11 @@ pub trait SinkFactory: Send + Sync {
         false
     }
     fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault>;
+    /// Exactly-once: what publishes the outbox, if the sink can.
+    fn outbox(&self, cx: SinkContext) -> Result<Option<Box<dyn Outbox>>, Fault> {
+        let _ = cx;
+        Ok(None)
+    }
 }
 
 #[derive(Clone)]
@@ -80,24 +85,26 @@ pub trait Sink: Send {
     /// Sends everything, waits for it, and says the last acknowledgements.
     fn close(&mut self, acks: &mut Acks) -> Result<(), Fault>;
 
-    /// Exactly-once: the bytes that stand for these rows in the engine's outbox. None: this sink writes at least once.
+    /// Exactly-once: appends the bytes that stand for these rows in the engine's outbox, of which [`Outbox::apply`] makes the same
+    /// writes however often and whenever it is called. None: this sink writes at least once.
     fn encode(&mut self, input: usize, batch: &Batch, chunk: &mut Vec<u8>) -> Option<Result<(), Fault>> {
         let _ = (input, batch, chunk);
         None
     }
-    /// Exactly-once: no writer named here can change anything any more.
-    fn fence(&mut self, writers: &[String]) -> Result<(), Fault> {
-        let _ = writers;
-        Err(Fault::bug("this sink has no outbox"))
-    }
-    /// Exactly-once: the marker of the last chunk that a writer applied.
-    fn applied(&mut self, writer: &str) -> Result<Option<u64>, Fault> {
-        let _ = writer;
-        Err(Fault::bug("this sink has no outbox"))
-    }
-    /// Exactly-once: makes a chunk visible together with its marker, or neither. Harmless when repeated.
-    fn apply(&mut self, writer: &str, chunk: &[u8], marker: u64) -> Result<(), Fault> {
-        let _ = (writer, chunk, marker);
-        Err(Fault::bug("this sink has no outbox"))
-    }
+}
+
+/// What publishes the engine's outbox. Chunks and markers of one writer come in order; a writer's name is unique among all workers,
+/// sinks and jobs that ever wrote to the place, and stays the same across restarts.
+///
+/// All calls come from a thread of the engine's own, and may block. An `Err` with `retry` is asked again with backoff; nothing is
+/// ever skipped.
+pub trait Outbox: Send {
+    /// No process that works for one of these writers, this one's forerunners included, can change anything any more.
+    fn fence(&mut self, writers: &[String]) -> Result<(), Fault>;
+    /// The marker of the last chunk that the writer applied; None: it never applied one. Asked after the writer was fenced, so the
+    /// answer is final.
+    fn applied(&mut self, writer: &str) -> Result<Option<u64>, Fault>;
+    /// Makes a chunk visible together with its marker, or neither; harmless when a forerunner repeats it late. `rejects` takes the rows
+    /// that the server refuses for good.
+    fn apply(&mut self, writer: &str, chunk: &[u8], marker: u64, rejects: &mut Vec<Reject>) -> Result<(), Fault>;
 }

@@ -44,7 +44,10 @@ pub trait SourceSpec: Send + Sync {
     fn bounded(&self) -> bool;
     /// Whether a position can be sought again (stdin cannot).
     fn replayable(&self) -> bool;
-    /// Rows are read again from earlier positions only with this delay (retry topics); None: at once.
+    /// The schema of its rows, of which `demand` says what is wanted, and what opens it.
+    ///
+    /// # Errors
+    /// Every problem there is, each with its place in the config.
     fn bind(&self, bind: &Bind<'_>, demand: &Demand) -> Result<(SchemaRef, Arc<dyn SourceFactory>), Vec<Problem>>;
 }
 
@@ -99,11 +102,13 @@ pub trait Source: Send {
     fn listed(&self) -> bool {
         true
     }
-    /// Starts a partition at a saved position rather than where the config says. Called before its first poll.
+    /// Starts a partition at a saved position rather than where the config says. Called before its first poll; a saved position
+    /// belongs to a partition by its name, as ids may differ from run to run.
     fn seek(&mut self, partition: u32, position: &Position) -> Result<(), Fault>;
     /// Reads a little of one partition. An unavailable dependency is `Pending` with a warning in the log, not an error.
     fn poll(&mut self, partition: u32, pull: &mut Pull<'_>) -> Result<Poll, Fault>;
-    /// The position behind the last row that `poll` gave.
+    /// The position behind the last row that `poll` gave, of any partition at any time: what lies before it is never read again
+    /// after a [`seek`](Self::seek) to it, what lies behind it is.
     fn position(&mut self, partition: u32) -> Position;
     /// All sinks have acknowledged everything before these positions: to be told to the outside (consumer group).
     fn acknowledged(&mut self, positions: &[(u32, Position)]) -> Result<(), Fault> {

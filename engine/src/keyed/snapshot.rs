@@ -1,10 +1,10 @@
 //! All state of an operator as bytes: values, rows, maps, timers, holds, pending questions, sequence and times.
 //!
-//! Layout, little endian: magic, version, the declared states (name, kind, version, schema id), watermark, processing time, sequence;
+//! Layout, little endian: magic, version, the declared states (name, kind, version, schema id, layout), watermark, processing time, sequence;
 //! the number of keys, then each key by key group: key, cells, timers of each domain, holds, questions; last an xxh3 of all before.
 
-use super::context::{Ask, KeyedState};
 use super::claims::HOLDS;
+use super::context::{Ask, KeyedState};
 use super::state::{Cell, Row};
 use millrace_sdk::{Fault, Key, StateDesc, StateKind};
 use std::collections::HashMap;
@@ -89,6 +89,7 @@ fn describe(o: &mut Out, states: &[StateDesc]) {
         o.u8(kind(s.kind));
         o.u32(s.version);
         o.u64(s.schema.as_ref().map_or(0, |s| s.id()));
+        o.bytes(s.layout.as_bytes());
     }
 }
 
@@ -259,7 +260,7 @@ mod tests {
     use millrace_sdk::{Context, State, StateId, TimeDomain};
 
     fn states() -> Vec<StateDesc> {
-        let s = |name, kind| StateDesc { name, kind, schema: None, version: 1 };
+        let s = StateDesc::new;
         vec![s("v", StateKind::Value), s("r", StateKind::Rows), s("m", StateKind::Map)]
     }
 
@@ -310,9 +311,12 @@ mod tests {
             assert!(KeyedState::new(3, 2).restore(&states(), &bad).is_err(), "byte {at}");
             assert!(KeyedState::new(3, 2).restore(&states(), &bytes[..at]).is_err(), "cut at {at}");
         }
-        let mut other = states();
-        other[1].version = 2;
-        let fault = KeyedState::new(3, 2).restore(&other, &bytes).unwrap_err();
-        assert_eq!(fault.kind, millrace_sdk::FaultKind::Config);
+        let changes: [fn(&mut StateDesc); 3] = [|s| s.version = 2, |s| s.layout = "n bigint = COUNT(*)".into(), |s| s.name = "w"];
+        for change in changes {
+            let mut other = states();
+            change(&mut other[1]);
+            let fault = KeyedState::new(3, 2).restore(&other, &bytes).unwrap_err();
+            assert_eq!(fault.kind, millrace_sdk::FaultKind::Config);
+        }
     }
 }

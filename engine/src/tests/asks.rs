@@ -105,7 +105,7 @@ impl KeyedOperator for Enrich {
 }
 
 fn exec(on_error: OnStoreError) -> Keyed {
-    let state = |name, kind| StateDesc { name, kind, schema: None, version: 1 };
+    let state = StateDesc::new;
     let states = vec![state("rows", StateKind::Rows), state("some", StateKind::Value), state("times", StateKind::Map)];
     Keyed { stores: vec![StoreUse { name: "lengths".into(), fields: fields(), on_error }], ..keyed(1, states, || Enrich) }
 }

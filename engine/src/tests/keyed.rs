@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 fn state(name: &'static str, kind: StateKind) -> StateDesc {
-    StateDesc { name, kind, schema: None, version: 1 }
+    StateDesc::new(name, kind)
 }
 
 pub fn keyed<O: KeyedOperator + 'static>(inputs: usize, states: Vec<StateDesc>, make: fn() -> O) -> Keyed {

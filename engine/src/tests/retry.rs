@@ -170,7 +170,7 @@ fn pairs(max_holds: Option<usize>, workers: usize, left: &[Row], right: &[Row], 
     let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
     let l = p.source("left", &Rows { chunk: 100, ..Rows::new(vec![left.to_vec()]) }, 0, None);
     let r = p.source("right", &Rows { chunk: 3, ..Rows::new(vec![right.to_vec()]) }, 0, None);
-    let state = |name| StateDesc { name, kind: StateKind::Rows, schema: None, version: 1 };
+    let state = |name| StateDesc::new(name, StateKind::Rows);
     let exec = Keyed { max_holds, ..keyed(2, vec![state("left"), state("right")], || Pairs) };
     let j = p.operator("pairs", Exec::Keyed(exec), &[at(l, 0), at(r, 0)], &ports(&[""]));
     let out = Collect::default();
@@ -220,7 +220,7 @@ fn a_drain_fires_everything_that_was_read() {
     let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
     let source = Rows { chunk: 10, open_for: Duration::from_secs(600), ..Rows::new(vec![rows]) };
     let src = p.source("src", &source, 3_600_000_000, None);
-    let state = |name| StateDesc { name, kind: StateKind::Rows, schema: None, version: 1 };
+    let state = |name| StateDesc::new(name, StateKind::Rows);
     let exec = keyed(2, vec![state("left"), state("right")], || Pairs);
     let j = p.operator("pairs", Exec::Keyed(exec), &[at(src, 0)], &ports(&[""]));
     p.nodes[j].inputs.push(Input { from: at(src, 0), index: 1 });

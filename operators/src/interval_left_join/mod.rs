@@ -305,7 +305,7 @@ impl OperatorSpec for IntervalLeftJoin {
         outputs.push(Edge::new(right.clone()));
 
         let (store, fallback) = fallback.map_or((None, None), |(s, f)| (Some(s), Some(f)));
-        let state = |name, kind, schema: Option<&SchemaRef>| StateDesc { name, kind, schema: schema.cloned(), version: 1 };
+        let state = |name, kind, schema: Option<&SchemaRef>| StateDesc { schema: schema.cloned(), ..StateDesc::new(name, kind) };
         let stored_right = Schema::new(columns.store_fields());
         let mut states = vec![
             state("left", StateKind::Rows, Some(left)),

@@ -17,7 +17,7 @@ use timely::dataflow::operators::probe::Handle;
 
 /// Rows and bytes of one poll.
 const POLL_ROWS: usize = 1024;
-const POLL_BYTES: usize = 1 << 20;
+const POLL_BYTES: usize = 256 << 10;
 /// Rows after which an activation ends, if its partitions give little each.
 const TURN_ROWS: usize = 1024;
 /// How long a partition without rows is left alone, unless the source wakes us.

@@ -19,6 +19,7 @@ use value::{R, V, decimal};
 mod call;
 mod cast;
 pub(crate) mod check;
+mod condition;
 pub(crate) mod like;
 pub(crate) mod node;
 mod parse;
@@ -112,10 +113,11 @@ impl Expr {
         }
     }
 
-    /// Appends the value as the next field of a row being built. `out` may have been made over the row's batch.
+    /// Appends the value as the next field of a row being built. `out` is new, or was made over the row's own batch: then a field
+    /// is kept without copying.
     pub fn push(&self, row: &Record<'_>, out: &mut BatchBuilder) -> Result<(), EvalError> {
         if let Some(slot) = self.keeps {
-            out.push_field(row, slot);
+            out.keep(row, slot);
             return Ok(());
         }
         with_scratch(|scratch| {

@@ -155,7 +155,10 @@ fn field(spec: &FieldSpec, at: &Place, bind: &Bind<'_>, problems: &mut Vec<Probl
     let full = match spec {
         FieldSpec::Template(t) => {
             let t = check::template(t, schema, bind.env, at, problems)?;
-            return Some((t.ty(), Step::Template(t, None)));
+            return Some(match t.slot() {
+                Some(slot) => (t.ty(), Step::Keep(slot)),
+                None => (t.ty(), Step::Template(t, None)),
+            });
         }
         FieldSpec::Full(full) => full,
     };
@@ -173,7 +176,10 @@ fn field(spec: &FieldSpec, at: &Place, bind: &Bind<'_>, problems: &mut Vec<Probl
             let own = e.ty();
             match wanted.filter(|ty| *ty != own) {
                 Some(ty) => (ty, Step::ExprAs(e, ty)),
-                None => (own, Step::Expr(e)),
+                None => match e.slot() {
+                    Some(slot) => (own, Step::Keep(slot)),
+                    None => (own, Step::Expr(e)),
+                },
             }
         }
         _ => {

@@ -1,5 +1,6 @@
 //! Rows in a batch: one text arena and a matrix of values.
 
+use crate::pool::Pooled;
 use crate::record::{Meta, Record};
 use crate::schema::{SchemaRef, Slot};
 use crate::value::{Span, Val, Value};
@@ -25,11 +26,11 @@ fn text_id() -> u64 {
 /// Invariant: every value's span lies inside the text, and textual ones are UTF-8 there. No safe call can break it: see
 /// [`BatchBuilder`].
 pub struct Batch {
-    text: Arc<Vec<u8>>,
+    text: Arc<Pooled<u8>>,
     /// Batches of equal id have the same text at the same address.
     id: u64,
-    vals: Vec<Value>,
-    meta: Vec<Meta>,
+    vals: Pooled<Value>,
+    meta: Pooled<Meta>,
     schema: SchemaRef,
     /// [`PAD`] bytes of the text's spare capacity are zero.
     padded: bool,
@@ -37,7 +38,7 @@ pub struct Batch {
 
 impl Batch {
     pub fn empty(schema: SchemaRef) -> Batch {
-        Batch { text: Arc::default(), id: text_id(), vals: vec![], meta: vec![], schema, padded: false }
+        Batch { text: Arc::default(), id: text_id(), vals: Pooled::default(), meta: Pooled::default(), schema, padded: false }
     }
 
     /// Number of rows.
@@ -131,11 +132,12 @@ impl Batch {
     /// The rows at the given indexes, sharing the text.
     pub fn select(&self, rows: &[u32]) -> Batch {
         let w = self.schema.width();
-        let mut vals = Vec::with_capacity(rows.len() * w);
+        let mut vals = Pooled::with_capacity(rows.len() * w);
         for &r in rows {
             vals.extend_from_slice(&self.vals[r as usize * w..][..w]);
         }
-        let meta = rows.iter().map(|&r| self.meta[r as usize]).collect();
+        let mut meta = Pooled::with_capacity(rows.len());
+        meta.extend(rows.iter().map(|&r| self.meta[r as usize]));
         Batch { text: self.text.clone(), id: self.id, vals, meta, schema: self.schema.clone(), padded: false }
     }
 
@@ -191,7 +193,8 @@ impl Batch {
             Arc::make_mut(&mut self.text).extend_from_slice(&rows.text);
             self.id = text_id();
         }
-        Batch { text: self.text, id: self.id, vals: rows.vals, meta: rows.meta, schema: rows.schema, padded: false }
+        let (vals, meta) = (rows.vals.fitted(), rows.meta.fitted());
+        Batch { text: self.text, id: self.id, vals, meta, schema: rows.schema, padded: false }
     }
 }
 
@@ -229,7 +232,7 @@ fn textual(v: &Value) -> Option<Span> {
 /// record's text, and only while that text is the one below; what was written through [`text_mut`](Self::text_mut) is looked at
 /// when the batch is made.
 pub struct BatchBuilder {
-    text: Vec<u8>,
+    text: Pooled<u8>,
     /// Length of the text below.
     base: u32,
     /// Where the text below lies, and its id; 0: there is none.
@@ -237,27 +240,28 @@ pub struct BatchBuilder {
     below: u64,
     /// The text has been written by others.
     opened: bool,
-    vals: Vec<Value>,
-    meta: Vec<Meta>,
+    vals: Pooled<Value>,
+    meta: Pooled<Meta>,
     schema: SchemaRef,
 }
 
 impl BatchBuilder {
     pub fn new(schema: SchemaRef) -> BatchBuilder {
-        BatchBuilder { text: vec![], base: 0, base_addr: 0, below: 0, opened: false, vals: vec![], meta: vec![], schema }
+        let (text, vals, meta) = (Pooled::take(), Pooled::take(), Pooled::take());
+        BatchBuilder { text, base: 0, base_addr: 0, below: 0, opened: false, vals, meta, schema }
     }
 
     /// A builder whose rows may refer to `batch`'s text; finish with [`Batch::replaced_by`].
     pub fn over(batch: &Batch, schema: SchemaRef) -> BatchBuilder {
         let (rows, width) = (batch.len(), schema.width());
         BatchBuilder {
-            text: Vec::new(),
+            text: Pooled::default(),
             base: u32::try_from(batch.text.len()).expect("batches are capped far below 4 GiB"),
             base_addr: batch.text.as_ptr().addr(),
             below: batch.id,
             opened: false,
-            vals: Vec::with_capacity(rows * width),
-            meta: Vec::with_capacity(rows),
+            vals: Pooled::with_capacity(rows * width),
+            meta: Pooled::with_capacity(rows),
             schema,
         }
     }
@@ -607,7 +611,8 @@ impl BatchBuilder {
     pub fn finish(self) -> Batch {
         assert_eq!(self.base, 0, "a builder over a batch becomes its replacement: Batch::replaced_by");
         self.verify();
-        Batch { text: Arc::new(self.text), id: text_id(), vals: self.vals, meta: self.meta, schema: self.schema, padded: false }
+        let (text, vals, meta) = (Arc::new(self.text.fitted()), self.vals.fitted(), self.meta.fitted());
+        Batch { text, id: text_id(), vals, meta, schema: self.schema, padded: false }
     }
 
     /// The completed rows as a batch; the builder goes on empty.

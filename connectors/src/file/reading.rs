@@ -165,8 +165,8 @@ impl Reading {
         let begun = text.len();
         let mut scanned = 0;
         loop {
-            // The engine pads batches: room for it here spares a copy there.
-            text.reserve(want + millrace_sdk::batch::PAD);
+            // Batches are padded, and steps add text to them: room for that here spares a copy there.
+            text.reserve(want + want / 4 + millrace_sdk::batch::PAD);
             if self.input.fill(text, want)? == 0 {
                 return Ok((None, true));
             }

@@ -100,9 +100,7 @@ impl Claims {
     /// How often a time is held, to be changed; not to be left at 0.
     fn held(&mut self, time: i64) -> Option<&mut u32> {
         match self {
-            Claims::Few(len, few) => {
-                few[..*len as usize].iter_mut().find(|c| (c.kind as usize, c.time) == (HOLDS, time)).map(|c| &mut c.n)
-            }
+            Claims::Few(len, few) => few[..*len as usize].iter_mut().find(|c| (c.kind as usize, c.time) == (HOLDS, time)).map(|c| &mut c.n),
             Claims::Many(many) => {
                 let list = &mut many[HOLDS];
                 let i = list.partition_point(|h| h.0 < time);

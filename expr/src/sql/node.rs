@@ -9,6 +9,7 @@ use crate::EvalError;
 use crate::function::{Call, Prepared};
 use ahash::AHashSet;
 use jiff::tz::TimeZone;
+use millrace_sdk::convert;
 use millrace_sdk::{Access, Decimal, Record, Slot, Type, Val, json};
 use std::cmp::Ordering;
 
@@ -131,6 +132,27 @@ pub enum Kind {
     Any,
 }
 
+/// A set of texts.
+pub enum Texts {
+    /// So few that looking at each is quicker than hashing.
+    Few(Box<[Box<str>]>),
+    Many(AHashSet<Box<str>>),
+}
+
+impl Texts {
+    pub fn new(texts: Vec<Box<str>>) -> Texts {
+        if texts.len() <= 8 { Texts::Few(texts.into()) } else { Texts::Many(texts.into_iter().collect()) }
+    }
+
+    #[inline]
+    fn contains(&self, text: &str) -> bool {
+        match self {
+            Texts::Few(all) => all.iter().any(|t| **t == *text),
+            Texts::Many(set) => set.contains(text),
+        }
+    }
+}
+
 pub enum Node {
     Const(Const),
     Field(Slot, Type),
@@ -154,7 +176,7 @@ pub enum Node {
     Between(Box<[Node; 3]>),
     In(Box<Node>, Box<[Node]>),
     /// `IN` over string constants; whether NULL is among them.
-    InTexts(Box<Node>, AHashSet<Box<str>>, bool),
+    InTexts(Box<Node>, Texts, bool),
     Like(Box<Node>, Box<Like>),
     /// `LIKE` with a pattern that is no constant: text, pattern, escape, ignoring case.
     LikeBy(Box<[Node; 2]>, Option<char>, bool),
@@ -207,7 +229,11 @@ impl Node {
                     (Some(a), Some(b)) => V::Float(value::float_op(*op, a, b)?),
                     _ => V::Null,
                 }),
-                Kind::Int | Kind::Any => value::any_op(*op, ab[0].val(cx)?, ab[1].val(cx)?),
+                Kind::Int => match (ab[0].int(cx), ab[1].int(cx)) {
+                    (Some(a), Some(b)) => value::int_op(*op, a, b).map(V::Int),
+                    _ => value::any_op(*op, ab[0].val(cx)?, ab[1].val(cx)?),
+                },
+                Kind::Any => value::any_op(*op, ab[0].val(cx)?, ab[1].val(cx)?),
                 Kind::Dec(scale) => {
                     let (a, b) = (ab[0].val(cx)?, ab[1].val(cx)?);
                     if a.is_null() || b.is_null() {
@@ -276,7 +302,13 @@ impl Node {
                 let a = ab[0].val(cx)?;
                 Ok(if value::compare(a, ab[1].val(cx)?)? == Some(Ordering::Equal) { V::Null } else { a })
             }
-            Node::Cast(n, ty) => cast(n.val(cx)?, *ty, cx),
+            Node::Cast(n, ty) => match (n.val(cx)?, ty) {
+                (v @ V::Str(t), Type::Bigint) => match convert::bigint(t) {
+                    Some(i) => Ok(V::Int(i)),
+                    None => cast(v, Type::Bigint, cx),
+                },
+                (v, ty) => cast(v, *ty, cx),
+            },
             Node::TryCast(n, ty) => Ok(cast(n.val(cx)?, *ty, cx).unwrap_or(V::Null)),
             Node::Concat(parts) => {
                 let out = cx.pool.string();
@@ -305,6 +337,31 @@ impl Node {
             },
             Node::Call { call, args, prepared, strict } => call_function(*call, args, prepared, *strict, cx),
             _ => Ok(self.truth(cx)?.map_or(V::Null, V::Bool)),
+        }
+    }
+
+    /// A bigint, where it is at hand; None says nothing.
+    #[inline]
+    fn int(&self, cx: &Cx<'_>) -> Option<i64> {
+        let field = |slot: Slot| match cx.row.get(slot) {
+            Val::Int(i) => Some(i),
+            Val::Num(t) => match json::number(t.as_bytes()) {
+                json::Number::Int(i) => Some(i),
+                _ => None,
+            },
+            _ => None,
+        };
+        match self {
+            Node::Const(Const::Int(i)) => Some(*i),
+            Node::Field(slot, _) => field(*slot),
+            Node::Cast(n, Type::Bigint) => match **n {
+                Node::Field(slot, _) => match cx.row.get(slot) {
+                    Val::Str(t) => convert::bigint(t),
+                    _ => field(slot),
+                },
+                _ => None,
+            },
+            _ => None,
         }
     }
 

@@ -70,9 +70,8 @@ impl<'t> Text<'t> {
             return Err(self.issue("expression-too-long", whole, format!("the expression has more than {MAX_TOKENS} operators and names")));
         }
         self.check_nesting(&tokens)?;
-        let parser = |tokens: &[TokenWithSpan]| {
-            Parser::new(&dialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens.to_vec())
-        };
+        let parser =
+            |tokens: &[TokenWithSpan]| Parser::new(&dialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens.to_vec());
         let parsed = self.parse_tokens(parser(&tokens));
         if parsed.is_err() {
             // A CASE that is wrong inside was tried as a name, and what follows it blamed: its own fault says more.

@@ -16,7 +16,7 @@ mod value;
 
 use crate::{EvalError, Issue};
 use millrace_sdk::operator::Env;
-use millrace_sdk::{BatchBuilder, Record, Schema, Type, Val};
+use millrace_sdk::{BatchBuilder, Record, Schema, Slot, Type, Val};
 
 use helpers::Cx;
 pub use helpers::{HelperDef, helpers};
@@ -29,7 +29,7 @@ pub struct Template {
 }
 
 enum Kind {
-    Program(program::Node),
+    Program(program::Program),
     Handlebars(Box<fallback::Fallback>),
 }
 
@@ -52,7 +52,7 @@ impl Template {
         let cx = Cx::new(env);
         let (parsed, reads, node) = parse::compile(text, schema)?;
         Ok(match node {
-            Some(node) => Template { ty: node.ty(schema), kind: Kind::Program(node), cx },
+            Some(node) => Template { ty: node.ty(schema), kind: Kind::Program(program::Program::new(node)), cx },
             None => {
                 Template { kind: Kind::Handlebars(Box::new(fallback::Fallback::new(parsed, reads, schema, &cx))), cx, ty: Type::String }
             }
@@ -65,6 +65,14 @@ impl Template {
         self.ty
     }
 
+    /// The slot, if the template is nothing but a field: who rewrites a batch can keep its value.
+    pub fn slot(&self) -> Option<Slot> {
+        match &self.kind {
+            Kind::Program(program) => program.slot(),
+            Kind::Handlebars(_) => None,
+        }
+    }
+
     /// Appends the text for a row. After an error `out` is as it was.
     ///
     /// # Errors
@@ -72,7 +80,7 @@ impl Template {
     pub fn render(&self, row: &Record<'_>, out: &mut Vec<u8>) -> Result<(), EvalError> {
         let begun = out.len();
         let done = match &self.kind {
-            Kind::Program(node) => node.write(row, &self.cx, out),
+            Kind::Program(program) => program.write(row, &self.cx, out),
             Kind::Handlebars(f) => f.render(row, out),
         };
         if done.is_err() {
@@ -88,7 +96,7 @@ impl Template {
     /// What a helper cannot do with the row's values, and `wrong-type` for a value that does not convert. No field is pushed then.
     pub fn push(&self, row: &Record<'_>, ty: Option<Type>, out: &mut BatchBuilder) -> Result<(), EvalError> {
         match &self.kind {
-            Kind::Program(node) => node.push(row, &self.cx, ty, out),
+            Kind::Program(program) => program.push(row, &self.cx, ty, out),
             Kind::Handlebars(f) => {
                 let mut text = Vec::new();
                 f.render(row, &mut text)?;

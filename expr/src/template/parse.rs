@@ -378,7 +378,7 @@ impl<'a> Walk<'a> {
         self.catching += catches;
         let args: Vec<Made> = h.params.iter().enumerate().map(|(i, p)| self.argument(def, i, p)).collect();
         self.catching -= catches;
-        Some(Node::Call(Call::new(def?, args.into_iter().collect::<Option<_>>()?, lenient)))
+        Some(Node::call(Call::new(def?, args.into_iter().collect::<Option<_>>()?, lenient)))
     }
 
     fn argument(&mut self, def: Option<&HelperDef>, i: usize, p: &Parameter) -> Made {

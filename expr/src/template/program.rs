@@ -1,7 +1,7 @@
 //! The compiled form of a plain template.
 
 use super::helpers::{Args, Cx, HelperDef};
-use super::value::{render, truth};
+use super::value::{render, same, truth};
 use crate::EvalError;
 use millrace_sdk::convert;
 use millrace_sdk::{Access, BatchBuilder, Record, Slot, Type, Val, Value, json};
@@ -40,8 +40,40 @@ pub enum Node {
     Slot(Slot, bool),
     Path(Access),
     Call(Call),
+    /// `eq` and, negated, `ne`, of values that take no buffers: the commonest conditions.
+    Same(Box<[Node; 2]>, bool),
+    /// `split FIELD "|" "="`, which gives clean text as it lies; the call does the rest.
+    Pairs(Slot, u8, u8, Call),
     If(Box<If>),
     Text(Vec<Node>),
+}
+
+/// A whole template.
+pub struct Program {
+    node: Node,
+    /// That it takes to run.
+    buffers: usize,
+}
+
+impl Program {
+    pub fn new(node: Node) -> Program {
+        Program { buffers: node.buffers(), node }
+    }
+
+    /// The slot, if the template is nothing but a field.
+    pub fn slot(&self) -> Option<Slot> {
+        if let Node::Slot(slot, _) = self.node { Some(slot) } else { None }
+    }
+
+    /// Appends the text.
+    pub fn write(&self, row: &Record<'_>, cx: &Cx, out: &mut Vec<u8>) -> Result<(), EvalError> {
+        with_buffers(self.buffers, |b| self.node.write_in(row, b, cx, out))
+    }
+
+    /// Appends the value as a field.
+    pub fn push(&self, row: &Record<'_>, cx: &Cx, ty: Option<Type>, out: &mut BatchBuilder) -> Result<(), EvalError> {
+        with_buffers(self.buffers, |b| self.node.push_in(row, b, cx, ty, out))
+    }
 }
 
 pub struct Call {
@@ -65,6 +97,28 @@ impl Call {
         let decimals = args.iter().take(32).enumerate().fold(0, |m, (i, a)| m | u32::from(matches!(a, Node::Slot(_, true))) << i);
         let buffers = 1 + args.iter().map(Node::buffers).sum::<usize>();
         Call { def, args, decimals, lenient, buffers }
+    }
+}
+
+impl Node {
+    /// A call, in the quickest form that it has.
+    pub fn call(call: Call) -> Node {
+        match (call.def.name, &call.args[..]) {
+            ("eq" | "ne", [a, b]) if a.buffers() + b.buffers() == 0 => {
+                let negated = call.def.name == "ne";
+                match <[Node; 2]>::try_from(call.args) {
+                    Ok(both) => Node::Same(Box::new(both), negated),
+                    Err(args) => Node::Call(Call { args, ..call }),
+                }
+            }
+            ("split", [Node::Slot(slot, _), Node::Lit(Lit::Str(pair)), Node::Lit(Lit::Str(key))]) => {
+                match (*slot, pair.as_bytes(), key.as_bytes()) {
+                    (slot, &[p], &[k]) if p != k && json::clean(&[p, k]) => Node::Pairs(slot, p, k, call),
+                    _ => Node::Call(call),
+                }
+            }
+            _ => Node::Call(call),
+        }
     }
 }
 
@@ -102,9 +156,9 @@ impl Node {
     /// Buffers that [`eval`](Self::eval) takes.
     pub fn buffers(&self) -> usize {
         match self {
-            Node::Lit(_) | Node::Slot(..) => 0,
+            Node::Lit(_) | Node::Slot(..) | Node::Same(..) => 0,
             Node::Path(_) => 1,
-            Node::Call(c) => c.buffers,
+            Node::Call(c) | Node::Pairs(.., c) => c.buffers,
             Node::If(i) => i.cond.buffers().max(i.then.buffers()).max(i.other.buffers()),
             Node::Text(parts) => parts.iter().map(Node::buffers).max().unwrap_or(0),
         }
@@ -121,14 +175,28 @@ impl Node {
                 Ok(row.find(access, &mut buffers[0]))
             }
             Node::Call(call) => call.eval(row, buffers, cx),
+            Node::Same(both, negated) => Ok(Val::Bool(same(both[0].plain(row), both[1].plain(row)) != *negated)),
+            Node::Pairs(slot, pair, key, call) => match row.raw(*slot) {
+                Value::Str(_) => match row.get(*slot) {
+                    Val::Str(t) => Ok(Val::Split(t, *pair, *key)),
+                    v => Ok(v),
+                },
+                _ => call.eval(row, buffers, cx),
+            },
             // Statements are no arguments: the compiler makes none.
             Node::If(_) | Node::Text(_) => Ok(Val::Missing),
         }
     }
 
-    /// Appends the text.
-    pub fn write(&self, row: &Record<'_>, cx: &Cx, out: &mut Vec<u8>) -> Result<(), EvalError> {
-        with_buffers(self.buffers(), |b| self.write_in(row, b, cx, out))
+    /// The value of a node that takes no buffers.
+    #[inline]
+    fn plain<'s>(&'s self, row: &Record<'s>) -> Val<'s> {
+        match self {
+            Node::Slot(s, _) => row.get(*s),
+            Node::Lit(l) => l.val(),
+            Node::Same(both, negated) => Val::Bool(same(both[0].plain(row), both[1].plain(row)) != *negated),
+            _ => Val::Missing,
+        }
     }
 
     fn write_in(&self, row: &Record<'_>, buffers: &mut [String], cx: &Cx, out: &mut Vec<u8>) -> Result<(), EvalError> {
@@ -146,11 +214,6 @@ impl Node {
             node => render(node.eval(row, buffers, cx)?, out),
         }
         Ok(())
-    }
-
-    /// Appends the value as a field.
-    pub fn push(&self, row: &Record<'_>, cx: &Cx, ty: Option<Type>, out: &mut BatchBuilder) -> Result<(), EvalError> {
-        with_buffers(self.buffers(), |b| self.push_in(row, b, cx, ty, out))
     }
 
     fn push_in(
@@ -179,7 +242,10 @@ impl Node {
                 }
             }
             Node::If(i) => {
-                let chosen = i.pick(row, buffers, cx)?;
+                let mut chosen = i.pick(row, buffers, cx)?;
+                while let Node::If(i) = chosen {
+                    chosen = i.pick(row, buffers, cx)?;
+                }
                 match chosen {
                     // A branch that is one literal: the usual case, and known to be text.
                     Node::Lit(Lit::Str(s)) if text => out.push_str(s),
@@ -189,11 +255,13 @@ impl Node {
             Node::Text(_) => self.push_text(row, buffers, cx, ty, out)?,
             // Raw text is a template's text, never a number.
             Node::Lit(l) => convert(l.val(), ty, out)?,
-            Node::Call(call) if ty.is_none_or(|t| matches!(t, Type::Any | Type::Map)) => match call.eval(row, buffers, cx)? {
-                // The text of the map is a field's text: it is kept where it lies.
-                v @ Val::Split(..) => out.keep_val(row, v),
-                v => convert(v, ty, out)?,
-            },
+            Node::Call(_) | Node::Pairs(..) if ty.is_none_or(|t| matches!(t, Type::Any | Type::Map)) => {
+                match self.eval(row, buffers, cx)? {
+                    // The text of the map is a field's text: it is kept where it lies.
+                    v @ Val::Split(..) => out.keep_val(row, v),
+                    v => convert(v, ty, out)?,
+                }
+            }
             node => convert(node.eval(row, buffers, cx)?, ty, out)?,
         }
         Ok(())
@@ -266,6 +334,8 @@ impl Node {
         match self {
             Node::Slot(s, _) => schema.field(*s).ty,
             Node::Path(access) => access.ty,
+            Node::Pairs(..) => Type::Map,
+            Node::Same(..) => Type::Boolean,
             Node::Call(c) if c.def.name == "split" => {
                 if c.args.len() == 3 {
                     Type::Map

@@ -22,31 +22,38 @@ fn mask(block: &[u8; 64], a: u8, b: u8) -> u64 {
     block.iter().enumerate().fold(0, |m, (i, c)| m | u64::from(*c == a || *c == b) << i)
 }
 
-/// Calls `f` with the place of every byte that is `a` or `b`, in order.
+/// Calls `f` with the place of every byte that is `a` or `b`, in order, and then with the text's length.
 #[inline(always)]
-pub fn positions(text: &[u8], a: u8, b: u8, mut f: impl FnMut(usize)) {
+pub fn stops(text: &[u8], a: u8, b: u8, mut f: impl FnMut(usize)) {
     let mut at = 0;
-    let mut blocks = text.chunks_exact(64);
-    let mut step = |block: &[u8; 64], at: usize, len: usize| {
-        let mut m = mask(block, a, b);
-        if len < 64 {
-            m &= (1 << len) - 1;
-        }
+    // `f` is called at one place, so that it can be inlined.
+    while at <= text.len() {
+        let rest = &text[at..];
+        let mut m = match rest.first_chunk::<64>() {
+            Some(block) => mask(block, a, b),
+            None => {
+                let mut last = [0u8; 64];
+                last[..rest.len()].copy_from_slice(rest);
+                let end = 1 << rest.len();
+                (mask(&last, a, b) & (end - 1)) | end
+            }
+        };
         while m != 0 {
             f(at + m.trailing_zeros() as usize);
             m &= m - 1;
         }
-    };
-    for block in &mut blocks {
-        step(block.try_into().expect("64 bytes"), at, 64);
         at += 64;
     }
-    let rest = blocks.remainder();
-    if !rest.is_empty() {
-        let mut last = [0u8; 64];
-        last[..rest.len()].copy_from_slice(rest);
-        step(&last, at, rest.len());
-    }
+}
+
+/// Calls `f` with the place of every byte that is `a` or `b`, in order.
+#[inline(always)]
+pub fn positions(text: &[u8], a: u8, b: u8, mut f: impl FnMut(usize)) {
+    stops(text, a, b, |at| {
+        if at < text.len() {
+            f(at);
+        }
+    });
 }
 
 /// Calls `f(start, middle, end)` for every piece that is not empty: the key is `start..middle`, the value `middle + 1..end`, or
@@ -54,8 +61,8 @@ pub fn positions(text: &[u8], a: u8, b: u8, mut f: impl FnMut(usize)) {
 #[inline(always)]
 pub fn split_pairs(text: &[u8], pair: u8, key: u8, mut f: impl FnMut(usize, usize, usize)) {
     let (mut start, mut middle) = (0, usize::MAX);
-    positions(text, pair, key, |at| {
-        if text[at] == pair {
+    stops(text, pair, key, |at| {
+        if at == text.len() || text[at] == pair {
             if at > start {
                 f(start, middle.min(at), at);
             }
@@ -64,9 +71,6 @@ pub fn split_pairs(text: &[u8], pair: u8, key: u8, mut f: impl FnMut(usize, usiz
             middle = at;
         }
     });
-    if text.len() > start {
-        f(start, middle.min(text.len()), text.len());
-    }
 }
 
 /// The pairs of a text map: keys and values as they stand.
@@ -119,6 +123,11 @@ mod tests {
             let mut found = vec![];
             split_pairs(t.as_bytes(), pair, key, |s, q, e| found.push((&t[s..q], t.get(q + 1..e).unwrap_or(""))));
             prop_assert_eq!(found, Pairs::new(&t, pair, key).collect::<Vec<_>>());
+            let mut places = vec![];
+            stops(t.as_bytes(), pair, b'a', |at| places.push(at));
+            let mut plain: Vec<usize> = t.bytes().enumerate().filter(|(_, c)| [pair, b'a'].contains(c)).map(|(i, _)| i).collect();
+            plain.push(t.len());
+            prop_assert_eq!(places, plain);
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use super::quote;
 use super::read::{Member, members, unescape};
-use super::split::split_pairs;
+use super::split::stops;
 use crate::record::Record;
 use crate::schema::{Schema, Slot};
 use crate::value::{Span, Val, Value};
 
 /// Bytes copied in one step; so many must be readable behind a text that is copied blind.
-const STEP: usize = 16;
+const STEP: usize = 32;
 
 /// Writes rows of one schema: names are quoted once, clean text is copied without looking at it.
 #[derive(Clone)]
@@ -147,7 +147,7 @@ pub fn write_val(value: Val<'_>, out: &mut Vec<u8>) {
         Val::Str(s) => quote(s.as_bytes(), out),
         Val::Bytes(b) => write_bytes(b, out),
         Val::Json(j) => canonical(j, out),
-        Val::Split(s, pair, key) => write_split(s.as_bytes(), pair, key, out),
+        Val::Split(s, pair, key) => write_split(s.as_bytes(), 0, s.len(), (pair, key), out),
     }
 }
 
@@ -166,7 +166,7 @@ fn write_in(arena: &[u8], value: Value, out: &mut Vec<u8>) {
         Value::Text(s) => quote(text(s), out),
         Value::Json(s) if compact(text(s)) => copy(arena, s.off as usize, s.len as usize, out),
         Value::Json(s) => canonical(utf8(text(s)), out),
-        Value::Split(s, pair, key) => write_split(text(s), pair, key, out),
+        Value::Split(s, pair, key) => write_split(arena, s.off as usize, s.len as usize, (pair, key), out),
         Value::Float(f) => write_float(f, out),
         Value::Bool(b) => out.extend_from_slice(if b { b"true" } else { b"false" }),
         Value::Missing | Value::Null => out.extend_from_slice(b"null"),
@@ -204,19 +204,33 @@ fn copy(from: &[u8], off: usize, len: usize, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends the text map `arena[off..off + len]` as an object: what lies between two separators is copied, then the quotes, the
+/// colon or comma that stand for the separator.
 #[inline]
-fn write_split(text: &[u8], pair: u8, key: u8, out: &mut Vec<u8>) {
-    out.push(b'{');
-    split_pairs(text, pair, key, |start, middle, end| {
-        out.reserve(end - start + 6 + 2 * STEP);
-        out.push(b'"');
-        copy(text, start, middle - start, out);
-        out.extend_from_slice(b"\":\"");
-        if middle < end {
-            copy(text, middle + 1, end - middle - 1, out);
+fn write_split(arena: &[u8], off: usize, len: usize, (pair, key): (u8, u8), out: &mut Vec<u8>) {
+    let text = &arena[off..][..len];
+    out.extend_from_slice(b"{\"");
+    let (mut from, mut in_value) = (0, false);
+    stops(text, pair, key, |at| {
+        let ends = at == len || text[at] == pair;
+        match (ends, in_value) {
+            (false, true) => return,
+            (true, false) if at == from => {
+                from = at + 1;
+                return;
+            }
+            _ => {}
         }
-        out.extend_from_slice(b"\",");
+        copy(arena, off + from, at - from, out);
+        match (ends, in_value) {
+            (false, _) => out.extend_from_slice(b"\":\""),
+            (true, true) => out.extend_from_slice(b"\",\""),
+            (true, false) => out.extend_from_slice(b"\":\"\",\""),
+        }
+        (from, in_value) = (at + 1, !ends);
     });
+    // The quote of a member that does not come.
+    out.pop();
     close(b'}', out);
 }
 
@@ -421,6 +435,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn text_maps_are_their_pairs(t in "[ab|=é]{0,200}", behind in "[x]{0,99}") {
+            let arena = format!("{t}{behind}");
+            let mut out = vec![];
+            write_split(arena.as_bytes(), 0, t.len(), (b'|', b'='), &mut out);
+            let pairs: Vec<String> = crate::json::Pairs::new(&t, b'|', b'=').map(|(k, v)| format!("\"{k}\":\"{v}\"")).collect();
+            prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{{{}}}", pairs.join(",")));
+        }
+
         #[test]
         fn strings_come_back(a in any::<String>(), b in "[ -~]{0,300}", c in any::<f64>().prop_filter("finite", |f| f.is_finite()), d in any::<i64>()) {
             let schema = Schema::new(vec![Field::new(a.as_str(), Type::Any), Field::new("\0b", Type::Any), Field::new("\0c", Type::Any), Field::new("\0d", Type::Any)]);

@@ -125,8 +125,13 @@ inventory::submit!(HelperDef::new(
 fn replace<'a>(a: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
     let Some(t) = a.some_text(0) else { return Ok(Val::Null) };
     let (from, to) = (a.text(1), a.text(2));
-    // Nothing lies between two characters: an empty FROM replaces nothing.
-    let Some(first) = (if from.is_empty() { None } else { t.find(&*from) }) else { return Ok(give(t, out)) };
+    let find = |t: &str| match from.as_bytes() {
+        // Nothing lies between two characters: an empty FROM replaces nothing.
+        [] => None,
+        [byte] => memchr::memchr(*byte, t.as_bytes()),
+        _ => t.find(&*from),
+    };
+    let Some(first) = find(&t) else { return Ok(give(t, out)) };
     let (mut at, mut next) = (0, Some(first));
     while let Some(n) = next {
         out.push_str(&t[at..at + n]);
@@ -135,7 +140,7 @@ fn replace<'a>(a: &Args<'a, '_>, out: &'a mut String) -> Done<'a> {
             return Err(too_long(a));
         }
         at += n + from.len();
-        next = t[at..].find(&*from);
+        next = find(&t[at..]);
     }
     out.push_str(&t[at..]);
     Ok(Val::Str(out))

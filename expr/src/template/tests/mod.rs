@@ -46,7 +46,7 @@ fn both(text: &str, row: &Batch) -> (Option<Rendered>, Rendered) {
         let mut out = vec![];
         f(&mut out).map(|()| String::from_utf8(out).expect("text is UTF-8"))
     };
-    let program = node.map(|n| text(&|out| n.write(&row.row(0), &cx, out)));
+    let program = node.map(program::Program::new).map(|p| text(&|out| p.write(&row.row(0), &cx, out)));
     let fallback = fallback::Fallback::new(tree, reads, row.schema(), &cx);
     (program, text(&|out| fallback.render(&row.row(0), out)))
 }

@@ -167,6 +167,7 @@ impl Aggregates {
             many = vec![Step::None; self.calls.len()];
             &mut many
         };
+        let mut read = None;
         // All that can fail comes first, so that a rejected row leaves no trace.
         for (i, call) in self.calls.iter().enumerate() {
             if let Some(f) = &call.filter
@@ -176,6 +177,15 @@ impl Aggregates {
             }
             let v = match &call.argument {
                 None => V::Bool(true),
+                // sum, min and max of one field: it is read once.
+                Some(n @ Node::Field(slot, ty)) => match read {
+                    Some((s, t, v)) if (s, t) == (*slot, *ty) => v,
+                    _ => {
+                        let v = n.val(cx)?;
+                        read = Some((*slot, *ty, v));
+                        v
+                    }
+                },
                 Some(n) => n.val(cx)?,
             };
             if !v.is_null() {

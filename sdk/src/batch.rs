@@ -615,10 +615,16 @@ impl BatchBuilder {
         Batch { text, id: text_id(), vals, meta, schema: self.schema, padded: false }
     }
 
-    /// The completed rows as a batch; the builder goes on empty.
+    /// The completed rows as a batch; the builder goes on empty, with room for as many rows again.
     pub fn take(&mut self) -> Batch {
-        let schema = self.schema.clone();
-        std::mem::replace(self, BatchBuilder::new(schema)).finish()
+        let next = BatchBuilder {
+            text: Vec::with_capacity(self.text.len().min(MAX_BYTES)),
+            base: 0,
+            vals: Vec::with_capacity(self.vals.len()),
+            meta: Vec::with_capacity(self.meta.len()),
+            schema: self.schema.clone(),
+        };
+        std::mem::replace(self, next).finish()
     }
 }
 

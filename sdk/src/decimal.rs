@@ -132,7 +132,11 @@ impl Decimal {
     pub fn rescale(self, scale: u8) -> Option<Decimal> {
         match scale.cmp(&self.scale) {
             Ordering::Equal => Some(self),
-            Ordering::Less => Decimal::new(divide_half_up(self.mantissa, TENS[(self.scale - scale) as usize]), scale),
+            Ordering::Less => match TENS.get((self.scale - scale) as usize) {
+                Some(ten) => Decimal::new(divide_half_up(self.mantissa, *ten), scale),
+                // Only damaged bytes have such a scale; what is left of 38 digits is nothing.
+                None => Decimal::new(0, scale),
+            },
             Ordering::Greater if scale > MAX_DIGITS => None,
             Ordering::Greater => Decimal::new(self.mantissa.checked_mul(TENS[(scale - self.scale) as usize])?, scale),
         }
@@ -598,5 +602,11 @@ mod tests {
             prop_assert!(a.floor().compare(&a) != Ordering::Greater);
             prop_assert!(a.ceil().compare(&a) != Ordering::Less);
         }
+    }
+
+    #[test]
+    fn a_scale_that_no_decimal_has_leaves_nothing() {
+        let damaged = Decimal { mantissa: 5, scale: 77 };
+        assert_eq!(damaged.rescale(0).map(|d| d.mantissa), Some(0));
     }
 }

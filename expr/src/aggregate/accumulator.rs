@@ -100,9 +100,9 @@ impl Layout {
             Function::Min | Function::Max => {
                 let have = self.value(i, acc);
                 let wanted = if f == Function::Min { Ordering::Less } else { Ordering::Greater };
-                let better = match compare(v, have)? {
-                    Some(o) => o == wanted,
-                    None => true,
+                let better = match (v, have) {
+                    (V::Int(v), V::Int(have)) => v.cmp(&have) == wanted,
+                    _ => compare(v, have)?.is_none_or(|o| o == wanted),
                 };
                 if better { Step::Replace(v) } else { Step::None }
             }
@@ -130,9 +130,15 @@ impl Layout {
     }
 
     fn replace(&self, i: usize, acc: &mut Vec<u8>, base: usize, v: V<'_>) {
-        let start = base + self.tail_at(i, &acc[base..]);
-        let old = start..start + self.tail_len(i, &acc[base..]);
         let at = base + self.heads[i].1;
+        let tail = self.tail_len(i, &acc[base..]);
+        if let (V::Int(n), 0) = (v, tail) {
+            acc[at] = INT;
+            acc[at + 1..at + 9].copy_from_slice(&n.to_le_bytes());
+            return;
+        }
+        let start = base + self.tail_at(i, &acc[base..]);
+        let old = start..start + tail;
         let mut written = vec![];
         let (tag, word) = match v {
             V::Int(n) => (INT, n.to_le_bytes()),

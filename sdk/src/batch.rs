@@ -617,13 +617,10 @@ impl BatchBuilder {
 
     /// The completed rows as a batch; the builder goes on empty, with room for as many rows again.
     pub fn take(&mut self) -> Batch {
-        let next = BatchBuilder {
-            text: Vec::with_capacity(self.text.len().min(MAX_BYTES)),
-            base: 0,
-            vals: Vec::with_capacity(self.vals.len()),
-            meta: Vec::with_capacity(self.meta.len()),
-            schema: self.schema.clone(),
-        };
+        let mut next = BatchBuilder::new(self.schema.clone());
+        next.text.reserve(self.text.len().min(MAX_BYTES));
+        next.vals.reserve(self.vals.len());
+        next.meta.reserve(self.meta.len());
         std::mem::replace(self, next).finish()
     }
 }

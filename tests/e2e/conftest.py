@@ -17,11 +17,13 @@ BINARY = pathlib.Path(os.environ.get("MILLRACE", TARGET / "release" / "millrace"
 
 def pytest_addoption(parser):
     parser.addoption("--chaos", action="store_true", help="the long form of the fault tests: more seeds, longer outages")
+    parser.addoption("--seeds", type=int, default=5, help="how many seeds the long form takes")
 
 
 @pytest.fixture(scope="session")
 def chaos(request):
-    return request.config.getoption("--chaos")
+    """How many seeds of the long form; 0: the short one."""
+    return request.config.getoption("--seeds") if request.config.getoption("--chaos") else 0
 
 
 @pytest.fixture(scope="session")

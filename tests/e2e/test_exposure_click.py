@@ -57,6 +57,13 @@ def test_every_row(kafka, hbase, prefix, millrace, logs, tmp_path, workers):
         given_up[r["uid"], r["mid"], r["ts"], r["plat"], r["cents"]] += 1
     assert given_up == unmatched
 
+    # disorder stays inside the bound, so nothing is late, and every left row is accounted for
+    join = next(p for p in run.summary["parts"] if p["name"] == "joined")
+    count = join["counters"].get
+    assert join["ports"]["late"] == 0
+    assert count("left") == len(clicks) == count("matched") + count("by_fallback") + count("unmatched")
+    assert count("by_fallback") == fallback and count("unmatched") == unmatched.total()
+
     # a window may be cut elsewhere in another run, its sums per mid may not
     sums, counts = collections.Counter(), collections.Counter()
     for line in (tmp_path / "out/counts.jsonl").read_text().splitlines():
@@ -74,7 +81,9 @@ def test_every_row(kafka, hbase, prefix, millrace, logs, tmp_path, workers):
     bad = collections.Counter(as_bytes(r[1]) for r in c_rows + e_rows if r[1] in BAD_CLICKS or r[1] in BAD_EXPOSURES)
     dead = [json.loads(m.value()) for m in topics.read(kafka, prefix + "dead-letter")]
     assert collections.Counter(body(d) for d in dead) == bad
-    assert all(d["reason"] and d["part"] and d["partition"] and d["offset"] >= 0 for d in dead)
+    lies_at = {(f"{m.topic()}/{m.partition()}", m.offset()): m.value() for t in ("clicks", "exposures") for m in topics.read(kafka, prefix + t)}
+    assert all(lies_at[d["partition"], d["offset"]] == body(d) for d in dead)
+    assert all(d["reason"] and d["part"] for d in dead)
     assert all(d["length"] == len(body(d)) for d in dead)
 
 

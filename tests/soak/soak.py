@@ -54,7 +54,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--minutes", type=float, default=10)
     minutes = p.parse_args().minutes
-    binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/millrace"
+    binary = os.environ.get("MILLRACE", pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/millrace")
     kafka = servers.kafka()
     try:
         topics.create(kafka, "clicks", "exposures", partitions=2)

@@ -68,7 +68,7 @@ pub struct CountWindowWithTimeOut {
     /// How far a row's time may lie after the window's first, end included; more than 0.
     timeout: Duration,
     /// Output fields and the aggregates that give them: `count(*)`, `sum(x)`, `min`, `max`, `avg`, `first`, `last`,
-    /// `count(distinct x)`, and expressions over them. Default: none, the output is the list of rows.
+    /// `count(distinct x)`, and expressions over them. NULLs are left out. Default: none, the output is the list of rows.
     #[serde(default)]
     aggregates: Ordered<ExprText>,
     /// The field of the list of rows, where there are no aggregates. Default: `rows`.

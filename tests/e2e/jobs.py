@@ -41,8 +41,14 @@ def part(run, name):
 
 def adds_up(run, copies=()):
     """Every row that came into a part that neither makes nor gathers rows has left it, and nothing is lost."""
-    assert run.summary["lost"] == 0
-    for p in run.summary["parts"]:
+    s = run.summary
+    assert s["lost"] == 0
+    assert s["in"] == sum(p["in"] for p in s["parts"] if p["kind"] == "source") == sum(x["records"] for x in s["sources"])
+    assert s["rejected"] == sum(sum(p["rejected"].values()) for p in s["parts"])
+    written = [p for p in s["parts"] if p["kind"] == "sink"]
+    assert s["out"] == sum(p["in"] for p in written if p["name"] != "dead_letter")
+    assert s["rejected"] == sum(p["in"] for p in written if p["name"] == "dead_letter")
+    for p in s["parts"]:
         if p["type"] in ("IntervalLeftJoin", "CountWindowWithTimeOut", "SplitElement") or p["name"] in copies:
             continue
         gone = sum(p["rejected"].values()) + sum(p["dropped"].values())

@@ -207,6 +207,46 @@ def test_join_retries_in_state(millrace, tmp_path):
         assert not alone or max(alone.values()) == 1
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_rows_of_a_retry_stream_count_apart(millrace, tmp_path, seed):
+    case, rng = Clicks(seed), random.Random(seed)
+    job = json.loads(case.job(tmp_path, "all", "port", True).read_text())
+    retried = [{"l": 10_000 + i, "k": rng.choice([1, 2, 3]), "ts": BASE + rng.randrange(100_000), "uid": f"u{rng.randrange(60)}"} for i in range(150)]
+    jsonl(tmp_path / "again.jsonl", retried)
+    job["streams"]["again"] = {"config": {"role": "retry", "source": {"type": "File", "config": {"path": "again.jsonl"}}}}
+    job["transforms"][0]["retry"] = "again"
+    table = {(t["uid"], t["k"]): t["r"] for t in case.table}
+    hits = {r["l"]: table[r["uid"], r["k"]] for r in retried if (r["uid"], r["k"]) in table}
+    for way in (WAYS[0], WAYS[4]):
+        run = millrace(write_job(tmp_path, job), args=way)
+        assert run.code == 0, run.err
+        c = collections.Counter(part(run, "j")["counters"])
+        assert c["left"] == len(case.ls) == c["matched"] + c["by_fallback"] + c["unmatched"]
+        assert (c["retried"], c["retried_by_fallback"], c["retried_unmatched"]) == (150, len(hits), 150 - len(hits))
+        assert {r["l"]: r["r"] for r in read(tmp_path / "out/joined.jsonl") if r["l"] >= 10_000} == hits
+        assert sorted(r["l"] for r in read(tmp_path / "out/unmatched.jsonl") if r["l"] >= 10_000) == [r["l"] for r in retried if r["l"] not in hits]
+
+
+@pytest.mark.parametrize("seed, matches", list(enumerate(["all", "first", "latest"])))
+def test_a_window_behind_a_join_gets_every_row_in_time(millrace, tmp_path, seed, matches):
+    """The join's watermark stays below each row that waits, so nothing that it gives is late."""
+    job = json.loads(Clicks(seed + 30).job(tmp_path, matches, "emit", seed == 1).read_text())
+    job["transforms"] += [{"type": "KeyBy", "name": "by_k", "input": "j", "config": {"keys": ["k"]}},
+                          {"type": "CountWindowWithTimeOut", "name": "w", "config": {"count": 5, "timeout": "3s"}}]
+    job["sink"] += [file_sink("windows", "w"), file_sink("window_late", "w.late")]
+    for way in WAYS:
+        run = millrace(write_job(tmp_path, job), args=way)
+        assert run.code == 0, run.err
+        key = lambda r: (str(r["l"]), str(r["r"]))
+        found = read(tmp_path / "out/windows.jsonl")
+        assert sorted(key(r) for w in found for r in w["rows"]) == sorted(map(key, read(tmp_path / "out/joined.jsonl")))
+        assert read(tmp_path / "out/window_late.jsonl") == []
+        for w in found:
+            rows = w["rows"]
+            assert all(r["ts"] <= w["window_start"] + 3_000 for r in rows) and (w["why"] == "count") == (len(rows) == 5)
+            assert (rows[0]["ts"], rows[-1]["ts"]) == (w["window_start"], w["window_last"])
+
+
 # --- count window -------------------------------------------------------------------------------------------------------------------
 
 AGGREGATES = {"n": "count(*)", "nv": "count(v)", "sv": "sum(v)", "lo": "min(v)", "hi": "max(v)", "mean": "avg(v)", "head": "first(v)",

@@ -7,7 +7,8 @@ Makes the inputs, runs every contestant once and compares the outputs (a wrong r
 A B A B, pinned to one core. Prints records/s, CPU seconds per million records, peak memory, each as median (min - max), and
 the ratio of CPU per record to the floor of the same round. --quick: without Flink, fewer rows.
 
-The floors of a ratio are those that promise no more than the job does: J1 any key order (J1any), J1t the regex crate (J1tre).
+The floors of a ratio are those that promise no more than the job does: J1 any key order (J1any), J1t the regex crate (J1tre); J1d,
+the same log by dissect, has the hand-matched loop (J1t).
 The other floors know the generator's layout: the limit, printed beside."""
 import argparse
 import json
@@ -30,6 +31,7 @@ BUILD = CACHE / "bench"
 JOBS = {
     "J1": ("events", ["events.jsonl"], ["J1any", "J1"]),
     "J1t": ("access", ["access.log"], ["J1tre", "J1t"]),
+    "J1d": ("access", ["access.log"], ["J1t"]),
     "J2": ("dedup", ["dedup.jsonl"], ["J2"]),
     "J3": ("join", ["exposures.jsonl", "clicks.jsonl"], ["J3"]),
     "J4": ("events", ["events.jsonl"], ["J4"]),
@@ -99,7 +101,7 @@ def contestants(job, folder, out, args):
         found[f"floor {floor}"] = ([BUILD / "floor/release/floor", floor, *ins, out], {})
     if job in BENTHOS:
         found["benthos"] = ([BUILD / "benthos", "run", HERE / f"benthos/{job.lower()}.yaml"], {**env, "SIDE": str(out) + ".bad", "THREADS": "1", "GOMAXPROCS": "1"})
-    if not args.quick:
+    if not args.quick and job in FLINK:
         opens = [f"--add-opens=java.base/java.{p}=ALL-UNNAMED" for p in ("util", "lang", "nio", "time", "net", "util.concurrent")]
         path = f"{BUILD / 'flink/target/classes'}:{(BUILD / 'flink/cp.txt').read_text().strip()}"
         found["flink"] = (["java", "-Xmx4g", "-Xms4g", "-XX:+UseParallelGC", *opens, "-cp", path, "peer.Bench", f"job={FLINK[job]}", "p=1", f"in={folder}",

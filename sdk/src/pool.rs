@@ -9,9 +9,9 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 /// Buffers that a thread keeps of one kind.
-const KEPT: usize = 8;
+const KEPT: usize = 4;
 /// Bytes of the smallest and the largest that is kept.
-const SIZES: std::ops::RangeInclusive<usize> = 4 << 10..=2 << 20;
+const SIZES: std::ops::RangeInclusive<usize> = 4 << 10..=1 << 20;
 
 /// What buffers are made of.
 pub trait Kept: Copy + 'static {

@@ -196,6 +196,10 @@ impl Writer {
         let mut open =
             Open { stem: stem.into(), part, path: path.clone(), size: len, since: now, packer, file: file.try_clone().map_err(fault)? };
         if len == 0 {
+            // The file's name must survive a loss of power, too. Not every file system can sync a folder.
+            if let Some(Err(e)) = path.parent().map(|folder| File::open(folder).and_then(|f| f.sync_all())) {
+                tracing::debug!("the folder of `{}` cannot be synced: {e}", path.display());
+            }
             if let Some(header) = &self.plan.header {
                 let packed = open.packer.pack(header).map_err(fault)?;
                 write_all(&mut open.file, &packed, &path, self.plan.retry_for)?;
@@ -220,7 +224,8 @@ impl Writer {
         let empty = close && open.size == 0;
         let end = open.packer.end(empty).map_err(|e| cannot_write(&open.path, &e))?;
         write_all(&mut open.file, &end, &open.path, self.plan.retry_for)?;
-        retried(&open.path, self.plan.retry_for, || open.file.sync_data())?;
+        // Never tried again: after a failure the kernel may have dropped what was not written, and a second call would find nothing wrong.
+        open.file.sync_data().map_err(|e| cannot_write(&open.path, &e))?;
         if close {
             self.open = None;
         }

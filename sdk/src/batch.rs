@@ -615,13 +615,10 @@ impl BatchBuilder {
         Batch { text, id: text_id(), vals, meta, schema: self.schema, padded: false }
     }
 
-    /// The completed rows as a batch; the builder goes on empty, with room for as many rows again.
+    /// The completed rows as a batch; the builder goes on empty.
     pub fn take(&mut self) -> Batch {
-        let mut next = BatchBuilder::new(self.schema.clone());
-        next.text.reserve(self.text.len().min(MAX_BYTES));
-        next.vals.reserve(self.vals.len());
-        next.meta.reserve(self.meta.len());
-        std::mem::replace(self, next).finish()
+        let schema = self.schema.clone();
+        std::mem::replace(self, BatchBuilder::new(schema)).finish()
     }
 }
 

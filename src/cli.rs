@@ -21,19 +21,22 @@ pub enum Command {
         /// Only these
         #[arg(value_enum)]
         what: Option<Listed>,
+        /// As JSON: kind, name, aliases, first sentence
         #[arg(long)]
         json: bool,
     },
-    /// Print the page of a part, a function, a helper or a lint
+    /// Print the page of a part, a function or a helper
     Explain {
-        /// IntervalLeftJoin, regexp_extract, unknown-field …
+        /// IntervalLeftJoin, regexp_extract, md5_prefix …
         name: String,
     },
     /// Print the JSON Schema of the topology language, for editors
     Schema,
     /// Draw a topology
     Graph {
+        /// The topology
         file: PathBuf,
+        /// How to draw it
         #[arg(long, value_enum, default_value = "terminal")]
         format: GraphFormat,
         #[command(flatten)]
@@ -41,6 +44,7 @@ pub enum Command {
     },
     /// Print completions for a shell
     Completions {
+        /// The shell that they are for
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
@@ -94,6 +98,7 @@ pub struct Log {
     /// Lowest level of log lines, or a tracing filter (`info,millrace_engine=debug`)
     #[arg(long, value_name = "FILTER", default_value = "warn", env = "MILLRACE_LOG")]
     pub log: String,
+    /// How log lines are written, to standard error
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
 }
@@ -105,6 +110,7 @@ pub struct LintArgs {
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub set: Set,
+    /// `full` shows the lines, `concise` has a line each, `json` is for programs
     #[arg(long, value_enum, default_value = "full")]
     pub format: LintFormat,
 }

@@ -33,13 +33,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut out);
             pages::print(&String::from_utf8_lossy(&out))
         }
-        Command::Man => {
-            let mut out = Vec::new();
-            match clap_mangen::Man::new(Cli::command()).render(&mut out) {
-                Ok(()) => pages::print(&String::from_utf8_lossy(&out)),
-                Err(_) => exit::Exit::Bug,
-            }
-        }
+        Command::Man => pages::man(Cli::command()),
     };
     exit.into()
 }

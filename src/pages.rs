@@ -111,6 +111,27 @@ pub fn explain(name: &str) -> Exit {
     print(&pages.join("\n"))
 }
 
+/// One page for the executable and all its subcommands.
+pub fn man(mut command: clap::Command) -> Exit {
+    command.build();
+    let mut out = Vec::new();
+    let mut render = || -> std::io::Result<()> {
+        clap_mangen::Man::new(command.clone()).render(&mut out)?;
+        for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
+            let page = clap_mangen::Man::new(sub.clone());
+            writeln!(out, ".SH \"{}\"", format!("millrace {}", sub.get_name()).to_uppercase())?;
+            writeln!(out, "{}", sub.get_about().map(ToString::to_string).unwrap_or_default())?;
+            page.render_synopsis_section(&mut out)?;
+            page.render_options_section(&mut out)?;
+        }
+        Ok(())
+    };
+    match render() {
+        Ok(()) => print(&String::from_utf8_lossy(&out)),
+        Err(_) => Exit::Bug,
+    }
+}
+
 pub fn schema() -> Exit {
     print(&(serde_json::to_string_pretty(&millrace_plan::json_schema()).unwrap_or_default() + "\n"))
 }

@@ -8,6 +8,7 @@ use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
 use millrace_sdk::Severity;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -26,6 +27,10 @@ pub fn run(args: &RunArgs) -> Exit {
         eprint!("{}", diagnostic::full(&planned.diagnostics, std::io::stderr().is_terminal()));
     }
     let Some(plan) = planned.plan else { return Exit::Config };
+    if let Some(folder) = args.summary.as_deref().and_then(missing_folder) {
+        eprintln!("error: the summary cannot be written: folder `{}` does not exist", folder.display());
+        return Exit::Dependency;
+    }
     let control = Control::new();
     if let Err(e) = on_signals(&control) {
         eprintln!("error: signals cannot be handled: {e}");
@@ -51,6 +56,11 @@ pub fn run(args: &RunArgs) -> Exit {
         };
     }
     finish(args, plan, options, control)
+}
+
+/// The folder of a file, if it is not there.
+fn missing_folder(file: &Path) -> Option<&Path> {
+    file.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir())
 }
 
 fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control) -> Exit {

@@ -182,7 +182,7 @@ pub fn concise(diagnostics: &[Diagnostic]) -> String {
 
 /// A JSON array of objects.
 pub fn json(diagnostics: &[Diagnostic]) -> String {
-    serde_json::to_string_pretty(diagnostics).unwrap_or_else(|_| "[]".into())
+    serde_json::to_string_pretty(diagnostics).unwrap_or_else(|_| "[]".into()) + "\n"
 }
 
 /// With the line, the place underlined, hints and the second place; `color` for terminals.
@@ -199,11 +199,14 @@ pub fn full(diagnostics: &[Diagnostic], color: bool) -> String {
         let bar = paint("1;34", "|");
         let _ = writeln!(out, "{}: {}", paint(code, &format!("{}[{}]", word(d.severity), d.id)), paint("1", &d.message));
         let _ = writeln!(out, "{:gutter$}{} {}:{}:{}", "", paint("1;34", "-->"), d.file, d.line, d.column);
-        let _ = writeln!(out, "{:gutter$} {bar}", "");
-        let _ = writeln!(out, "{} {bar} {}", paint("1;34", &format!("{:>gutter$}", d.line)), tabs_as_spaces(&d.snippet));
-        let length = if d.end_line == d.line { d.end_column.saturating_sub(d.column) } else { usize::MAX };
-        let (indent, marks) = underline(&d.snippet, d.column, length);
-        let _ = writeln!(out, "{:gutter$} {bar} {indent}{}", "", paint(code, &marks));
+        // A file that cannot be read, or is empty, has nothing to show.
+        if !d.snippet.is_empty() {
+            let _ = writeln!(out, "{:gutter$} {bar}", "");
+            let _ = writeln!(out, "{} {bar} {}", paint("1;34", &format!("{:>gutter$}", d.line)), tabs_as_spaces(&d.snippet));
+            let length = if d.end_line == d.line { d.end_column.saturating_sub(d.column) } else { usize::MAX };
+            let (indent, marks) = underline(&d.snippet, d.column, length);
+            let _ = writeln!(out, "{:gutter$} {bar} {indent}{}", "", paint(code, &marks));
+        }
         if let Some(s) = &d.second {
             let _ = writeln!(out, "{:gutter$}{} {}:{}:{}", "", paint("1;34", ":::"), s.file, s.line, s.column);
             let _ = writeln!(out, "{} {bar} {}", paint("1;34", &format!("{:>gutter$}", s.line)), tabs_as_spaces(&s.snippet));

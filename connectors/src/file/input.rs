@@ -35,7 +35,16 @@ enum Bytes {
         decoder: Box<dyn Read + Send>,
         back: Vec<u8>,
         head: Vec<u8>,
+        /// What stopped the decoder, told once all before it has been read.
+        broken: Option<io::Error>,
     },
+}
+
+/// A file without bytes may become one.
+fn begins_as_gzip(file: &File) -> io::Result<bool> {
+    let mut begin = vec![];
+    pread(file, &mut begin, 2, 0)?;
+    Ok([0x1f, 0x8b].starts_with(&begin))
 }
 
 impl Input {
@@ -43,12 +52,15 @@ impl Input {
         let file = File::open(path)?;
         let about = file.metadata()?;
         let decoder: Option<Box<dyn Read + Send>> = match compression.of(path) {
+            Compression::Gzip if !begins_as_gzip(&file)? => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not begin as a gzip file"));
+            }
             Compression::Gzip => Some(Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 << 10, file.try_clone()?)))),
             Compression::Zstd => Some(Box::new(zstd::stream::read::Decoder::new(file.try_clone()?)?)),
             _ => None,
         };
         let bytes = match decoder {
-            Some(decoder) => Bytes::Packed { decoder, back: vec![], head: vec![] },
+            Some(decoder) => Bytes::Packed { decoder, back: vec![], head: vec![], broken: None },
             None => Bytes::Plain(file),
         };
         Ok(Input { path: path.into(), dev: about.dev(), ino: about.ino(), next: 0, bytes })
@@ -71,10 +83,18 @@ impl Input {
     pub fn fill(&mut self, out: &mut Vec<u8>, n: usize) -> io::Result<usize> {
         let got = match &mut self.bytes {
             Bytes::Plain(file) => pread(file, out, n, self.next)?,
-            Bytes::Packed { decoder, back, head } => {
+            Bytes::Packed { decoder, back, head, broken } => {
                 let begun = out.len();
                 if back.is_empty() {
-                    decoder.take(n as u64).read_to_end(out)?;
+                    if let Some(e) = broken.take() {
+                        return Err(e);
+                    }
+                    if let Err(e) = decoder.take(n as u64).read_to_end(out) {
+                        if out.len() == begun {
+                            return Err(e);
+                        }
+                        *broken = Some(e);
+                    }
                 } else {
                     let keep = back.len() - n.min(back.len());
                     out.extend(back.drain(keep..).rev());

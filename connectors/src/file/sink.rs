@@ -14,8 +14,10 @@ use millrace_sdk::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashSet;
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -203,7 +205,7 @@ impl SinkFactory for Factory {
         if target != path && !target.is_dir() {
             return Err(Fault::refused(format!("cannot write to `{}`: `{}` is no folder", path.display(), target.display())));
         }
-        Ok(())
+        if target == path { Ok(()) } else { try_to_make(&path).map_err(|e| cannot_write(&path, &e)) }
     }
 
     fn single_writer(&self) -> bool {
@@ -235,6 +237,23 @@ impl SinkFactory for Factory {
             news,
             thread: Some(thread),
         }))
+    }
+}
+
+/// Makes a file and its folders and takes away again what was not there: some file systems refuse only then.
+fn try_to_make(path: &Path) -> io::Result<()> {
+    let made: Vec<&Path> = path.ancestors().skip(1).take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let outcome = folder.map_or(Ok(()), std::fs::create_dir_all).and_then(|()| {
+        let file = OpenOptions::new().write(true).create_new(true).open(path);
+        file.and_then(|_| std::fs::remove_file(path))
+    });
+    for folder in made {
+        let _ = std::fs::remove_dir(folder);
+    }
+    match outcome {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome,
     }
 }
 

@@ -207,6 +207,12 @@ fn what_cannot_be_written_is_said_at_the_start() {
         let e = factory(json!({"path": path}), dir.path(), &Clock::fixed(0)).unwrap().check().unwrap_err();
         assert!(e.message.ends_with(want), "{e}");
     }
+    for path in ["/proc/nowhere/a.jsonl", "/proc/a.jsonl"] {
+        let e = factory(json!({"path": path}), dir.path(), &Clock::fixed(0)).unwrap().check().unwrap_err();
+        assert!(e.message.starts_with("cannot write to `/proc/"), "{e}");
+    }
+    factory(json!({"path": "new/deep/a.jsonl"}), dir.path(), &Clock::fixed(0)).unwrap().check().unwrap();
+    assert!(!dir.path().join("new").exists(), "a check leaves nothing behind");
     let cases: &[(serde_json::Value, &str)] = &[
         (json!({"path": ""}), "missing-path"),
         (json!({"path": "{wroker}"}), "invalid-path"),

@@ -78,6 +78,10 @@ pub struct Open {
     part: u64,
     path: PathBuf,
     file: File,
+    /// How long a full disk is waited for; a device that is full stays so.
+    retry_for: Duration,
+    /// A device has nothing to sync.
+    durable: bool,
     packer: Packer,
     /// Bytes of content, before compression.
     size: u64,
@@ -155,11 +159,10 @@ impl Writer {
         if self.open.is_none() {
             self.open = Some(self.first(&stem, now)?);
         }
-        let retry_for = self.plan.retry_for;
         let Some(open) = &mut self.open else { return Ok(()) };
         open.size += bytes.len() as u64;
         let packed = open.packer.pack(bytes).map_err(|e| cannot_write(&open.path, &e))?;
-        write_all(&mut open.file, &packed, &open.path, retry_for)
+        write_all(&mut open.file, &packed, &open.path, open.retry_for)
     }
 
     /// Opens the first file of a path in this run, as `on_exists` says.
@@ -191,10 +194,12 @@ impl Writer {
         }
         let fault = |e: io::Error| cannot_write(&path, &e);
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(fault)?;
-        let len = file.metadata().map_err(fault)?.len();
+        let about = file.metadata().map_err(fault)?;
+        let (len, durable) = (about.len(), about.is_file());
+        let retry_for = if durable { self.plan.retry_for } else { Duration::ZERO };
         let packer = Packer { compression: self.plan.compression.of(&path), content: vec![] };
-        let mut open =
-            Open { stem: stem.into(), part, path: path.clone(), size: len, since: now, packer, file: file.try_clone().map_err(fault)? };
+        let copy = file.try_clone().map_err(fault)?;
+        let mut open = Open { stem: stem.into(), part, path: path.clone(), size: len, since: now, packer, file: copy, retry_for, durable };
         if len == 0 {
             // The file's name must survive a loss of power, too. Not every file system can sync a folder.
             if let Some(Err(e)) = path.parent().map(|folder| File::open(folder).and_then(|f| f.sync_all())) {
@@ -202,7 +207,7 @@ impl Writer {
             }
             if let Some(header) = &self.plan.header {
                 let packed = open.packer.pack(header).map_err(fault)?;
-                write_all(&mut open.file, &packed, &path, self.plan.retry_for)?;
+                write_all(&mut open.file, &packed, &path, retry_for)?;
             }
         } else if open.packer.compression == Compression::None {
             let mut last = [0];
@@ -212,7 +217,7 @@ impl Writer {
                     "`{}` ends with half a line, left by a run that was killed: new rows begin on a line of their own",
                     path.display()
                 );
-                write_all(&mut open.file, b"\n", &path, self.plan.retry_for)?;
+                write_all(&mut open.file, b"\n", &path, retry_for)?;
             }
         }
         Ok(open)
@@ -223,9 +228,11 @@ impl Writer {
         let Some(open) = &mut self.open else { return Ok(()) };
         let empty = close && open.size == 0;
         let end = open.packer.end(empty).map_err(|e| cannot_write(&open.path, &e))?;
-        write_all(&mut open.file, &end, &open.path, self.plan.retry_for)?;
+        write_all(&mut open.file, &end, &open.path, open.retry_for)?;
         // Never tried again: after a failure the kernel may have dropped what was not written, and a second call would find nothing wrong.
-        open.file.sync_data().map_err(|e| cannot_write(&open.path, &e))?;
+        if open.durable {
+            open.file.sync_data().map_err(|e| cannot_write(&open.path, &e))?;
+        }
         if close {
             self.open = None;
         }

@@ -47,7 +47,7 @@ impl Pairs {
             && (self.query || memchr::memchr(b'"', text.as_bytes()).is_none())
         {
             split_pairs(text.as_bytes(), pair, key, |start, middle, end| {
-                self.put(line, start..middle, (middle + 1).min(end)..end, fields, out);
+                self.put(line, start..middle, (middle + 1).min(end)..end, fields, out)?;
             });
             return Ok(());
         }
@@ -66,13 +66,13 @@ impl Pairs {
             }
             let end = self.pair.find(&text[p..]).map_or(text.len(), |n| p + n);
             let Some(middle) = self.key.find(&text[p..end]).map(|n| p + n) else {
-                self.put(line, p..end, end..end, fields, out);
+                self.put(line, p..end, end..end, fields, out)?;
                 p = end;
                 continue;
             };
             let value = middle + key.len();
             if self.query || text.get(value) != Some(&b'"') {
-                self.put(line, p..middle, value..end, fields, out);
+                self.put(line, p..middle, value..end, fields, out)?;
                 p = end;
                 continue;
             }
@@ -92,14 +92,22 @@ impl Pairs {
     }
 
     #[inline]
-    fn put(&self, line: &str, key: std::ops::Range<usize>, value: std::ops::Range<usize>, fields: &[TextField], out: &mut Pieces) {
+    fn put(
+        &self,
+        line: &str,
+        key: std::ops::Range<usize>,
+        value: std::ops::Range<usize>,
+        fields: &[TextField],
+        out: &mut Pieces,
+    ) -> Result<(), TextError> {
         if self.query {
-            let key = decode(line, key, out);
-            let value = decode(line, value, out);
+            let key = decode(line, key, out)?;
+            let value = decode(line, value, out)?;
             self.store(line, key, value, fields, out);
         } else {
             self.store(line, Piece::here(key), Piece::here(value), fields, out);
         }
+        Ok(())
     }
 
     #[inline]
@@ -138,14 +146,17 @@ fn unescape(text: &str, out: &mut Pieces) -> Piece {
     out.fresh_from(begun)
 }
 
-/// A piece of a query string without its escapes. What is no UTF-8 once decoded has the replacement character.
-fn decode(line: &str, range: std::ops::Range<usize>, out: &mut Pieces) -> Piece {
+/// A piece of a query string without its escapes.
+fn decode(line: &str, range: std::ops::Range<usize>, out: &mut Pieces) -> Result<Piece, TextError> {
     let text = &line[range.clone()];
     if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
-        return Piece::here(range);
+        return Ok(Piece::here(range));
     }
     let begun = out.fresh.len();
     let spaced = text.replace('+', " ");
-    out.fresh.push_str(&percent_decode_str(&spaced).decode_utf8_lossy());
-    out.fresh_from(begun)
+    let decoded = percent_decode_str(&spaced)
+        .decode_utf8()
+        .map_err(|_| TextError { reason: "invalid-utf8", message: format!("the escapes at byte {} are no UTF-8", range.start + 1) })?;
+    out.fresh.push_str(&decoded);
+    Ok(out.fresh_from(begun))
 }

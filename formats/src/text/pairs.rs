@@ -46,10 +46,13 @@ impl Pairs {
         if let (&[pair], &[key]) = (self.pair.needle(), self.key.needle())
             && (self.query || memchr::memchr(b'"', text.as_bytes()).is_none())
         {
+            let mut outcome = Ok(());
             split_pairs(text.as_bytes(), pair, key, |start, middle, end| {
-                self.put(line, start..middle, (middle + 1).min(end)..end, fields, out)?;
+                if outcome.is_ok() {
+                    outcome = self.put(line, start..middle, (middle + 1).min(end)..end, fields, out);
+                }
             });
-            return Ok(());
+            return outcome;
         }
         text = line;
         self.pairs(text, 0, fields, out)

@@ -462,34 +462,3 @@ fn a_missing_broker_is_said_in_one_sentence() {
     assert_eq!(fault.message, format!("no Kafka broker answers at 127.0.0.1:{port}"));
     assert!(fault.detail.as_deref().is_some_and(|d| d.contains("onnect")), "{fault:?}");
 }
-
-/// Figures for a person: `--nocapture`.
-#[test]
-#[ignore = "starts a Kafka broker and measures"]
-fn speed() {
-    const ROWS: usize = 1_000_000;
-    let broker = Broker::start();
-    broker.create("fast", 4, &[]);
-    let sink = broker.sink(json!({"topic": "fast", "key": "{{k}}"}), &pairs());
-    let batches: Vec<Batch> =
-        (0..ROWS as i64 / 1000).map(|i| batch((i * 1000..i * 1000 + 1000).map(|n| (format!("user-{n:010}"), n)))).collect();
-    let begun = Instant::now();
-    write(&sink, &batches);
-    let wrote = begun.elapsed();
-    let (schema, factory) = broker.source(json!({"topics": "fast", "bounded": true}), &[]);
-    let mut source = open(&factory);
-    let (begun, mut rows, mut ids, mut ended) = (Instant::now(), 0, vec![], 0);
-    while ids.is_empty() || ended < ids.len() {
-        ids.extend(source.discover().unwrap().new.into_iter().map(|p| p.id));
-        ended = 0;
-        for &id in &ids {
-            let mut builder = BatchBuilder::new(schema.clone());
-            let mut pull = Pull { rows: &mut builder, rejects: &mut vec![], max_rows: 1024, max_bytes: 1 << 20 };
-            ended += usize::from(source.poll(id, &mut pull).unwrap() == Poll::Ended);
-            rows += builder.len();
-        }
-    }
-    let read = begun.elapsed();
-    assert_eq!(rows, ROWS);
-    println!("{ROWS} rows written in {wrote:?}, read in {read:?}");
-}

@@ -42,6 +42,8 @@ pub struct Pieces {
     pub pairs: Vec<(Piece, Piece)>,
     /// Where a regular expression's groups are, kept for the next line.
     groups: Option<regex::CaptureLocations>,
+    /// The same for lines of ASCII.
+    ascii_groups: Option<regex::bytes::CaptureLocations>,
 }
 
 impl Pieces {

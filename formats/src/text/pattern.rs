@@ -8,6 +8,10 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Regex {
     regex: regex::Regex,
+    /// The same pattern with classes of ASCII only, which are much smaller automata. On a line of ASCII both match the same:
+    /// `\d`, `\w`, `\s`, `\b`, `.` and negated classes differ in what they say of other characters alone. None: the pattern
+    /// has no such form (`\p{Greek}`).
+    ascii: Option<regex::bytes::Regex>,
     /// The group of each field.
     groups: Vec<usize>,
 }
@@ -15,25 +19,40 @@ pub struct Regex {
 impl Regex {
     pub fn new(pattern: &str) -> Result<(Regex, Vec<String>), FormatError> {
         let regex = regex::Regex::new(pattern).map_err(|e| FormatError::new("pattern", format!("invalid regular expression: {e}")))?;
+        let ascii = regex::bytes::RegexBuilder::new(pattern).unicode(false).build().ok();
         let (groups, names): (Vec<_>, Vec<_>) =
             regex.capture_names().enumerate().filter_map(|(i, n)| n.map(|n| (i, n.to_string()))).unzip();
         if names.is_empty() {
             return Err(FormatError::new("pattern", "the regular expression has no named group: write one as `(?P<name>...)`"));
         }
-        Ok((Regex { regex, groups }, names))
+        Ok((Regex { regex, ascii, groups }, names))
     }
 
     #[inline]
     pub fn split(&self, line: &str, out: &mut Pieces) -> Result<(), TextError> {
-        let groups = out.groups.get_or_insert_with(|| self.regex.capture_locations());
-        if self.regex.captures_read(groups, line).is_none() {
-            return Err(TextError { reason: "no-match", message: "the regular expression does not match".into() });
+        let piece = |group: Option<(usize, usize)>| group.map_or(Piece::Missing, |(start, end)| Piece::here(start..end));
+        let matched = match &self.ascii {
+            Some(regex) if line.is_ascii() => {
+                let groups = out.ascii_groups.get_or_insert_with(|| regex.capture_locations());
+                let matched = regex.captures_read(groups, line.as_bytes()).is_some();
+                if matched {
+                    out.values.extend(self.groups.iter().map(|&g| piece(groups.get(g))));
+                }
+                matched
+            }
+            _ => {
+                let groups = out.groups.get_or_insert_with(|| self.regex.capture_locations());
+                let matched = self.regex.captures_read(groups, line).is_some();
+                if matched {
+                    out.values.extend(self.groups.iter().map(|&g| piece(groups.get(g))));
+                }
+                matched
+            }
+        };
+        match matched {
+            true => Ok(()),
+            false => Err(TextError { reason: "no-match", message: "the regular expression does not match".into() }),
         }
-        out.values.extend(self.groups.iter().map(|&g| match groups.get(g) {
-            Some((start, end)) => Piece::here(start..end),
-            None => Piece::Missing,
-        }));
-        Ok(())
     }
 }
 

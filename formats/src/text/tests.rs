@@ -180,3 +180,21 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Lines of ASCII go through smaller automata: the fields are those of the pattern as it is written.
+    #[test]
+    fn ascii_lines_match_the_same(
+        pattern in prop::sample::select(vec![
+            r"^(?P<a>\S+) (?P<b>[^\]]*)$", r"(?P<a>\w+)\b.(?P<b>\d*)", r"(?i)(?P<a>k[a-s]+)(?P<b>.?)", r"(?P<a>\D+?)(?P<b>\s|é)", r"(?P<a>[[:alpha:]]+)(?P<b>$)",
+            r"(?P<a>(?u:\w)+)(?P<b>\W)", r"(?P<a>\pL+)(?P<b>.*)", r"(?s)(?P<a>.)(?P<b>.*)x",
+        ]),
+        line in r"[ a-fkKſ0-3\]éx٣\n ]{0,12}",
+    ) {
+        let plain = regex::Regex::new(pattern).expect("a pattern").captures(&line).map(|c| {
+            ["a", "b"].map(|n| c.name(n).map(|m| m.as_str().to_string())).to_vec()
+        });
+        let got = split(TextFormat::regex(pattern), &line).ok();
+        prop_assert_eq!(got, plain);
+    }
+}

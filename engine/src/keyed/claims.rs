@@ -157,7 +157,7 @@ impl Claims {
 }
 
 /// Microseconds of a coarse slot of the queue, as a power of two, and of a fine one.
-const COARSE: u32 = 22;
+const COARSE: u32 = 20;
 const FINE: u32 = 13;
 const SLOTS: usize = 1 << (COARSE - FINE);
 

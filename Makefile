@@ -31,7 +31,7 @@ unit:
 ## make e2e          the jobs against a real Kafka and a real HBase
 e2e: build
 	@scripts/install.sh test
-	cargo test --release --locked -p millrace-connectors --test kafka -- --ignored
+	cargo test --release --locked --workspace --test kafka -- --ignored
 	$(PYTHON) -m pytest -q tests/e2e
 
 ## make chaos        kill -9 of Kafka and HBase under load, 5 seeds each

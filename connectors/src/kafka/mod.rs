@@ -273,7 +273,14 @@ impl Listener {
     pub fn hear_error(&self, error: &KafkaError, reason: &str) {
         // These belong to one partition and are told where it is read.
         let partition = matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset));
-        if partition || !self.note(reason) {
+        if partition {
+            return;
+        }
+        // The client's count of what it has told broker by broker, each with its reason.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) && self.last().is_some() {
+            return tracing::debug!(target: "kafka", "{reason}");
+        }
+        if !self.note(reason) {
             return;
         }
         let outage = matches!(

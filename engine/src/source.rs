@@ -300,7 +300,12 @@ impl Reader {
         p.pause = None;
         match result {
             Poll::Ready => {}
-            Poll::Pending => p.pause = Some(Instant::now() + PAUSE),
+            Poll::Pending => {
+                p.pause = Some(Instant::now() + PAUSE);
+                if self.idle_after.is_some() && !source.drained(p.info.id) {
+                    p.active = Instant::now();
+                }
+            }
             Poll::Ended => p.ended = true,
         }
         let count = rows.len() + rejects.len();

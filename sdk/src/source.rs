@@ -107,6 +107,12 @@ pub trait Source: Send {
     fn seek(&mut self, partition: u32, position: &Position) -> Result<(), Fault>;
     /// Reads a little of one partition. An unavailable dependency is `Pending` with a warning in the log, not an error.
     fn poll(&mut self, partition: u32, pull: &mut Pull<'_>) -> Result<Poll, Fault>;
+    /// Asked after a `Pending`: whether everything that the partition has was given. False while more may be on its way (a broker that
+    /// is slow or away): then it does not become idle, as its rows would be late when they come.
+    fn drained(&mut self, partition: u32) -> bool {
+        let _ = partition;
+        true
+    }
     /// The position behind the last row that `poll` gave, of any partition at any time: what lies before it is never read again
     /// after a [`seek`](Self::seek) to it, what lies behind it is.
     fn position(&mut self, partition: u32) -> Position;

@@ -12,8 +12,11 @@ def create(server, *names, partitions=3):
 
 
 def produce(server, topic, rows):
-    """rows: (key, value, partition) or (key, value); waits until all are acknowledged."""
-    producer = Producer({"bootstrap.servers": server.address, "acks": "all", "linger.ms": 5,
+    """rows: (key, value, partition) or (key, value); waits until all are acknowledged.
+
+    Idempotent: else a batch that is sent again (a leader that is not ready yet) comes behind later ones, and the disorder that the
+    oracles count on is exceeded."""
+    producer = Producer({"bootstrap.servers": server.address, "acks": "all", "enable.idempotence": True, "linger.ms": 5,
                          "queue.buffering.max.messages": 1000000})
     failed = []
     for row in rows:

@@ -161,6 +161,13 @@ impl Part {
         }
     }
 
+    /// Messages that are not yet read. Markers of transactions have offsets and are never delivered.
+    fn lag(&self, client: &Client) -> u64 {
+        let end = self.end.unwrap_or_else(|| self.log_end(client));
+        let all_read = self.ended || (self.read_to >= end && self.held.is_none());
+        if all_read { 0 } else { end.saturating_sub(self.next).max(0) as u64 }
+    }
+
     /// The end of the log as the client last heard of it.
     fn log_end(&self, client: &Client) -> i64 {
         let Ok(topic) = std::ffi::CString::new(&*self.at.0) else { return self.high };
@@ -307,6 +314,12 @@ impl Source for Reader {
         Ok(Poll::Ready)
     }
 
+    /// An empty partition counts once its end was reached: before that the broker may just not have answered.
+    fn drained(&mut self, partition: u32) -> bool {
+        let client = self.consumer.client.clone();
+        self.part(partition).is_ok_and(|p| p.ended || (p.read_to >= 0 && p.lag(&client) == 0))
+    }
+
     fn position(&mut self, partition: u32) -> Position {
         let next = self.part(partition).map_or(0, |p| p.next);
         Position(next.to_le_bytes().to_vec())
@@ -330,14 +343,7 @@ impl Source for Reader {
         if !self.listed {
             return Some(1);
         }
-        let client = &self.consumer.client;
-        let lag = |p: &Part| {
-            let end = p.end.unwrap_or_else(|| p.log_end(client));
-            // Markers of transactions have offsets and are never delivered.
-            let all_read = p.ended || (p.read_to >= end && p.held.is_none());
-            if all_read { 0 } else { end.saturating_sub(p.next).max(0) as u64 }
-        };
-        Some(self.parts.values().map(lag).sum())
+        Some(self.parts.values().map(|p| p.lag(&self.consumer.client)).sum())
     }
 
     fn close(&mut self) -> Result<(), Fault> {

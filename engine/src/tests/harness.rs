@@ -31,6 +31,8 @@ pub struct Rows {
     pub listed_after: Duration,
     /// Partition number -> polls that find nothing before each row is given.
     pub slow: BTreeMap<usize, u32>,
+    /// It knows that a slow partition has more to give.
+    pub knows: bool,
     pub acked: Arc<Mutex<BTreeMap<u32, u64>>>,
     pub missing: Option<&'static str>,
 }
@@ -43,6 +45,7 @@ impl Rows {
             open_for: Duration::ZERO,
             listed_after: Duration::ZERO,
             slow: BTreeMap::new(),
+            knows: false,
             acked: Arc::default(),
             missing: None,
         }
@@ -120,6 +123,9 @@ impl Source for Open {
             true => Poll::Pending,
             false => Poll::Ready,
         })
+    }
+    fn drained(&mut self, partition: u32) -> bool {
+        !self.rows.knows || self.at[&partition] == self.rows.partitions[partition as usize].len()
     }
     fn position(&mut self, partition: u32) -> Position {
         Position((self.at[&partition] as u64).to_le_bytes().to_vec())

@@ -1,0 +1,45 @@
+//! Where bytes are kept so that they survive the process and, if the place does, the machine.
+
+use millrace_sdk::Fault;
+use std::path::Path;
+
+/// What lies in a folder of a [`Storage`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Without the folder.
+    pub name: String,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// A place for checkpoints. Names are relative, with `/` between folders, which need not be made. Calls may block for as long as the
+/// place needs; an `Err` with `retry` may go away by itself.
+pub trait Storage: Send + Sync {
+    /// For people: the folder, or the bucket and prefix.
+    fn place(&self) -> String;
+
+    /// Creates a file that must not be there. True: it is there with these bytes and will be after a loss of power, also if this very
+    /// call was made before and only its answer was lost. False: another one has the name, and nothing was changed.
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<bool, Fault>;
+
+    /// As [`create`](Self::create), of a local file that nobody changes any more (an SST): by a hard link where that is possible.
+    fn create_from(&self, name: &str, file: &Path) -> Result<bool, Fault>;
+
+    /// None: there is no such file.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Fault>;
+
+    /// Makes a local file of it, by a hard link where that is possible. False: there is no such file.
+    fn fetch(&self, name: &str, file: &Path) -> Result<bool, Fault>;
+
+    /// Files of a folder by name; empty when there is no such folder. Unfinished ones are not told.
+    fn list(&self, folder: &str) -> Result<Vec<Entry>, Fault>;
+
+    /// The folders of a folder, by name.
+    fn folders(&self, folder: &str) -> Result<Vec<String>, Fault>;
+
+    /// Sets a small file, whatever was there before, in one step.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Fault>;
+
+    /// It need not be there.
+    fn delete(&self, name: &str) -> Result<(), Fault>;
+}

@@ -231,7 +231,7 @@ impl<'j, 's> Build<'j, 's> {
             };
             Step { operator: make(), next: (0..exit.ports.len()).map(inner).collect(), exit }
         });
-        let mut tree = Tree { steps: steps.collect() };
+        let mut tree = Tree::new(steps.collect());
         let again = self.activator(&b);
         b.build(move |caps| {
             outlet.open(caps);

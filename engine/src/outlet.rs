@@ -7,7 +7,7 @@ use crate::reject::{self, Origins};
 use crate::ts::Ts;
 use millrace_sdk::{Batch, BatchBuilder, Reject};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pushers::Output;
 use timely::dataflow::operators::Capability;
@@ -15,6 +15,8 @@ use timely::dataflow::operators::generic::OutputBuilder;
 
 /// The output of every operator that leads to the dead letter.
 pub const DEAD_LETTER: usize = 0;
+/// Bytes that wait for an operator's readers before it goes on with a batch that it puts out in pieces.
+const MAX_UNREAD: usize = 4 << 20;
 
 /// Where a port leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +52,14 @@ pub struct Outlet {
     held: Ts,
     pub shared: Arc<Shared>,
     origins: Arc<Origins>,
+    /// Bytes sent that the readers have not yet taken up.
+    unread: Arc<AtomicUsize>,
 }
 
 impl Outlet {
     pub fn new(outputs: Vec<Output<Ts, Parcel>>, shared: Arc<Shared>, origins: Arc<Origins>) -> Outlet {
         let way = |o| Way { output: OutputBuilder::from(o), cap: None, rejects: BatchBuilder::new(Reject::schema()) };
-        Outlet { ways: outputs.into_iter().map(way).collect(), held: Ts::new(0, i64::MIN), shared, origins }
+        Outlet { ways: outputs.into_iter().map(way).collect(), held: Ts::new(0, i64::MIN), shared, origins, unread: Arc::default() }
     }
 
     /// Takes the capabilities that timely gives when the operator is built, one an output, in order.
@@ -74,6 +78,12 @@ impl Outlet {
 
     pub fn is_open(&self) -> bool {
         self.ways.iter().any(|w| w.cap.is_some())
+    }
+
+    /// Whether the rest of an unfinished batch has to wait for the readers. It does not while an operator holds rows back: what that
+    /// one waits for may lie behind this batch.
+    pub fn is_full(&self) -> bool {
+        self.unread.load(Relaxed) > MAX_UNREAD && !self.shared.holding_back.load(Relaxed)
     }
 
     fn meter(&self, exit: &Exit) -> &NodeMeter {
@@ -95,7 +105,7 @@ impl Outlet {
             return;
         }
         if let Some(cap) = &way.cap {
-            way.output.activate().session_with_builder(cap).give_container(&mut Parcel::new(batch, born));
+            way.output.activate().session_with_builder(cap).give_container(&mut Parcel::new(batch, born, &self.unread));
         }
     }
 

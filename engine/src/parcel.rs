@@ -2,6 +2,8 @@
 
 use millrace_sdk::{Batch, Key};
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use timely::Accountable;
 use timely::communication::Push;
 use timely::dataflow::channels::pact::DistributorPact;
@@ -15,11 +17,31 @@ pub struct Parcel {
     pub batch: Option<Batch>,
     /// When the rows that caused this batch arrived: microseconds on the run's own clock, for the latency figure.
     pub born: u64,
+    /// Who sent it counts it until nobody has it to read any more.
+    _unread: Option<Arc<Unread>>,
 }
 
 impl Parcel {
-    pub fn new(batch: Batch, born: u64) -> Parcel {
-        Parcel { batch: Some(batch), born }
+    pub fn new(batch: Batch, born: u64, sent: &Arc<AtomicUsize>) -> Parcel {
+        let bytes = batch.bytes();
+        sent.fetch_add(bytes, Relaxed);
+        Parcel { batch: Some(batch), born, _unread: Some(Arc::new(Unread { bytes, sent: sent.clone() })) }
+    }
+
+    /// Some of its rows.
+    fn part(&self, batch: Batch) -> Parcel {
+        Parcel { batch: Some(batch), ..self.clone() }
+    }
+}
+
+struct Unread {
+    bytes: usize,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.sent.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -71,8 +93,8 @@ pub struct Router {
 impl Distributor<Parcel> for Router {
     fn partition<T: Clone, P: Push<Message<T, Parcel>>>(&mut self, parcel: &mut Parcel, time: &T, pushers: &mut [P]) {
         let Some(batch) = parcel.batch.take() else { return };
-        let born = parcel.born;
-        let mut send = |to: usize, batch: Batch| Message::push_at(&mut Parcel::new(batch, born), time.clone(), &mut pushers[to]);
+        let whole = std::mem::take(parcel);
+        let mut send = |to: usize, batch: Batch| Message::push_at(&mut whole.part(batch), time.clone(), &mut pushers[to]);
         match &self.route {
             Route::Local => unreachable!("local edges are pipelines"),
             Route::First { workers } => send(self.me % (*workers).max(1), batch),
@@ -82,8 +104,8 @@ impl Distributor<Parcel> for Router {
                     key.write(&row, &mut self.key);
                     self.rows[Key::worker(Key::group(&self.key), *workers)].push(i as u32);
                 }
-                let whole = self.rows.iter().position(|r| r.len() == batch.len());
-                if let Some(to) = whole {
+                let one = self.rows.iter().position(|r| r.len() == batch.len());
+                if let Some(to) = one {
                     self.rows[to].clear();
                     return send(to, batch);
                 }

@@ -4,11 +4,12 @@
 use crate::control::{Reading, Shared};
 use crate::event_time::{Assigner, PartitionTime};
 use crate::outlet::{Exit, Outlet};
+use crate::stateless::{PAUSE as PIECE_PAUSE, Todo};
 use crate::ts::{Ts, meet};
 use millrace_plan::plan::SourceNode;
 use millrace_sdk::operator::Operator;
 use millrace_sdk::source::Pull;
-use millrace_sdk::{Batch, BatchBuilder, Clock, Fault, Outputs, PartitionInfo, Poll, Position, Reject, SchemaRef, Source};
+use millrace_sdk::{BatchBuilder, Clock, Fault, PartitionInfo, Poll, Position, Reject, SchemaRef, Source};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
@@ -82,6 +83,9 @@ pub struct Reader {
     turns: u64,
     quiet_since: Option<Instant>,
     closed: bool,
+    /// What is still to be done with the rows of the last poll, and their partition and birth.
+    todo: Vec<Todo>,
+    washed: (usize, u64),
 }
 
 /// When the operator wants to run again.
@@ -113,6 +117,8 @@ impl Reader {
             turns: 0,
             quiet_since: None,
             closed: s.source.is_none(),
+            todo: vec![],
+            washed: (0, 0),
             s,
         }
     }
@@ -122,6 +128,13 @@ impl Reader {
         if !self.outlet.is_open() {
             self.acknowledge()?;
             return Ok(if self.closed { Again::Never } else { Again::After(Duration::from_millis(5)) });
+        }
+        if !self.todo.is_empty() {
+            // All that comes of one poll leaves in one epoch and before the watermark moves: a position lies between polls.
+            self.acknowledge()?;
+            let done = self.wash()?;
+            self.outlet.flush(self.shared.micros());
+            return Ok(if done { Again::Now } else { Again::After(PIECE_PAUSE) });
         }
         self.enter_epoch();
         self.acknowledge()?;
@@ -142,6 +155,9 @@ impl Reader {
             false => self.read()?,
         };
         self.outlet.flush(self.shared.micros());
+        if !self.todo.is_empty() {
+            return Ok(Again::Now);
+        }
         let done = self.complete && self.partitions.iter().all(|p| p.ended);
         if done || self.shared.exhausted() || (self.retry && self.settled()) {
             self.end();
@@ -279,7 +295,7 @@ impl Reader {
             let got = self.poll(i, want);
             self.shared.used(want, *got.as_ref().unwrap_or(&0));
             rows += got?;
-            if rows >= TURN_ROWS {
+            if rows >= TURN_ROWS || !self.todo.is_empty() {
                 break;
             }
         }
@@ -338,39 +354,50 @@ impl Reader {
             self.outlet.reject(&self.s.exit, r, born);
         }
         if !batch.is_empty() {
-            self.wash(i, batch, born)?;
+            self.washed = (i, born);
+            self.todo.push(Todo::Run(0, batch));
+            self.wash()?;
         }
         Ok(count)
     }
 
-    /// The stream's own stateless steps, then the time, then away.
-    fn wash(&mut self, i: usize, batch: Batch, born: u64) -> Result<(), Fault> {
-        let mut batches = vec![batch];
-        for (name, operator) in &mut self.s.operates {
-            let mut out = Outputs::default();
-            for b in batches.drain(..) {
-                operator.process(b, &mut out);
+    /// The stream's own stateless steps, then the time, then away; false: the rest of the rows waits for the readers.
+    fn wash(&mut self) -> Result<bool, Fault> {
+        let (i, born) = self.washed;
+        let now = self.clock.now();
+        while let Some(todo) = self.todo.pop() {
+            if matches!(todo, Todo::Resume(_)) && self.outlet.is_full() {
+                self.todo.push(todo);
+                return Ok(false);
             }
+            let at = todo.step();
+            let Some((name, operator)) = self.s.operates.get_mut(at) else {
+                if let Todo::Run(_, mut b) = todo {
+                    let p = &mut self.partitions[i];
+                    self.s.assigner.assign(&mut b, &mut p.time, &p.info.name, now, &self.s.exit, &mut self.outlet, born)?;
+                    self.outlet.emit(&self.s.exit, 0, b, born);
+                }
+                continue;
+            };
+            let out = todo.apply(&mut **operator);
             for r in &out.rejects {
                 self.outlet.reject_by(&self.s.exit, name, r, born);
             }
             for (reason, rows) in out.dropped {
                 self.outlet.drop_rows(&self.s.exit, reason, rows);
             }
-            for (port, b) in out.batches {
+            if out.unfinished {
+                self.todo.push(Todo::Resume(at));
+            }
+            // The last one is done first.
+            for (port, b) in out.batches.into_iter().rev() {
                 match port {
-                    0 => batches.push(b),
+                    0 => self.todo.push(Todo::Run(at + 1, b)),
                     _ => self.outlet.drop_rows(&self.s.exit, "unread-port", b.len() as u64),
                 }
             }
         }
-        let now = self.clock.now();
-        let p = &mut self.partitions[i];
-        for mut b in batches {
-            self.s.assigner.assign(&mut b, &mut p.time, &p.info.name, now, &self.s.exit, &mut self.outlet, born)?;
-            self.outlet.emit(&self.s.exit, 0, b, born);
-        }
-        Ok(())
+        Ok(true)
     }
 
     /// The stream's watermark on this worker is the least of its active partitions'; who has none follows the others.

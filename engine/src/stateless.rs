@@ -11,6 +11,8 @@ use timely::scheduling::Activator;
 
 /// An operator that has run this long gives the others a turn.
 pub const TURN: Duration = Duration::from_millis(10);
+/// Between two looks whether the readers have taken enough.
+pub const PAUSE: Duration = Duration::from_millis(1);
 
 /// A fused node and the steps inside the tree that read its ports.
 pub struct Step {
@@ -19,40 +21,76 @@ pub struct Step {
     pub next: Vec<Vec<usize>>,
 }
 
+/// What is still to be done with a batch in a chain or tree of stateless steps, innermost last.
+pub enum Todo {
+    /// Step, and its batch.
+    Run(usize, Batch),
+    /// The step has more to say of its batch. All that it said before has gone through the steps behind it.
+    Resume(usize),
+}
+
+impl Todo {
+    pub fn step(&self) -> usize {
+        match self {
+            Todo::Run(at, _) | Todo::Resume(at) => *at,
+        }
+    }
+
+    pub fn apply(self, operator: &mut dyn Operator) -> Outputs {
+        let mut out = Outputs::default();
+        match self {
+            Todo::Run(_, batch) => operator.process(batch, &mut out),
+            Todo::Resume(_) => operator.resume(&mut out),
+        }
+        out
+    }
+}
+
 /// Stateless nodes fused into one operator; step 0 is fed from outside.
 pub struct Tree {
-    pub steps: Vec<Step>,
+    steps: Vec<Step>,
+    todo: Vec<Todo>,
+    /// Time and birth of the batch at hand.
+    at: Option<(Ts, u64)>,
 }
 
 impl Tree {
-    /// Takes a batch through step `at` and all that lies behind it.
-    pub fn run(&mut self, at: usize, batch: Batch, born: u64, outlet: &mut Outlet) {
-        let step = &mut self.steps[at];
-        outlet.shared.meters.nodes[step.exit.node].inputs[0].fetch_add(batch.len() as u64, Relaxed);
-        let mut out = Outputs::default();
-        step.operator.process(batch, &mut out);
+    pub fn new(steps: Vec<Step>) -> Tree {
+        Tree { steps, todo: vec![], at: None }
+    }
+
+    /// Does one thing that is to be done.
+    fn step(&mut self, todo: Todo, born: u64, outlet: &mut Outlet) {
+        let at = todo.step();
+        let Step { operator, exit, next } = &mut self.steps[at];
+        if let Todo::Run(_, batch) = &todo {
+            outlet.shared.meters.nodes[exit.node].inputs[0].fetch_add(batch.len() as u64, Relaxed);
+        }
+        let out = todo.apply(&mut **operator);
         for (reason, rows) in out.dropped {
-            outlet.drop_rows(&step.exit, reason, rows);
+            outlet.drop_rows(exit, reason, rows);
         }
         for r in &out.rejects {
-            outlet.reject(&step.exit, r, born);
+            outlet.reject(exit, r, born);
         }
+        if out.unfinished {
+            self.todo.push(Todo::Resume(at));
+        }
+        let begun = self.todo.len();
         for (port, batch) in out.batches {
-            let step = &self.steps[at];
-            outlet.count(&step.exit, port, batch.len());
-            let inner = step.next.get(port).cloned().unwrap_or_default();
-            let Some((&last, others)) = inner.split_last() else {
-                outlet.pass(&self.steps[at].exit, port, batch, born);
+            outlet.count(exit, port, batch.len());
+            let Some((&last, others)) = next.get(port).and_then(|inner| inner.split_last()) else {
+                outlet.pass(exit, port, batch, born);
                 continue;
             };
-            if let Some(Target::Wired(output)) = step.exit.ports.get(port) {
+            if let Some(Target::Wired(output)) = exit.ports.get(port) {
                 outlet.send(*output, batch.clone(), born);
             }
-            for &i in others {
-                self.run(i, batch.clone(), born, outlet);
-            }
-            self.run(last, batch, born, outlet);
+            self.todo.extend(others.iter().map(|&i| Todo::Run(i, batch.clone())));
+            self.todo.push(Todo::Run(last, batch));
         }
+        // The last one is done first.
+        self.todo[begun..].reverse();
     }
 
     /// One activation.
@@ -60,18 +98,28 @@ impl Tree {
         inbox.pull();
         let begun = Instant::now();
         let mut born = 0;
-        while let Some(a) = inbox.stash.pop_front() {
-            born = a.parcel.born;
-            if let Some(batch) = a.parcel.batch {
-                self.run(0, batch, born, outlet);
+        loop {
+            if self.todo.is_empty() {
+                let Some(a) = inbox.stash.pop_front() else { break };
+                self.at = Some((a.time, a.parcel.born));
+                self.todo.extend(a.parcel.batch.map(|b| Todo::Run(0, b)));
             }
+            born = self.at.map_or(0, |at| at.1);
+            while let Some(todo) = self.todo.pop_if(|t| matches!(t, Todo::Run(..)) || !outlet.is_full()) {
+                self.step(todo, born, outlet);
+            }
+            if !self.todo.is_empty() {
+                again.activate_after(PAUSE);
+                break;
+            }
+            self.at = None;
             if begun.elapsed() > TURN {
                 again.activate();
                 break;
             }
         }
         outlet.flush(born);
-        match inbox.time(frontiers, |_| true) {
+        match inbox.time(frontiers, |_| true).into_iter().chain(self.at.map(|at| at.0)).reduce(Ts::meet) {
             Some(t) => outlet.downgrade(t),
             None => outlet.close(),
         }

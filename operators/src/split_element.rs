@@ -1,4 +1,5 @@
 use crate::check;
+use millrace_sdk::batch::{MAX_BYTES, MAX_ROWS};
 use millrace_sdk::config::{FieldName, Ordered, TypeText};
 use millrace_sdk::json::{self, Member, members};
 use millrace_sdk::operator::Outputs;
@@ -28,6 +29,10 @@ use std::sync::Arc;
 /// # Rejected rows
 /// `wrong-type`: the field is no array (no text), an element is no object where members are wanted, or a member does not convert to its
 /// declared type. The whole row is rejected then: none of its elements goes on.
+///
+/// # Limits
+/// Rows are put out in pieces of at most 8,192 (65,536 where the batch is larger than 1 MiB), and the next piece is made when the last
+/// one has been taken, so that an array of any length needs little memory beside its own text.
 ///
 /// # Example
 /// ```yaml
@@ -87,8 +92,8 @@ enum OnEmpty {
 
 millrace_sdk::inventory::submit! { Part::operator::<SplitElement>("SplitElement", &[]) }
 
-/// Rows of one batch that come out at most; what a huge array gives is put out piece by piece.
-const MAX_ROWS: usize = 8 * millrace_sdk::batch::MAX_ROWS;
+/// A longer tail is not left for every row of an array to look through.
+const LONG_TAIL: usize = 4096;
 
 /// Where a field of the output comes from.
 #[derive(Clone, Debug)]
@@ -290,8 +295,32 @@ impl Default for Plan {
 #[derive(Default)]
 struct Splitter {
     plan: Arc<Plan>,
+    /// What is not yet put out.
+    open: Option<Open>,
     /// Unescaped text.
     text: String,
+    /// Of the row at hand: the members of its tail but the array, where they are worth having apart.
+    rest: Option<String>,
+    /// The first of its rows in the piece at hand.
+    first: Option<usize>,
+}
+
+/// A batch that is being taken apart, and the row that comes next.
+struct Open {
+    batch: Batch,
+    row: usize,
+    at: At,
+}
+
+/// How far the row is.
+#[derive(Clone, Copy, Default)]
+struct At {
+    /// Elements that are done.
+    n: usize,
+    /// Where in the array or the text the next one begins.
+    position: usize,
+    /// All elements are known to be good, as the first of them are on their way.
+    checked: bool,
 }
 
 type Refused = (&'static str, String);
@@ -307,80 +336,177 @@ enum Element<'a> {
 
 impl Operator for Splitter {
     fn process(&mut self, batch: Batch, out: &mut Outputs) {
+        self.open = Some(Open { batch, row: 0, at: At::default() });
+        self.resume(out);
+    }
+
+    fn resume(&mut self, out: &mut Outputs) {
+        let Some(mut open) = self.open.take() else { return };
         let plan = self.plan.clone();
-        let mut rows = BatchBuilder::over(&batch, plan.schema.clone());
+        let mut rows = BatchBuilder::over(&open.batch, plan.schema.clone());
+        let size = Piece::of(&open.batch);
         let mut empty = 0;
-        for row in batch.rows() {
+        while let Some(row) = (open.row < open.batch.len()).then(|| open.batch.row(open.row)) {
+            if size.is_full(&rows) {
+                break;
+            }
             let before = rows.len();
-            match self.row(&plan, &row, &mut rows) {
-                Ok(0) if !plan.keep_empty => empty += 1,
-                Ok(0) => {
+            self.begin(&plan, &row);
+            match self.elements(&plan, &row, &mut open.at, &mut rows, size) {
+                Ok(false) => break,
+                Ok(true) if open.at.n == 0 && plan.keep_empty => {
                     // Nothing of an element that is not there can fail.
                     let _ = self.element(&plan, Element::None, 0, &row, &mut rows);
                     rows.end_row(*row.meta());
                 }
-                Ok(_) => {}
+                Ok(true) => empty += (open.at.n == 0) as u64,
                 Err((reason, message)) => {
                     rows.abandon_row();
                     rows.truncate_rows(before);
-                    out.reject(Reject::row(reason, message, &row, batch.schema()));
+                    out.reject(Reject::row(reason, message, &row, open.batch.schema()));
                 }
             }
-            if rows.len() >= MAX_ROWS {
-                let full = std::mem::replace(&mut rows, BatchBuilder::over(&batch, plan.schema.clone()));
-                out.emit(0, batch.clone().replaced_by(full));
-            }
+            open.row += 1;
+            open.at = At::default();
         }
         out.dropped("empty", empty);
-        out.emit(0, batch.replaced_by(rows));
+        if open.row < open.batch.len() {
+            out.emit(0, open.batch.clone().replaced_by(rows));
+            out.unfinished = true;
+            self.open = Some(open);
+        } else {
+            out.emit(0, open.batch.replaced_by(rows));
+        }
+    }
+}
+
+/// When a piece is put out.
+#[derive(Clone, Copy)]
+struct Piece {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Piece {
+    /// A piece to which text was added takes a copy of the batch's own text with it, so pieces of a large batch are larger.
+    fn of(batch: &Batch) -> Piece {
+        let large = batch.text().len() > MAX_BYTES;
+        Piece { rows: if large { 64 } else { 8 } * MAX_ROWS, bytes: batch.text().len().max(MAX_BYTES) }
+    }
+
+    fn is_full(self, rows: &BatchBuilder) -> bool {
+        rows.len() >= self.rows || rows.text_len() >= self.bytes
     }
 }
 
 impl Splitter {
-    /// Adds the row's elements; how many there are.
-    fn row(&mut self, plan: &Plan, row: &Record<'_>, rows: &mut BatchBuilder) -> Result<usize, Refused> {
+    /// The tail that every row of this one gets, if each would have to look through it.
+    fn begin(&mut self, plan: &Plan, row: &Record<'_>) {
+        self.first = None;
+        self.rest = plan.from.last().and_then(|from| match from {
+            From::Tail(slot) | From::Merged(Some(slot)) => match row.get(*slot) {
+                Val::Json(tail) if matches!(from, From::Merged(_)) || tail.len() > LONG_TAIL => Some(without(tail, &plan.field)),
+                _ => None,
+            },
+            _ => None,
+        });
+    }
+
+    /// Adds the row's elements from where it stands; false: the piece is full before the row is done.
+    fn elements(&mut self, plan: &Plan, row: &Record<'_>, at: &mut At, rows: &mut BatchBuilder, size: Piece) -> Result<bool, Refused> {
         let mut scratch = String::new();
         let value = row.find(&plan.access, &mut scratch);
-        let mut n = 0;
-        match (value, &plan.delimiter) {
-            (v, _) if v.is_null() => {}
-            (Val::Str(text), Some(delimiter)) => {
-                for piece in text.split(delimiter.as_str()).filter(|p| !text.is_empty() && !(p.is_empty() && plan.skip_empty)) {
-                    self.element(plan, Element::Text(piece), n, row, rows)?;
-                    rows.end_row(*row.meta());
-                    n += 1;
+        self.first = None;
+        while let Some(element) = self.next(plan, value, at)? {
+            self.element(plan, element, at.n, row, rows)?;
+            rows.end_row(*row.meta());
+            self.first.get_or_insert(rows.len() - 1);
+            at.n += 1;
+            if size.is_full(rows) {
+                self.look_ahead(plan, value, at)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the elements that are not yet made can be: once a piece has left, the row can no longer be rejected.
+    fn look_ahead(&mut self, plan: &Plan, value: Val<'_>, at: &mut At) -> Result<(), Refused> {
+        let mut ahead = *at;
+        let mut trial = BatchBuilder::new(plan.schema.clone());
+        while !at.checked
+            && let Some(element) = self.next(plan, value, &mut ahead)?
+        {
+            for from in &plan.from {
+                if let From::Member(path, ty, name) = from {
+                    self.typed(plan, element, ahead.n, (path, *ty, name), &mut trial)?;
                 }
             }
-            (Val::Json(array), None) if array.starts_with('[') => {
-                for Member { raw, .. } in members(array) {
-                    if plan.members && !raw.starts_with('{') {
-                        let what = json::view(raw, &mut self.text).kind();
-                        return Err(("wrong-type", format!("element {n} of `{}` is {what}, no object", plan.field)));
-                    }
-                    self.element(plan, Element::Json(raw), n, row, rows)?;
-                    rows.end_row(*row.meta());
-                    n += 1;
+            trial.abandon_row();
+            if trial.text_len() >= MAX_BYTES {
+                trial = BatchBuilder::new(plan.schema.clone());
+            }
+            ahead.n += 1;
+        }
+        at.checked = true;
+        Ok(())
+    }
+
+    /// The element that comes next.
+    fn next<'a>(&mut self, plan: &Plan, value: Val<'a>, at: &mut At) -> Result<Option<Element<'a>>, Refused> {
+        match (value, &plan.delimiter) {
+            (v, _) if v.is_null() => Ok(None),
+            (Val::Str(text), Some(delimiter)) => loop {
+                let Some(rest) = text.get(at.position..).filter(|_| !text.is_empty()) else { return Ok(None) };
+                let piece = rest.split(delimiter.as_str()).next().unwrap_or(rest);
+                // Behind the last piece, which no delimiter follows, lies nothing.
+                at.position += if piece.len() == rest.len() { piece.len() + 1 } else { piece.len() + delimiter.len() };
+                if !(piece.is_empty() && plan.skip_empty) {
+                    return Ok(Some(Element::Text(piece)));
                 }
+            },
+            (Val::Json(array), None) if array.starts_with('[') => {
+                let mut elements = members(array);
+                if at.position > 0 {
+                    elements = elements.skip_to(at.position);
+                }
+                let Some(Member { raw, .. }) = elements.next() else { return Ok(None) };
+                at.position = elements.position();
+                if plan.members && !raw.starts_with('{') {
+                    let what = json::view(raw, &mut self.text).kind();
+                    return Err(("wrong-type", format!("element {} of `{}` is {what}, no object", at.n, plan.field)));
+                }
+                Ok(Some(Element::Json(raw)))
             }
             (v, delimiter) => {
                 let wants = if delimiter.is_some() { "no text" } else { "no array" };
-                return Err(("wrong-type", format!("field `{}` is {}, {wants}", plan.field, v.kind())));
+                Err(("wrong-type", format!("field `{}` is {}, {wants}", plan.field, v.kind())))
             }
         }
-        Ok(n)
+    }
+
+    /// Pushes a member under its declared type.
+    fn typed(
+        &mut self,
+        plan: &Plan,
+        element: Element<'_>,
+        n: usize,
+        (path, ty, name): (&[Box<str>], Type, &str),
+        rows: &mut BatchBuilder,
+    ) -> Result<(), Refused> {
+        convert::push(member(element, path, &mut self.text), ty, rows)
+            .map_err(|e| ("wrong-type", format!("field `{name}` of element {n} of `{}`: {e}", plan.field)))
     }
 
     /// Pushes the fields of one output row.
     fn element(&mut self, plan: &Plan, element: Element<'_>, n: usize, row: &Record<'_>, rows: &mut BatchBuilder) -> Result<(), Refused> {
-        let scratch = &mut self.text;
-        for from in &plan.from {
+        for (i, from) in plan.from.iter().enumerate() {
+            let scratch = &mut self.text;
             match from {
-                From::Keep(slot) | From::Tail(slot) => rows.keep(row, *slot),
                 From::Either(slot, path) if row.raw(*slot) == Value::Missing => rows.keep_val(row, member(element, path, scratch)),
-                From::Either(slot, _) => rows.keep(row, *slot),
+                From::Either(slot, _) | From::Keep(slot) => rows.keep(row, *slot),
                 From::Member(path, Type::Any, _) => rows.keep_val(row, member(element, path, scratch)),
-                From::Member(path, ty, name) => convert::push(member(element, path, scratch), *ty, rows)
-                    .map_err(|e| ("wrong-type", format!("field `{name}` of element {n} of `{}`: {e}", plan.field)))?,
+                From::Member(path, ty, name) => self.typed(plan, element, n, (path, *ty, name), rows)?,
                 From::Element => match element {
                     Element::Json(raw) => rows.keep_val(row, json::view(raw, scratch)),
                     Element::Text(piece) => rows.keep_val(row, Val::Str(piece)),
@@ -391,7 +517,16 @@ impl Splitter {
                     _ => rows.push_int(n as i64),
                 },
                 From::Missing => rows.push_missing(),
-                From::Merged(tail) => merge(element, tail.map(|t| row.get(t)), &plan.field, row, rows),
+                From::Tail(slot) => match (&self.rest, self.first) {
+                    (None, _) => rows.keep(row, *slot),
+                    (Some(_), Some(first)) => rows.push_same(first, Slot(i as u16)),
+                    (Some(rest), None) => push_object([rest.as_str()], rows),
+                },
+                From::Merged(_) => match (element, &self.rest) {
+                    (Element::Json(raw), None) => rows.keep_val(row, Val::Json(raw)),
+                    (Element::Json(raw), Some(rest)) => push_object([&raw[1..raw.len() - 1], rest.as_str()], rows),
+                    (_, rest) => push_object([rest.as_deref().unwrap_or("")], rows),
+                },
             }
         }
         Ok(())
@@ -405,24 +540,31 @@ fn member<'a>(element: Element<'a>, path: &[Box<str>], scratch: &'a mut String) 
     }
 }
 
-/// The element's members and those of the row's tail. Of equal names the last one counts, so the row's own come last.
-fn merge(element: Element<'_>, tail: Option<Val<'_>>, field: &str, row: &Record<'_>, rows: &mut BatchBuilder) {
-    let element = match element {
-        Element::Json(raw) => raw,
-        _ => "{}",
-    };
-    let Some(Val::Json(tail)) = tail else { return rows.keep_val(row, Val::Json(element)) };
+/// The members of an object but those of one name, as they stand between its braces.
+fn without(object: &str, name: &str) -> String {
+    let mut out = String::new();
+    for m in members(object).filter(|m| !m.key_is(name)) {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push('"');
+        out.push_str(m.raw_key.unwrap_or(""));
+        out.push_str("\":");
+        out.push_str(m.raw);
+    }
+    out
+}
+
+/// An object of several objects' members, each as they stand between braces. Of equal names the last one counts.
+fn push_object<const N: usize>(parts: [&str; N], rows: &mut BatchBuilder) {
     let begun = rows.begin_text();
     let out = rows.text_mut();
     out.push(b'{');
-    for m in members(element).chain(members(tail).filter(|m| !m.key_is(field))) {
-        if out[begun..].len() > 1 {
+    for part in parts.iter().map(|p| p.trim_matches([' ', '\t', '\r', '\n'])).filter(|p| !p.is_empty()) {
+        if out.len() > begun + 1 {
             out.push(b',');
         }
-        out.push(b'"');
-        out.extend_from_slice(m.raw_key.unwrap_or("").as_bytes());
-        out.extend_from_slice(b"\":");
-        out.extend_from_slice(m.raw.as_bytes());
+        out.extend_from_slice(part.as_bytes());
     }
     out.push(b'}');
     rows.end_json(begun);

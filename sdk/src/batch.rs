@@ -472,6 +472,14 @@ impl BatchBuilder {
         }
     }
 
+    /// The value that a completed row of this builder has in the slot, without copying its text again.
+    #[inline]
+    pub fn push_same(&mut self, row: usize, slot: Slot) {
+        assert!(row < self.meta.len(), "the row is complete");
+        let value = self.vals[row * self.schema.width() + slot.index()];
+        self.vals.push(value);
+    }
+
     /// Values that a parser found in the text below.
     ///
     /// # Safety

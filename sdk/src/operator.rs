@@ -281,8 +281,14 @@ pub enum OnStoreError {
 
 /// A stateless operator: one instance a worker.
 pub trait Operator: Send {
-    /// Takes a batch whole; what it makes of it goes to `out`, in input order.
+    /// Takes a batch whole; what it makes of it goes to `out`, in input order. What is more than a batch or two is put out in
+    /// pieces: see [`Outputs::unfinished`].
     fn process(&mut self, batch: Batch, out: &mut Outputs);
+    /// Goes on with the batch that it left unfinished. Called before the next batch comes, once the pieces that were put out have
+    /// been taken.
+    fn resume(&mut self, out: &mut Outputs) {
+        let _ = out;
+    }
 }
 
 /// A stateless look-up: the engine batches, caches, retries and keeps the order.
@@ -368,6 +374,9 @@ pub struct Outputs {
     pub rejects: Vec<Reject>,
     /// Rows that were meant to go, by reason: (`filtered`, 12).
     pub dropped: Vec<(&'static str, u64)>,
+    /// The operator keeps the rest of its batch and wants [`Operator::resume`]: so that one row that becomes millions never lies
+    /// in memory as millions.
+    pub unfinished: bool,
 }
 
 impl Outputs {

@@ -3,10 +3,11 @@
 use super::harness::*;
 use crate::summary::Ended;
 use crate::{Control, RunOptions, Summary, run};
-use millrace_plan::plan::Plan;
+use millrace_plan::plan::{NodeKind, Plan};
 use millrace_sdk::operator::TimeCharacteristic::EventTime;
-use millrace_sdk::{Batch, Exec, Operator, Outputs};
-use std::sync::atomic::Ordering::SeqCst;
+use millrace_sdk::{Batch, BatchBuilder, Exec, Operator, Outputs, Slot};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub fn options(workers: usize) -> RunOptions {
@@ -208,4 +209,76 @@ fn what_is_missing_is_told_before_anything_is_read() {
     let f = s.fault.unwrap();
     assert_eq!((f.kind, s.records_in, out.sorted().len()), (crate::summary::FaultClass::Dependency, 0, 0));
     assert!(f.detail.unwrap().contains("no topic `b`"));
+}
+
+/// Pieces that have been made, and those that the sink has taken.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+static TAKEN: OnceLock<Collect> = OnceLock::new();
+const PIECES: i64 = 400;
+const PIECE: i64 = 1024;
+
+/// Makes every row `PIECES` times `PIECE` rows.
+#[derive(Default)]
+struct Explode {
+    batch: Option<Batch>,
+    at: (usize, i64),
+}
+
+impl Operator for Explode {
+    fn process(&mut self, batch: Batch, out: &mut Outputs) {
+        *self = Explode { batch: Some(batch), at: (0, 0) };
+        self.resume(out);
+    }
+    fn resume(&mut self, out: &mut Outputs) {
+        let Some(batch) = self.batch.take() else { return };
+        let mut rows = BatchBuilder::over(&batch, batch.schema().clone());
+        let row = batch.row(self.at.0);
+        for i in 0..PIECE {
+            rows.keep(&row, Slot(0));
+            rows.keep(&row, Slot(1));
+            rows.push_int((row.int(Slot(2)).unwrap() * PIECES + self.at.1) * PIECE + i);
+            rows.end_row(*row.meta());
+        }
+        out.emit(0, batch.clone().replaced_by(rows));
+        self.at = if self.at.1 + 1 < PIECES { (self.at.0, self.at.1 + 1) } else { (self.at.0 + 1, 0) };
+        out.unfinished = self.at.0 < batch.len();
+        self.batch = out.unfinished.then_some(batch);
+        let made = MADE.fetch_add(1, SeqCst) + 1;
+        let taken = TAKEN.get().map_or(0, |c| c.rows.lock().unwrap().len() / PIECE as usize);
+        // 4 MiB are 46 pieces; and what one step takes at a time.
+        assert!(made - taken < 100, "{made} pieces made, {taken} taken");
+    }
+}
+
+#[test]
+fn what_one_row_becomes_waits_for_the_readers() {
+    for (fused, workers) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
+        let mut p = PlanBuilder::new(EventTime);
+        let rows = Rows::new(vec![vec![("k", 1000, 0), ("k", 2000, 1)]]);
+        let src = p.source("src", &rows, 0, None);
+        let mut from = src;
+        match &mut p.nodes[src].kind {
+            NodeKind::Source(s) if fused => {
+                for (name, make) in
+                    [("a", || Box::<Explode>::default() as Box<dyn Operator>), ("b", || Box::new(Increment))] as [(_, fn() -> _); 2]
+                {
+                    s.operates.push(millrace_plan::plan::Operate { name: name.into(), part: "Test", make: Arc::new(make) });
+                }
+            }
+            _ => {
+                from = p.stateless("a", at(src, 0), &[""], Explode::default);
+                from = p.stateless("b", at(from, 0), &[""], || Increment);
+            }
+        }
+        let slow = TAKEN.get_or_init(|| Collect { single: true, delay: 2, ..Collect::default() });
+        slow.rows.lock().unwrap().clear();
+        MADE.store(0, SeqCst);
+        p.sink("slow", slow, &[at(from, 0)]);
+        let s = go(p.build(), options(workers));
+        let want: Vec<String> =
+            (0..2 * PIECES * PIECE).map(|i| format!("k,{},{}", if i < PIECES * PIECE { 1000 } else { 2000 }, i + 1)).collect();
+        assert!(*slow.rows.lock().unwrap() == want, "all rows, in order");
+        assert_eq!((s.records_in, s.records_out, MADE.load(SeqCst)), (2, want.len() as u64, 2 * PIECES as usize));
+        assert_eq!(*rows.acked.lock().unwrap(), [(0, 2)].into());
+    }
 }

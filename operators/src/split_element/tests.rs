@@ -11,7 +11,13 @@ fn run(config: serde_json::Value, demand: Demand, batch: Batch) -> Outputs {
     let mut out = Outputs::default();
     match bound.exec {
         Exec::Pass => out.emit(0, batch),
-        Exec::Stateless(make) => make().process(batch, &mut out),
+        Exec::Stateless(make) => {
+            let mut operator = make();
+            operator.process(batch, &mut out);
+            while std::mem::take(&mut out.unfinished) {
+                operator.resume(&mut out);
+            }
+        }
         _ => panic!("stateless"),
     }
     out
@@ -170,11 +176,58 @@ fn elements_are_not_copied() {
 }
 
 #[test]
-fn a_huge_array_comes_out_in_several_batches() {
-    let array = format!("[{}1]", "1,".repeat(49_999));
-    let out = run(json!({"field": "a", "into": "e"}), Demand::all(), closed(&[&array, &array]));
-    assert_eq!(out.batches.iter().map(|(_, b)| b.len()).sum::<usize>(), 100_000);
-    assert!(out.batches.len() > 1);
+fn a_huge_array_comes_out_in_pieces() {
+    let digits = format!("[{}1]", "1,".repeat(49_999));
+    let objects = format!("[{}{{\"x\":1}}]", "{\"x\":0},".repeat(19_999));
+    let words = format!("\"{}z\"", "ab, ".repeat(29_999));
+    let wide = format!("[{}1]", "1,".repeat(999_999));
+    let cases = [
+        (json!({"field": "a", "into": "e"}), vec![&*digits, "[]", &*digits], vec![50_000, 0, 50_000], 8192),
+        (json!({"field": "a", "fields": {"x": "string"}}), vec![&*objects, "[{}]"], vec![20_000, 1], 8192),
+        (json!({"field": "a", "delimiter": ", ", "index": "i"}), vec![&*words], vec![30_000], 8192),
+        (json!({"field": "a", "into": "e", "index": "i"}), vec![&*wide, &*digits], vec![1_000_000, 50_000], 65_536),
+    ];
+    for (config, arrays, counts, most) in cases {
+        let out = run(config.clone(), Demand::all(), closed(&arrays));
+        assert!(out.batches.iter().all(|(_, b)| b.len() <= most), "{config}");
+        let mut seen = vec![0; counts.len()];
+        for (_, b) in &out.batches {
+            let index = b.schema().slot("i");
+            for row in b.rows() {
+                let id = row.int(b.schema().slot("id").unwrap()).unwrap() as usize;
+                assert!(index.is_none_or(|i| row.int(i) == Some(seen[id])), "{config}");
+                seen[id] += 1;
+            }
+        }
+        assert_eq!(seen, counts, "{config}");
+    }
+}
+
+#[test]
+fn a_huge_array_that_is_wrong_at_its_end_is_rejected_whole() {
+    let numbers = format!("[{}{{\"x\":\"y\"}}]", "{\"x\":1},".repeat(30_000));
+    let objects = format!("[{}7]", "{\"x\":1},".repeat(30_000));
+    for (config, array) in [(json!({"field": "a", "fields": {"x": "bigint"}}), numbers), (json!({"field": "a"}), objects)] {
+        let out = run(config, Demand::all(), closed(&["[{\"x\":5}]", &array, "[{\"x\":6}]"]));
+        assert_eq!(written(&out), [r#"{"id":0,"x":5}"#, r#"{"id":2,"x":6}"#]);
+        assert_eq!((out.rejects.len(), out.rejects[0].meta.offset), (1, 1));
+    }
+}
+
+#[test]
+fn a_long_tail_is_kept_once_a_piece_and_without_the_array() {
+    let objects = "{\"x\":1},".repeat(10_000);
+    let line = format!("{{\"id\":1,\"items\":[{objects}{{\"x\":2, \"id\":3}}, {{ }}],\"z\":\"w\"}}");
+    for (config, last) in [
+        (json!({"field": "items", "into": "item"}), [r#"{"item":{"x":2,"id":3},"id":1,"z":"w"}"#, r#"{"item":{},"id":1,"z":"w"}"#]),
+        (json!({"field": "items"}), [r#"{"x":2,"id":1,"z":"w"}"#, r#"{"id":1,"z":"w"}"#]),
+    ] {
+        let out = run(config, Demand::all(), open(&[&line]));
+        let rows = written(&out);
+        assert_eq!((rows.len(), &rows[10_000..]), (10_002, last.map(String::from).as_slice()));
+        let bytes: usize = out.batches.iter().map(|(_, b)| b.text().len()).sum();
+        assert!(bytes < 3 * line.len() + 10_002 * 40, "{bytes}");
+    }
 }
 
 #[test]

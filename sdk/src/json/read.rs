@@ -88,6 +88,18 @@ pub struct Members<'a> {
     object: bool,
 }
 
+impl<'a> Members<'a> {
+    /// How far it is: for [`skip_to`](Self::skip_to), of the same text.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+    /// Goes on where another one stood.
+    pub fn skip_to(mut self, position: usize) -> Members<'a> {
+        self.at = position;
+        self
+    }
+}
+
 impl<'a> Iterator for Members<'a> {
     type Item = Member<'a>;
 

@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """The benchmark: the jobs of JOBS.md on Millrace, the bare loop, Benthos and Flink, on the same inputs and cores.
 
-bench.py [--quick] [--jobs J1,J2] [--rows N] [--rounds N] [--cpu LIST]
+bench.py [--quick] [--jobs J1,J2] [--rows N] [--rounds N] [--cpu LIST] [--no-peers]
 
 Makes the inputs, runs every contestant once and compares the outputs (a wrong run has no figure), then times them in turn,
 A B A B, pinned to one core. Prints records/s, CPU seconds per million records, peak memory, each as median (min - max), and
 the ratio of CPU per record to the floor of the same round. --quick: without Flink, fewer rows.
 
-The floors of a ratio are those that promise no more than the job does: J1 any key order (J1any), J1t the regex crate (J1tre); J1d,
-the same log by dissect, has the hand-matched loop (J1t).
-The other floors know the generator's layout: the limit, printed beside."""
+The floors of a ratio are those that promise no more than the job does: J1 any key order (J1any), J1t the regex crate (J1tre), J1d and
+J1c one search for each separator. The other floors know the generator's layout: the limit, printed beside."""
 import argparse
 import json
 import os
@@ -31,7 +30,8 @@ BUILD = CACHE / "bench"
 JOBS = {
     "J1": ("events", ["events.jsonl"], ["J1any", "J1"]),
     "J1t": ("access", ["access.log"], ["J1tre", "J1t"]),
-    "J1d": ("access", ["access.log"], ["J1t"]),
+    "J1d": ("access", ["access.log"], ["J1d", "J1t"]),
+    "J1c": ("clicks", ["clicks.tsv"], ["J1c"]),
     "J2": ("dedup", ["dedup.jsonl"], ["J2"]),
     "J3": ("join", ["exposures.jsonl", "clicks.jsonl"], ["J3"]),
     "J4": ("events", ["events.jsonl"], ["J4"]),
@@ -40,19 +40,19 @@ BENTHOS = {"J1", "J1t", "J2"}
 FLINK = {"J1": "J1", "J1t": "J1t", "J2": "J2", "J3": "J3co", "J4": "J4fn"}
 
 
-def build(quick, jobs):
+def build(args, jobs):
     """Builds the peers once; says what it does."""
     BUILD.mkdir(parents=True, exist_ok=True)
     env = dict(os.environ, CARGO_TARGET_DIR=str(BUILD / "floor"))
     print("bench: building the floor", file=sys.stderr)
     subprocess.run(["cargo", "build", "--release", "-q", "--manifest-path", HERE / "floor/Cargo.toml"], check=True, env=env)
-    if BENTHOS & set(jobs) and not (BUILD / "benthos").exists():
+    if not args.no_peers and BENTHOS & set(jobs) and not (BUILD / "benthos").exists():
         print("bench: building Benthos (some minutes, once)", file=sys.stderr)
         work = BUILD / "benthos-src"
         shutil.copytree(HERE / "benthos/build", work, dirs_exist_ok=True)
         subprocess.run(["go", "mod", "tidy"], check=True, cwd=work, stderr=subprocess.DEVNULL)
         subprocess.run(["go", "build", "-o", BUILD / "benthos", "."], check=True, cwd=work)
-    if not quick and not (BUILD / "flink/cp.txt").exists():
+    if not args.quick and not args.no_peers and not (BUILD / "flink/cp.txt").exists():
         print("bench: building the Flink jobs (Maven, once)", file=sys.stderr)
         shutil.copytree(HERE / "flink", BUILD / "flink", dirs_exist_ok=True)
         subprocess.run(["mvn", "-q", "-B", "compile", "dependency:build-classpath", "-Dmdep.outputFile=cp.txt"], check=True, cwd=BUILD / "flink")
@@ -99,9 +99,9 @@ def contestants(job, folder, out, args):
     found["millrace"] = ([TARGET / "release/millrace", "run", "--quiet", "--workers", "1", HERE / f"jobs/{job.lower()}.yaml"], env)
     for floor in floors:
         found[f"floor {floor}"] = ([BUILD / "floor/release/floor", floor, *ins, out], {})
-    if job in BENTHOS:
+    if not args.no_peers and job in BENTHOS:
         found["benthos"] = ([BUILD / "benthos", "run", HERE / f"benthos/{job.lower()}.yaml"], {**env, "SIDE": str(out) + ".bad", "THREADS": "1", "GOMAXPROCS": "1"})
-    if not args.quick and job in FLINK:
+    if not args.quick and not args.no_peers and job in FLINK:
         opens = [f"--add-opens=java.base/java.{p}=ALL-UNNAMED" for p in ("util", "lang", "nio", "time", "net", "util.concurrent")]
         path = f"{BUILD / 'flink/target/classes'}:{(BUILD / 'flink/cp.txt').read_text().strip()}"
         found["flink"] = (["java", "-Xmx4g", "-Xms4g", "-XX:+UseParallelGC", *opens, "-cp", path, "peer.Bench", f"job={FLINK[job]}", "p=1", f"in={folder}",
@@ -136,11 +136,12 @@ def main():
     p.add_argument("--rows", type=int)
     p.add_argument("--rounds", type=int)
     p.add_argument("--cpu", default="1")
+    p.add_argument("--no-peers", action="store_true", help="Millrace and the floors alone")
     p.add_argument("--json", help="write the figures here too")
     args = p.parse_args()
     jobs = args.jobs.split(",")
     rows, rounds = args.rows or (500_000 if args.quick else 4_000_000), args.rounds or 3
-    build(args.quick, jobs)
+    build(args, jobs)
     shm = pathlib.Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else pathlib.Path(tempfile.gettempdir())
     work = pathlib.Path(tempfile.mkdtemp(prefix="millrace-bench-", dir=shm))
     wrong, figures = 0, []
@@ -155,7 +156,7 @@ def main():
             for name in [f"floor {floors[0]}"] + [n for n in players if n != f"floor {floors[0]}"]:
                 m = measure(*players[name], args.cpu)
                 got = content(name, out, canonical=name == "benthos")
-                if want is None and job in BENTHOS:
+                if want is None and "benthos" in players:
                     want_canonical = content(name, out, canonical=True)
                 for f in work.iterdir():
                     shutil.rmtree(f) if f.is_dir() else f.unlink()

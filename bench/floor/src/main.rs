@@ -1,4 +1,4 @@
-//! The floor of J1, J1t, J2, J3, J4 (../JOBS.md): bare loops for just these jobs, one thread, no engine.
+//! The floor of J1, J1t, J1d, J1c, J2, J3, J4 (../JOBS.md): bare loops for just these jobs, one thread, no engine.
 //!
 //! floor JOB IN... OUT   (J1any, J1tre: J1 in any key order, J1t by the regex crate; bad lines: OUT.bad; J3: IN = exposures clicks)
 //!
@@ -22,6 +22,7 @@ include!("lines.rs");
 include!("json.rs");
 include!("j1.rs");
 include!("j1t.rs");
+include!("text.rs");
 include!("j2.rs");
 include!("slab.rs");
 include!("j3.rs");
@@ -51,6 +52,14 @@ fn main() {
                 j1t::<true>(&mut i[0], &mut o, &mut bad);
                 0
             }
+            "J1d" => {
+                j1d(&mut i[0], &mut o, &mut bad);
+                0
+            }
+            "J1c" => {
+                j1c(&mut i[0], &mut o, &mut bad);
+                0
+            }
             "J2" => {
                 j2(&mut i[0], &mut o, &mut bad);
                 0
@@ -60,7 +69,7 @@ fn main() {
                 j3(l, r, &mut o, &mut bad)
             }
             "J4" => j4(&mut i[0], &mut o, &mut bad),
-            _ => panic!("J1 J1any J1t J1tre J2 J3 J4"),
+            _ => panic!("J1 J1any J1t J1tre J1d J1c J2 J3 J4"),
         }
     };
     o.flush();

@@ -3,6 +3,7 @@
 mod build;
 mod check;
 pub mod diagnostic;
+mod durability;
 pub mod graph;
 mod lints;
 mod load;
@@ -17,6 +18,7 @@ mod wiring;
 mod yaml;
 
 pub use diagnostic::Diagnostic;
+pub use durability::listen;
 pub use load::{Options, Planned, load, load_text};
 pub use reference::{explain, json_schema};
 

@@ -2,19 +2,23 @@
 
 use crate::build::{Builder, assemble, dead_letter};
 use crate::diagnostic::{Diagnostic, Found, Report};
+use crate::durability;
 use crate::lints;
 use crate::plan::{CheckpointPlan, Plan, RestartPlan};
 use crate::set;
 use crate::source::Span;
-use crate::topology::{self, CheckpointMode, OnError as OnErrorKey, RestartKind, Topology};
+use crate::topology::{self, OnError as OnErrorKey, Topology};
 use crate::vars::Vars;
 use crate::wiring;
 use crate::yaml;
-use millrace_sdk::config::Duration;
 use millrace_sdk::operator::{Env, OnError};
 use millrace_sdk::{Clock, Severity};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Least `run_env.memory`, bytes.
+const LEAST_MEMORY: u64 = 64 << 20;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +90,8 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
             parallelism: options.workers.or(t.env.parallelism.map(|p| p as usize)).unwrap_or(1),
             checkpoint: env.checkpoint,
             restart: env.restart,
+            memory: env.memory,
+            metrics: env.metrics,
             nodes,
             dead_letter,
             hash,
@@ -102,11 +108,13 @@ struct Environment {
     dead_letter_path: String,
     checkpoint: Option<CheckpointPlan>,
     restart: Option<RestartPlan>,
+    memory: Option<u64>,
+    metrics: Option<SocketAddr>,
 }
 
 fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, options: &Options) -> Environment {
     let run = &t.env;
-    let dir = run.checkpoint.as_ref().and_then(|c| c.dir.as_ref());
+    let dir = run.checkpoint.as_ref().and_then(|c| c.dir.as_ref()).filter(|d| !d.contains("://"));
     let state = run.state_dir.as_ref().or(dir).map_or("state", |p| p.0.as_str()).to_string();
     let job = t.name.clone().unwrap_or_else(|| job_name(name));
     let time_zone = run.time_zone.clone().unwrap_or_else(|| "UTC".into());
@@ -115,7 +123,7 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
     if let Err(e) = millrace_sdk::convert::TimeReader::new(&millrace_sdk::convert::TimeFormat::EpochMs, &time_zone) {
         report.push(Found::error("unknown-time-zone", at("time_zone"), e).hint("use a name of the IANA database, like `Asia/Shanghai`"));
     }
-    for key in ["checkpoint", "restart"] {
+    for key in ["checkpoint", "restart", "memory"] {
         if let Some(e) = node(key).filter(|e| !matches!(e.value.content, yaml::Content::Null | yaml::Content::Bad)) {
             let message = format!("`{key}` is checked but not active yet: state does not survive the process");
             report.push(Found::note("not-durable-yet", e.key_span, message));
@@ -124,30 +132,15 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
     if run.max_record.is_some_and(|s| s.bytes == 0) {
         report.push(Found::error("out-of-range", at("max_record"), "records of no bytes are no records"));
     }
-    let checkpoint = run.checkpoint.as_ref().map(|c| CheckpointPlan {
-        interval: c.interval.unwrap_or(Duration::secs(10)).std(),
-        dir: base_dir.join(c.dir.as_ref().map_or(state.as_str(), |d| d.0.as_str())),
-        exactly_once: c.mode.unwrap_or(CheckpointMode::ExactlyOnce) == CheckpointMode::ExactlyOnce,
-    });
-    if let Some(c) = &run.checkpoint
-        && c.interval.is_some_and(|i| i.micros <= 0)
-    {
-        let span = node("checkpoint").and_then(|e| e.value.get("interval")).map_or(Span::default(), |n| n.span);
-        report.push(Found::error("out-of-range", span, "the interval must be more than nothing"));
+    if run.memory.is_some_and(|s| s.bytes < LEAST_MEMORY) {
+        report.push(Found::error("out-of-range", at("memory"), "a job cannot do with less than 64MiB"));
     }
-    let restart = run.restart.as_ref().map(|r| {
-        let delay = r.delay.unwrap_or(Duration::secs(10)).std();
-        match r.kind {
-            RestartKind::NoRestart => RestartPlan::None,
-            RestartKind::FallBackRestart => RestartPlan::FallBack,
-            RestartKind::FixedDelayRestart => RestartPlan::FixedDelay { attempts: r.attempts.unwrap_or(3), delay },
-            RestartKind::FailureRateRestart => RestartPlan::FailureRate {
-                max_failures: r.max_failures.unwrap_or(3),
-                interval: r.interval.unwrap_or(Duration::secs(300)).std(),
-                delay,
-            },
-        }
-    });
+    let state_dir = base_dir.join(&state);
+    let of = |key: &str| node(key).map(|e| (&e.value, e.key_span));
+    let checkpoint =
+        run.checkpoint.as_ref().zip(of("checkpoint")).map(|(c, (n, s))| durability::checkpoint(report, c, n, s, &state_dir, base_dir));
+    let restart = run.restart.as_ref().zip(of("restart")).map(|(r, (n, s))| durability::restart(report, r, n, s));
+    let metrics = run.metrics.as_ref().zip(of("metrics")).and_then(|(m, (n, s))| durability::metrics(report, m, n, s));
     let file: String = job.chars().map(|c| if c == '/' || c == '\\' || c.is_control() { '_' } else { c }).collect();
     let env = Env {
         job: job.clone(),
@@ -155,12 +148,12 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
         time_zone,
         on_error: if run.on_error == Some(OnErrorKey::Null) { OnError::Null } else { OnError::DeadLetter },
         base_dir: base_dir.to_path_buf(),
-        state_dir: base_dir.join(&state),
+        state_dir,
         max_record: run.max_record.map_or(16 << 20, |s| usize::try_from(s.bytes).unwrap_or(usize::MAX)),
         clock: options.clock.clone(),
     };
     let dead_letter_path = Path::new(&state).join("dead-letter").join(format!("{file}.jsonl")).display().to_string();
-    Environment { env, dead_letter_path, checkpoint, restart }
+    Environment { env, dead_letter_path, checkpoint, restart, memory: run.memory.map(|s| s.bytes), metrics }
 }
 
 /// A job without a name is called after its file, or after its folder where the file is `topology.yaml`.

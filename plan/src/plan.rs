@@ -1,9 +1,11 @@
 //! What the planner gives the engine: a typed, checked dataflow.
 
+use millrace_sdk::config::Secret;
 use millrace_sdk::convert::TimeFormat;
 use millrace_sdk::operator::{Env, Exec, MakeOperator, Port};
 use millrace_sdk::store::Tuning;
 use millrace_sdk::{Edge, Guarantee, SchemaRef, SinkFactory, Slot, SourceFactory, Store};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,10 @@ pub struct Plan {
     pub parallelism: usize,
     pub checkpoint: Option<CheckpointPlan>,
     pub restart: Option<RestartPlan>,
+    /// Bytes that the process may take; None: not said.
+    pub memory: Option<u64>,
+    /// Where metrics are served; None: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// In topological order: inputs come before their readers.
     pub nodes: Vec<Node>,
     /// The sink node that takes dead letters; its input has the schema of `Reject::schema()` and is wired by the engine.
@@ -112,9 +118,31 @@ pub struct SinkNode {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointPlan {
+    /// From the beginning of one to the beginning of the next.
     pub interval: Duration,
-    pub dir: std::path::PathBuf,
+    /// From the end of one to the beginning of the next, at least.
+    pub min_pause: Duration,
+    /// What takes longer has failed.
+    pub timeout: Duration,
+    /// Completed ones that are kept, at least 1.
+    pub retained: usize,
+    /// How many may fail in succession without ending the run.
+    pub tolerable_failures: u32,
+    /// An absolute folder, or `s3://bucket/prefix` without a slash at its end.
+    pub location: String,
+    /// Of an `s3://` location.
+    pub s3: Option<S3Plan>,
     pub exactly_once: bool,
+}
+
+/// How an object storage is reached; what is None comes from the environment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct S3Plan {
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub access_key: Option<String>,
+    pub secret_key: Option<Secret>,
+    pub path_style: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -124,10 +152,21 @@ pub enum RestartPlan {
         attempts: u32,
         delay: Duration,
     },
+    /// Ends when more than `max_failures` happened within `interval`.
     FailureRate {
         max_failures: u32,
         interval: Duration,
         delay: Duration,
+    },
+    /// Without end.
+    ExponentialDelay {
+        initial: Duration,
+        max: Duration,
+        multiplier: f64,
+        /// A run that lasted so long begins again with `initial`.
+        reset_after: Duration,
+        /// Share, 0 to 1, by which each delay varies up and down.
+        jitter: f64,
     },
     /// The host's default.
     FallBack,

@@ -2,6 +2,7 @@
 
 use crate::check::{self, check, list, locate, unknown_key};
 use crate::diagnostic::{Found, Report};
+use crate::durability::{Checkpoint, Metrics, Restart};
 use crate::source::Span;
 use crate::yaml::{Content, Node, snake_case};
 use millrace_sdk::config::{Duration, PathText, Size};
@@ -42,8 +43,12 @@ pub(crate) struct RunEnv {
     pub on_error: Option<OnError>,
     /// Longest record that a source may hold. Default: 16MiB.
     pub max_record: Option<Size>,
-    /// Folder of the job's state, from the topology's folder. Default: the checkpoint's `dir`, else `state`.
+    /// Folder of the job's state, from the topology's folder. Default: the checkpoint's `dir` if that is a folder, else `state`.
     pub state_dir: Option<PathText>,
+    /// Memory that the whole process may take, at least 64MiB. Default: as much as the limits of its parts add up to.
+    pub memory: Option<Size>,
+    /// The port for Prometheus and probes.
+    pub metrics: Option<Metrics>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -69,61 +74,6 @@ impl From<Time> for TimeCharacteristic {
 pub(crate) enum OnError {
     DeadLetter,
     Null,
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Restart {
-    /// The strategy.
-    #[serde(rename = "type")]
-    pub kind: RestartKind,
-    /// fixedDelayRestart: how often, before the job ends. Default 3.
-    #[schemars(range(min = 1))]
-    pub attempts: Option<u32>,
-    /// Time before a restart. Default 10s.
-    pub delay: Option<Duration>,
-    /// failureRateRestart: failures within `interval` that end the job. Default 3.
-    #[schemars(range(min = 1))]
-    pub max_failures: Option<u32>,
-    /// failureRateRestart: default 5m.
-    pub interval: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum RestartKind {
-    NoRestart,
-    FixedDelayRestart,
-    FallBackRestart,
-    FailureRateRestart,
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Checkpoint {
-    /// What holds the state. Default: rocksdb.
-    #[serde(rename = "type")]
-    #[expect(dead_code, reason = "the one backend there is")]
-    pub kind: Option<Backend>,
-    /// Time between two checkpoints. Default 10s.
-    pub interval: Option<Duration>,
-    /// Folder of the checkpoints, from the topology's folder. Default: `state`.
-    pub dir: Option<PathText>,
-    /// Default: exactly_once.
-    pub mode: Option<CheckpointMode>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Backend {
-    Rocksdb,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum CheckpointMode {
-    ExactlyOnce,
-    AtLeastOnce,
 }
 
 /// Where a stream's event time comes from.

@@ -300,7 +300,17 @@ impl PlanBuilder {
     pub fn build(mut self) -> Plan {
         let dead = self.dead.clone();
         let dead_letter = NodeId(self.sink("dead_letter", &dead, &[]));
-        Plan { env: Arc::new(self.env), parallelism: 1, checkpoint: None, restart: None, nodes: self.nodes, dead_letter, hash: 0 }
+        Plan {
+            env: Arc::new(self.env),
+            parallelism: 1,
+            checkpoint: None,
+            restart: None,
+            memory: None,
+            metrics: None,
+            nodes: self.nodes,
+            dead_letter,
+            hash: 0,
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+mod durability;
 mod fields;
 mod join;
 mod parts;

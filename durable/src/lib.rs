@@ -3,6 +3,7 @@
 //! A job's folder holds `INSTANCE` (the name of the present instance, made at a start from scratch) and a folder an instance:
 //! `slots/00000017` (a manifest or a generation record, taken by exclusive creation) and `files/` (snapshots, outbox chunks).
 
+mod disk;
 mod local;
 mod log;
 mod manifest;
@@ -11,6 +12,10 @@ mod storage;
 pub use local::Local;
 pub use log::{Begun, JobLog, StartFrom};
 pub use manifest::{
-    Chunk, FileRef, Generation, Kind, Manifest, OperatorState, PartitionState, Piece, Record, SinkState, SourceState, StateInfo, WriterState, marker,
+    Chunk, FileRef, Generation, Kind, Manifest, OperatorState, PartitionState, Piece, Record, SinkState, SourceState, StateInfo,
+    WriterState, marker,
 };
 pub use storage::{Entry, Storage};
+
+#[cfg(test)]
+mod tests;

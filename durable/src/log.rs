@@ -1,20 +1,25 @@
 //! The log of a job instance: numbered slots, each taken once, and the files that manifests name.
 
-use crate::manifest::{FileRef, Generation, Manifest, Record};
-use crate::storage::Storage;
-use millrace_sdk::Fault;
-use std::collections::BTreeMap;
+use crate::manifest::{FileRef, Generation, Kind, Manifest, Record, damaged, seal, unseal};
+use crate::storage::{Entry, Storage};
+use millrace_sdk::{Clock, Fault, FaultKind};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// What a run starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartFrom {
-    /// The newest manifest, if there is any.
+    /// The newest manifest of the newest generation or, if that one wrote none, what it started from itself. So a crash right after a start
+    /// from an older manifest is followed by another start from that one.
     Latest,
     /// The manifest in this slot.
     Slot(u64),
-    /// Nothing: a new instance, whose markers have nothing to do with the old one's.
+    /// Nothing. With a log opened `scratch` that is a new instance, whose markers have nothing to do with the old one's.
     Scratch,
 }
 
@@ -27,27 +32,94 @@ pub struct Begun {
     pub newest: u64,
     /// Every writer named in any manifest from `from` on, by sink: all of them must be fenced.
     pub fence: BTreeMap<String, Vec<String>>,
+    /// Slots after `from` that are damaged, and how: writers that no other manifest names are missing in `fence`.
+    pub damaged: Vec<(u64, Fault)>,
 }
 
 /// Invariants: a slot once taken never changes. Ids only grow, also after a start from an older manifest. A generation that finds its
 /// next slot taken is no longer the newest and must write nothing more, anywhere.
 pub struct JobLog {
-    storage: Arc<dyn Storage>,
+    pub(crate) storage: Arc<dyn Storage>,
     job: String,
     instance: String,
+    number: u64,
+}
+
+/// What lies in `instances/00000001`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Instance {
+    id: String,
 }
 
 impl JobLog {
-    /// Opens the log of a job's present instance, making one if there is none or `scratch` is asked for.
+    /// Opens the log of a job's present instance, making one if there is none or `scratch` is asked for. A new instance ends the
+    /// generation of the old one, which keeps its files.
+    ///
+    /// # Errors
+    /// Two runs start from scratch at once: one of them.
     pub fn open(storage: Arc<dyn Storage>, job: &str, scratch: bool) -> Result<JobLog, Fault> {
-        let _ = (storage, job, scratch);
-        todo!("durable helper")
+        match Self::find(storage.clone(), job)? {
+            Some(log) if !scratch => Ok(log),
+            Some(old) => {
+                old.close()?;
+                let log = JobLog { storage, job: job.into(), instance: random_id(), number: old.number + 1 };
+                match log.found()? {
+                    true => Ok(log),
+                    false => Err(at_once(job)),
+                }
+            }
+            None => {
+                let log = JobLog { storage: storage.clone(), job: job.into(), instance: random_id(), number: 1 };
+                match log.found()? {
+                    true => Ok(log),
+                    false if scratch => Err(at_once(job)),
+                    // made meanwhile by another process, maybe of this very run
+                    false => Self::find(storage, job)?.ok_or_else(|| Fault::down(format!("job `{job}`: its instance is gone again"))),
+                }
+            }
+        }
     }
 
     /// The present instance without making one; None: the job never took a checkpoint here.
     pub fn find(storage: Arc<dyn Storage>, job: &str) -> Result<Option<JobLog>, Fault> {
-        let _ = (storage, job);
-        todo!("durable helper")
+        let folder = format!("{}/instances", folder(job));
+        let Some(number) = numbers(&storage.list(&folder)?).last().copied() else { return Ok(None) };
+        let name = format!("{folder}/{number:08}");
+        let said = format!("{}/{name}", storage.place());
+        let bytes = storage.read(&name)?.ok_or_else(|| damaged(&said, "it is listed, but cannot be read".into()))?;
+        let instance: Instance =
+            unseal(&said, &bytes).and_then(|b| serde_json::from_slice(b).map_err(|e| damaged(&said, e.to_string()))).map_err(|f| {
+                f.hint("it holds the name of the folder beside it with the newest checkpoints: give the job another name to start anew")
+            })?;
+        Ok(Some(JobLog { storage, job: job.into(), instance: instance.id, number }))
+    }
+
+    /// Makes this instance the job's present one. False: another has its number.
+    fn found(&self) -> Result<bool, Fault> {
+        self.storage.create(&format!("{}/instances/{:08}", folder(&self.job), self.number), &seal(&Instance { id: self.instance.clone() }))
+    }
+
+    /// Ends the present generation by one that never runs, and from which a start goes on as if it had not been.
+    fn close(&self) -> Result<(), Fault> {
+        let run = StdRng::from_os_rng().random();
+        loop {
+            let newest = self.slots()?.last().copied().unwrap_or(0);
+            let from = match newest {
+                0 => 0,
+                _ => match self.read(newest) {
+                    Ok(Record::Generation(g)) => g.from,
+                    Ok(Record::Manifest(_)) => newest,
+                    // a start from scratch is what remains then; one from here must still be told
+                    Err(f) if f.kind == FaultKind::Data => newest,
+                    Err(f) => return Err(f),
+                },
+            };
+            let record = Generation { run, from, config: 0, workers: 0, time: Clock::System.now() };
+            if self.take(newest + 1, &Record::Generation(record))? {
+                return Ok(());
+            }
+        }
     }
 
     pub fn job(&self) -> &str {
@@ -63,66 +135,282 @@ impl JobLog {
         self.storage.place()
     }
 
-    /// Takes the next slot with a generation record. A slot that a manifest got meanwhile: tries the next. A slot that another
-    /// generation got: a fault, as two runs of a job start at once.
+    /// Takes the next slot with a generation record, whose `from` is found here. A slot that a manifest got meanwhile: tries the next. A
+    /// slot that another generation got: a fault, as two runs of a job start at once.
     pub fn begin(&self, record: &Generation, from: &StartFrom) -> Result<Begun, Fault> {
-        let _ = (record, from);
-        todo!("durable helper")
+        loop {
+            let slots = self.slots()?;
+            let newest = slots.last().copied().unwrap_or(0);
+            let manifest = match from {
+                StartFrom::Latest => self.latest(&slots)?,
+                StartFrom::Slot(n) => Some(self.manifest(*n)?),
+                StartFrom::Scratch => None,
+            };
+            let from = manifest.as_ref().map_or(0, |m| m.slot);
+            let (fence, damaged) = self.writers(&slots, from)?;
+            if self.take(newest + 1, &Record::Generation(Generation { from, ..record.clone() }))? {
+                return Ok(Begun { generation: newest + 1, from: manifest, newest, fence, damaged });
+            }
+            if let Record::Generation(_) = self.read(newest + 1)? {
+                return Err(at_once(&self.job));
+            }
+        }
+    }
+
+    /// What [`StartFrom::Latest`] means now.
+    pub(crate) fn latest(&self, slots: &[u64]) -> Result<Option<Manifest>, Fault> {
+        let Some(newest) = slots.last() else { return Ok(None) };
+        match self.read(*newest)? {
+            Record::Manifest(m) => Ok(Some(*m)),
+            Record::Generation(g) if g.from > 0 => self.manifest(g.from).map(Some),
+            Record::Generation(_) => Ok(None),
+        }
+    }
+
+    /// The writers of all manifests from a slot on, and the slots that cannot be read.
+    #[allow(clippy::type_complexity)]
+    fn writers(&self, slots: &[u64], from: u64) -> Result<(BTreeMap<String, Vec<String>>, Vec<(u64, Fault)>), Fault> {
+        let (mut writers, mut bad) = (BTreeMap::<String, BTreeSet<String>>::new(), Vec::new());
+        for slot in slots.iter().filter(|s| **s >= from) {
+            match self.read(*slot) {
+                Ok(Record::Manifest(m)) => {
+                    m.sinks.into_iter().for_each(|s| writers.entry(s.name).or_default().extend(s.writers.into_keys()));
+                }
+                Ok(Record::Generation(_)) => {}
+                Err(f) if f.kind == FaultKind::Data => bad.push((*slot, f)),
+                Err(f) => return Err(f),
+            }
+        }
+        Ok((writers.into_iter().map(|(sink, w)| (sink, w.into_iter().collect())).collect(), bad))
+    }
+
+    /// The manifest in a slot.
+    fn manifest(&self, slot: u64) -> Result<Manifest, Fault> {
+        match self.read(slot)? {
+            Record::Manifest(m) => Ok(*m),
+            Record::Generation(_) => {
+                Err(Fault::config(format!("slot {slot} of job `{}` is no checkpoint but the record of a start", self.job))
+                    .hint("`millrace checkpoints list` names the checkpoints"))
+            }
+        }
     }
 
     /// False: another has it, and this generation is over.
     pub fn take(&self, slot: u64, record: &Record) -> Result<bool, Fault> {
-        let _ = (slot, record);
-        todo!("durable helper")
+        self.storage.create(&self.slot_name(slot), &record.encode())
     }
 
     /// Whether a generation began after `generation`.
     pub fn superseded(&self, generation: u64) -> Result<bool, Fault> {
-        let _ = generation;
-        todo!("durable helper")
+        // manifests after a generation's slot are its own until the next generation's: the newest slot says all
+        match self.slots()?.last() {
+            Some(newest) if *newest > generation => Ok(match self.read(*newest)? {
+                Record::Generation(_) => true,
+                Record::Manifest(m) => m.generation > generation,
+            }),
+            _ => Ok(false),
+        }
     }
 
     /// All slots that are taken, in order.
     pub fn slots(&self) -> Result<Vec<u64>, Fault> {
-        todo!("durable helper")
+        Ok(numbers(&self.storage.list(&self.folder("slots"))?))
     }
 
     /// # Errors
     /// There is no such slot (pruned, or never taken), or it is damaged.
     pub fn read(&self, slot: u64) -> Result<Record, Fault> {
-        let _ = slot;
-        todo!("durable helper")
+        let name = self.slot_name(slot);
+        let Some(bytes) = self.storage.read(&name)? else {
+            return Err(Fault::data(format!("job `{}` has no checkpoint in slot {slot}", self.job))
+                .detail(format!("there is no {}", self.said(&name)))
+                .hint("it was pruned, or never there: `millrace checkpoints list` names those that are"));
+        };
+        let record = Record::decode(&self.said(&name), &bytes)?;
+        match &record {
+            Record::Manifest(m) if m.slot != slot => Err(damaged(&self.said(&name), format!("it is the manifest of slot {}", m.slot))),
+            _ => Ok(record),
+        }
     }
 
-    /// Writes a file under a name that nobody has used: names carry the generation.
+    /// Writes a file under a name that nobody has used: names begin with the generation and a dash (see [`file_name`](Self::file_name)).
     pub fn put(&self, name: &str, bytes: &[u8]) -> Result<FileRef, Fault> {
-        let _ = (name, bytes);
-        todo!("durable helper")
+        let created = self.storage.create(&self.file(name), bytes)?;
+        self.made(created, FileRef { name: name.into(), len: bytes.len() as u64, sum: xxh3_64(bytes) })
     }
 
     /// As [`put`](Self::put), of a local file that nobody changes any more.
     pub fn put_file(&self, name: &str, file: &Path) -> Result<FileRef, Fault> {
-        let _ = (name, file);
-        todo!("durable helper")
+        let (len, sum) = sum_of(file)?;
+        let created = self.storage.create_from(&self.file(name), file)?;
+        self.made(created, FileRef { name: name.into(), len, sum })
+    }
+
+    fn made(&self, created: bool, file: FileRef) -> Result<FileRef, Fault> {
+        match created {
+            true => Ok(file),
+            false => Err(Fault::bug(format!("checkpoint file {} is there already, with other bytes", self.said(&self.file(&file.name))))),
+        }
     }
 
     /// # Errors
     /// The file is missing, or has another length or checksum than its reference says: names which.
     pub fn get(&self, file: &FileRef) -> Result<Vec<u8>, Fault> {
-        let _ = file;
-        todo!("durable helper")
+        let bytes = self.storage.read(&self.file(&file.name))?.ok_or_else(|| self.missing(file))?;
+        self.checked(file, bytes.len() as u64, xxh3_64(&bytes))?;
+        Ok(bytes)
     }
 
-    /// As [`get`](Self::get), into a local file.
+    /// As [`get`](Self::get), into a local file, into which nobody may ever write: it may be a second name of the kept one.
     pub fn get_file(&self, file: &FileRef, to: &Path) -> Result<(), Fault> {
-        let _ = (file, to);
-        todo!("durable helper")
+        if !self.storage.fetch(&self.file(&file.name), to)? {
+            return Err(self.missing(file));
+        }
+        let (len, sum) = sum_of(to)?;
+        self.checked(file, len, sum)
+    }
+
+    fn missing(&self, file: &FileRef) -> Fault {
+        Fault::data(format!("checkpoint file {} is missing", self.said(&self.file(&file.name))))
+            .detail(format!("it has {} bytes", file.len))
+            .hint("start from another checkpoint; `millrace checkpoints verify` says which are whole")
+    }
+
+    fn checked(&self, file: &FileRef, len: u64, sum: u64) -> Result<(), Fault> {
+        let said = || format!("checkpoint file {}", self.said(&self.file(&file.name)));
+        match () {
+            () if len != file.len => Err(damaged(&said(), format!("it has {len} bytes instead of {}", file.len))),
+            () if sum != file.sum => Err(damaged(&said(), format!("its {len} bytes do not have the checksum that the manifest says"))),
+            () => Ok(()),
+        }
+    }
+
+    /// A file's name: `rest` must be chosen so that a generation makes no name twice.
+    pub fn file_name(generation: u64, rest: &str) -> String {
+        format!("{generation:08}-{rest}")
     }
 
     /// Deletes all but the newest `retain` completed checkpoints, savepoints, whatever they name, and unapplied outboxes; also files
-    /// that no manifest names and that no attempt of `generation` can still name. Returns how many slots and files went.
+    /// that no manifest names and that no attempt of `generation` can still name. A damaged slot stays, and with it whatever it may name.
+    /// Returns how many slots and files went; nothing goes when a newer generation has begun.
     pub fn prune(&self, retain: usize, generation: u64) -> Result<(usize, usize), Fault> {
-        let _ = (retain, generation);
-        todo!("durable helper")
+        let slots = self.slots()?;
+        if self.superseded(generation)? {
+            return Ok((0, 0));
+        }
+        let (mut records, mut all_read) = (BTreeMap::new(), true);
+        for slot in &slots {
+            match self.read(*slot) {
+                Ok(record) => drop(records.insert(*slot, record)),
+                Err(f) if f.kind == FaultKind::Data => all_read = false,
+                Err(f) => return Err(f),
+            }
+        }
+        let kept = kept(&records, retain);
+        let named = |kept: &dyn Fn(&u64) -> bool| -> BTreeSet<String> {
+            let manifests = records.iter().filter(|(slot, _)| kept(slot)).filter_map(|(_, r)| match r {
+                Record::Manifest(m) => Some(m),
+                Record::Generation(_) => None,
+            });
+            manifests.flat_map(|m| m.files()).map(|f| f.name.clone()).collect()
+        };
+        let (keep, drop) = (named(&|s| kept.contains(s)), named(&|s| !kept.contains(s)));
+        let old = |name: &str| name.split_once('-').and_then(|(g, _)| g.parse::<u64>().ok()).is_some_and(|g| g < generation);
+        let files: Vec<String> = self
+            .storage
+            .list(&self.folder("files"))?
+            .into_iter()
+            .filter(|f| !keep.contains(&f.name) && (drop.contains(&f.name) || (all_read && old(&f.name))))
+            .map(|f| self.file(&f.name))
+            .collect();
+        let slots: Vec<String> = records.keys().filter(|s| !kept.contains(s)).map(|s| self.slot_name(*s)).collect();
+        // in this order: a manifest never names a file that is gone
+        self.storage.delete_all(&slots)?;
+        self.storage.delete_all(&files)?;
+        Ok((slots.len(), files.len()))
     }
+
+    fn folder(&self, name: &str) -> String {
+        format!("{}/{}/{name}", folder(&self.job), self.instance)
+    }
+
+    fn slot_name(&self, slot: u64) -> String {
+        format!("{}/{slot:08}", self.folder("slots"))
+    }
+
+    fn file(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder("files"))
+    }
+
+    /// A name for people.
+    fn said(&self, name: &str) -> String {
+        format!("{}/{name}", self.storage.place())
+    }
+}
+
+/// The slots that a prune leaves: the newest of all (numbers only grow) and the newest generation's; what a start would go on from; the
+/// newest `retain` manifests; savepoints; manifests with chunks that the newest one still calls pending; generations of kept manifests.
+fn kept(records: &BTreeMap<u64, Record>, retain: usize) -> BTreeSet<u64> {
+    let manifests: Vec<&Manifest> =
+        records.values().rev().filter_map(|r| if let Record::Manifest(m) = r { Some(&**m) } else { None }).collect();
+    let pending: BTreeSet<&str> = manifests.first().iter().flat_map(|m| m.chunks()).map(|(_, _, c)| c.file.name.as_str()).collect();
+    let mut kept = BTreeSet::new();
+    let mut left = retain.max(1);
+    for m in &manifests {
+        let new = m.kind != Kind::Savepoint && left > 0;
+        left -= usize::from(new);
+        if new || m.kind == Kind::Savepoint || m.chunks().any(|(_, _, c)| pending.contains(c.file.name.as_str())) {
+            kept.extend([m.slot, m.generation]);
+        }
+    }
+    let newest = records.iter().rev().find_map(|(slot, r)| if let Record::Generation(g) = r { Some((*slot, g)) } else { None });
+    if let Some((slot, g)) = newest {
+        kept.insert(slot);
+        if manifests.first().is_none_or(|m| m.slot < slot) {
+            kept.insert(g.from);
+        }
+    }
+    kept.extend(records.keys().last());
+    kept
+}
+
+fn at_once(job: &str) -> Fault {
+    Fault::refused(format!("job `{job}` is started twice at once"))
+        .detail("another run took the next slot of the checkpoint log first; this one has changed nothing")
+        .hint("let one of them run; two jobs need two names")
+}
+
+/// Numbers of the files that have one for a name, in order.
+fn numbers(entries: &[Entry]) -> Vec<u64> {
+    let mut numbers: Vec<u64> = entries.iter().filter_map(|e| e.name.parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// 32 hex digits.
+pub(crate) fn random_id() -> String {
+    format!("{:032x}", StdRng::from_os_rng().random::<u128>())
+}
+
+/// A job's folder: its name, with what is no letter, digit, `_`, `-` or inner `.` written as %XX.
+fn folder(job: &str) -> String {
+    let plain = |i: usize, b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-' || (b == b'.' && i > 0);
+    job.bytes().enumerate().map(|(i, b)| if plain(i, b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// Length and xxh3 of a local file.
+fn sum_of(file: &Path) -> Result<(u64, u64), Fault> {
+    let sum = || -> std::io::Result<(u64, u64)> {
+        let (mut file, mut buffer, mut len, mut sum) = (std::fs::File::open(file)?, vec![0; 1 << 18], 0, Xxh3::new());
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok((len, sum.digest())),
+                n => {
+                    len += n as u64;
+                    sum.update(&buffer[..n]);
+                }
+            }
+        }
+    };
+    sum().map_err(|e| Fault::refused(format!("`{}` cannot be read", file.display())).detail(e.to_string()))
 }

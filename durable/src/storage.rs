@@ -28,7 +28,8 @@ pub trait Storage: Send + Sync {
     /// None: there is no such file.
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Fault>;
 
-    /// Makes a local file of it, by a hard link where that is possible. False: there is no such file.
+    /// Makes a local file of it, by a hard link where that is possible (so nobody may ever write into it), in the place of the one that is
+    /// there. False: there is no such file.
     fn fetch(&self, name: &str, file: &Path) -> Result<bool, Fault>;
 
     /// Files of a folder by name; empty when there is no such folder. Unfinished ones are not told.
@@ -40,6 +41,19 @@ pub trait Storage: Send + Sync {
     /// Sets a small file, whatever was there before, in one step.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Fault>;
 
-    /// It need not be there.
+    /// It need not be there. It is gone also after a loss of power.
     fn delete(&self, name: &str) -> Result<(), Fault>;
+
+    /// As [`delete`](Self::delete), of many at less cost; the first that cannot be deleted ends it.
+    fn delete_all(&self, names: &[String]) -> Result<(), Fault> {
+        names.iter().try_for_each(|n| self.delete(n))
+    }
+}
+
+/// Names come from the engine alone, which never makes one that leaves the place or looks like an unfinished file.
+pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
+    match name.split('/').all(|part| !part.is_empty() && !part.starts_with('.')) {
+        true => Ok(()),
+        false => Err(Fault::bug(format!("checkpoint storage: `{name}` is no name for a file"))),
+    }
 }

@@ -14,6 +14,7 @@ pub mod key;
 pub mod keyed;
 pub mod operator;
 pub mod part;
+pub mod point;
 mod pool;
 pub mod problem;
 pub mod record;

@@ -41,6 +41,10 @@ pub trait SinkFactory: Send + Sync {
         false
     }
     fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault>;
+    /// Exactly-once: a sink of which only `encode`, `poll` and `close` are called. It need not open anything.
+    fn encoder(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {
+        self.open(cx)
+    }
     /// Exactly-once: what publishes the outbox, if the sink can.
     fn outbox(&self, cx: SinkContext) -> Result<Option<Box<dyn Outbox>>, Fault> {
         let _ = cx;
@@ -86,7 +90,9 @@ pub trait Sink: Send {
     fn close(&mut self, acks: &mut Acks) -> Result<(), Fault>;
 
     /// Exactly-once: appends the bytes that stand for these rows in the engine's outbox, of which [`Outbox::apply`] makes the same
-    /// writes however often and whenever it is called. None: this sink writes at least once.
+    /// writes however often and whenever it is called. An empty `chunk` is a new one, which several calls may fill: it says all that
+    /// `apply` must know, the version of its layout included, as it may be applied by a later release and on behalf of another worker.
+    /// Rows that cannot be written are told by `poll`. None: this sink writes at least once.
     fn encode(&mut self, input: usize, batch: &Batch, chunk: &mut Vec<u8>) -> Option<Result<(), Fault>> {
         let _ = (input, batch, chunk);
         None
@@ -96,15 +102,17 @@ pub trait Sink: Send {
 /// What publishes the engine's outbox. Chunks and markers of one writer come in order; a writer's name is unique among all workers,
 /// sinks and jobs that ever wrote to the place, and stays the same across restarts.
 ///
-/// All calls come from a thread of the engine's own, and may block. An `Err` with `retry` is asked again with backoff; nothing is
-/// ever skipped.
+/// All calls come from a thread of the engine's own, and may block. An `Err` with `retry` is asked again with backoff, after a look
+/// whether a newer generation of the job lives: what failed may have happened all the same, and `apply` may have to take the writer
+/// over anew to find out. Nothing is ever skipped.
 pub trait Outbox: Send {
     /// No process that works for one of these writers, this one's forerunners included, can change anything any more.
     fn fence(&mut self, writers: &[String]) -> Result<(), Fault>;
     /// The marker of the last chunk that the writer applied; None: it never applied one. Asked after the writer was fenced, so the
     /// answer is final.
     fn applied(&mut self, writer: &str) -> Result<Option<u64>, Fault>;
-    /// Makes a chunk visible together with its marker, or neither; harmless when a forerunner repeats it late. `rejects` takes the rows
-    /// that the server refuses for good.
+    /// Makes a chunk visible together with its marker, or neither; harmless when a forerunner repeats it late. An empty chunk sets the
+    /// marker alone. `rejects` takes the rows that the server refuses for good. The writer was fenced by this outbox before; that a
+    /// newer one has fenced it since is a fault without `retry`.
     fn apply(&mut self, writer: &str, chunk: &[u8], marker: u64, rejects: &mut Vec<Reject>) -> Result<(), Fault>;
 }

@@ -72,11 +72,14 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control) -> 
             eprintln!("error: {}", report::fault(fault));
             Exit::of_class(fault.kind)
         }
-        None if summary.lost > 0 => {
+        None => Exit::Ok,
+    };
+    let exit = match exit {
+        Exit::Ok | Exit::Dependency if summary.lost > 0 => {
             eprintln!("error: {} records were lost: they could be written nowhere, not even to the dead letter", summary.lost);
             Exit::Lost
         }
-        None => Exit::Ok,
+        exit => exit,
     };
     if !args.quiet {
         eprint!("{}", report::table(&summary));

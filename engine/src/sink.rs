@@ -24,12 +24,15 @@ pub struct Writer {
     pub exit: Exit,
     pub dead_letter: bool,
     next: u64,
-    open: HashMap<Ticket, u64>,
+    /// Writes that are not settled: their epoch and rows.
+    open: HashMap<Ticket, (u64, usize)>,
     epochs: BTreeMap<u64, usize>,
     /// Something was written since the last flush.
     dirty: bool,
     flushed: u64,
     rest: Instant,
+    /// No more rows will come, and since when nothing has been settled.
+    ending: Option<Instant>,
 }
 
 impl Writer {
@@ -44,6 +47,7 @@ impl Writer {
             dirty: false,
             flushed: 0,
             rest: Instant::now(),
+            ending: None,
         }
     }
 
@@ -55,7 +59,11 @@ impl Writer {
         let again = self.write(inbox, outlet)?;
         self.poll(outlet)?;
         let ahead = inbox.time(frontiers, |_| true);
-        if ahead.is_none() {
+        if frontiers.iter().all(|f| f.is_empty()) {
+            self.end(inbox, outlet)?;
+        }
+        let patient = self.sink.as_ref().is_some_and(|s| s.patience().is_some());
+        if ahead.is_none() && !(patient && !self.open.is_empty()) {
             self.close(outlet)?;
             outlet.close();
             return Ok(Again::Never);
@@ -96,7 +104,7 @@ impl Writer {
             let Some(batch) = inbox.stash.pop_front().and_then(|a| a.parcel.batch) else { continue };
             let ticket = Ticket(self.next);
             self.next += 1;
-            self.open.insert(ticket, time.epoch);
+            self.open.insert(ticket, (time.epoch, batch.len()));
             *self.epochs.entry(time.epoch).or_default() += 1;
             sink.write(index, &batch, ticket)?;
             self.dirty = true;
@@ -122,7 +130,8 @@ impl Writer {
 
     fn settle(&mut self, acks: Acks, outlet: &mut Outlet) {
         for ticket in acks.done {
-            let Some(epoch) = self.open.remove(&ticket) else { continue };
+            let Some((epoch, _)) = self.open.remove(&ticket) else { continue };
+            self.ending = self.ending.map(|_| Instant::now());
             if let Some(n) = self.epochs.get_mut(&epoch) {
                 *n -= 1;
                 if *n == 0 {
@@ -152,6 +161,21 @@ impl Writer {
         } else {
             outlet.reject(&self.exit, reject, outlet.shared.micros());
         }
+    }
+
+    /// All rows have come: the sink's server may be waited for, but not for ever.
+    fn end(&mut self, inbox: &Inbox, outlet: &Outlet) -> Result<(), Fault> {
+        let since = *self.ending.get_or_insert_with(Instant::now);
+        let Some(patience) = self.sink.as_ref().and_then(|s| s.patience()) else { return Ok(()) };
+        let waiting = inbox.stash.iter().filter_map(|a| a.parcel.batch.as_ref()).map(|b| b.len()).sum::<usize>();
+        let left = waiting + self.open.values().map(|(_, rows)| rows).sum::<usize>();
+        if left == 0 || since.elapsed() < patience {
+            return Ok(());
+        }
+        outlet.shared.meters.lost.fetch_add(left as u64, SeqCst);
+        let what = format!("{left} rows of `{}` were not acknowledged at the end of the job", self.exit.name);
+        let fault = Fault::down(what).detail(format!("nothing was acknowledged for {} s (`close_timeout`)", patience.as_secs_f64()));
+        Err(fault.hint("a source that can be read again gives them again, as its positions were not confirmed"))
     }
 
     fn close(&mut self, outlet: &mut Outlet) -> Result<(), Fault> {

@@ -7,6 +7,7 @@ use crate::operator::{Bind, Demand, Env, Reject};
 use crate::problem::Problem;
 use crate::source::Waker;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Guarantee {
@@ -72,7 +73,7 @@ pub struct Acks {
     pub dropped: Vec<(&'static str, u64)>,
 }
 
-/// One writer. No call blocks for longer than a few milliseconds, but for `close`.
+/// One writer. No call blocks for longer than a few milliseconds, but for `close` of a sink without [`patience`](Sink::patience).
 pub trait Sink: Send {
     /// Room for another write; false is backpressure, and the waker is called when that changes.
     fn ready(&mut self) -> bool {
@@ -86,6 +87,11 @@ pub trait Sink: Send {
     }
     /// Collects acknowledgements. A server that is down is waited for inside the sink with backoff; an `Err` ends the job.
     fn poll(&mut self, acks: &mut Acks) -> Result<(), Fault>;
+    /// Of a sink whose server may be away: how long the end of the job waits for an acknowledgement, counted from the last one. Such
+    /// a sink is closed only when everything is acknowledged. When the time is over what is left counts as lost and the job fails.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
     /// Sends everything, waits for it, and says the last acknowledgements.
     fn close(&mut self, acks: &mut Acks) -> Result<(), Fault>;
 

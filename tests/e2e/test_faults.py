@@ -219,3 +219,51 @@ def test_store_job_outlives_hbase_and_itself(kafka, hbase, prefix, millrace):
     want = {f"m{i}".encode(): (str(i % 97).encode(), str(1_700_000_000_000 + i).encode()) for i in range(len(rows))}
     print(f"store job: {len(rows)} rows, missing {len(want) - len(stored)}, the last start read {run.summary['in']}")
     assert stored == want
+
+
+@pytest.mark.parametrize("victim", ["kafka", "hbase"])
+def test_what_a_server_that_stays_away_did_not_take_is_lost(victim, kafka, hbase, prefix, millrace, tmp_path):
+    """The end of a job does not wait for ever: rows that the server never acknowledged are counted, and the exit code is 5."""
+    name = prefix + "gone"
+    if victim == "kafka":
+        topics.create(kafka, name)
+        sink, count = '{type: Kafka, config: {brokers: "${BROKERS}", topic: "${NAME}", close_timeout: 2s}}', lambda: len(topics.read(kafka, name))
+    else:
+        servers.hbase_table(hbase, name, "d")
+        sink, count = '{type: HBase, config: {thrift: "${HBASE}", table: "${NAME}", key: "{{id}}", family: d, close_timeout: 2s}}', lambda: len(scan(hbase, name))
+    file, lines = tmp_path / "gone.yaml", tmp_path / "in.jsonl"
+    file.write_text("""
+name: gone
+run_env: {state_dir: state}
+streams:
+  in:
+    config:
+      source: {type: File, config: {path: in.jsonl, mode: follow, start: beginning}}
+      operates: [{type: StringToMap, config: {fields: {id: string}}}]
+sink:
+  - %s
+  - {type: File, config: {path: read.jsonl}}
+""" % sink)
+
+    def wait(what):
+        end = time.time() + 60
+        while not what() and time.time() < end:
+            time.sleep(0.1)
+        assert what(), job.err_file.read_text()
+
+    lines.write_text("".join(json.dumps({"id": f"a{i}"}) + "\n" for i in range(100)))
+    job = millrace(file, {"BROKERS": kafka.address, "HBASE": hbase.address, "NAME": name}, wait=False)
+    wait(lambda: count() == 100)
+    server = {"kafka": kafka, "hbase": hbase}[victim]
+    server.kill()
+    try:
+        with open(lines, "a") as f:
+            f.write("".join(json.dumps({"id": f"b{i}"}) + "\n" for i in range(900)))
+        wait(lambda: (tmp_path / "read.jsonl").read_text().count("\n") == 1000)
+        run = job.stop()
+    finally:
+        server.start()
+    assert run.code == 5, run.err
+    assert (run.summary["in"], run.summary["lost"], run.summary["exit_code"], run.summary["ended"]) == (1000, 900, 5, "failed")
+    assert "900 rows of" in run.err and "close_timeout" in run.err
+    assert count() == 100

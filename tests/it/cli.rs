@@ -62,6 +62,10 @@ fn exit_codes_are_the_documented_ones() {
         )),
         Some(3)
     );
+    let unsafe_dead = "name: counted\nrun_env: {dead_letter: {type: Embedded, config: {path: dead, key: '{{hex_decode body}}'}}}";
+    let o = run(&write(tmp.path(), "t.yaml", &COUNTED.replace("name: counted", unsafe_dead)), tmp.path(), &["--summary", "s.json"]);
+    let summary: serde_json::Value = serde_json::from_slice(&std::fs::read(tmp.path().join("s.json")).expect("summary")).expect("JSON");
+    assert_eq!((o.status.code(), &summary["lost"], &summary["exit_code"]), (Some(5), &1.into(), &5.into()), "{}", said(&o));
     assert_eq!(millrace().arg("jump").output().expect("runs").status.code(), Some(2));
     assert_eq!(millrace().args(["run", "no-such-file.yaml"]).output().expect("runs").status.code(), Some(1));
 }

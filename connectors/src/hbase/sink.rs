@@ -34,7 +34,7 @@ const MAX_WAITING: usize = 20_000;
 /// 32,767 bytes is rejected (`invalid-row-key`), as is a row that HBase refuses (`refused-by-hbase`).
 ///
 /// While the gateway or HBase is down rows wait and are sent again with growing pauses for as long as it takes, with backpressure
-/// to the job's sources.
+/// to the job's sources. Only the end of the job waits no longer than `close_timeout`.
 ///
 /// Guarantee: idempotent. A row counts as written when HBase has acknowledged it; after a crash it may be written again, to the
 /// same effect.
@@ -77,6 +77,10 @@ pub struct HBaseSink {
     /// For each step of a call. Default 10s.
     #[serde(default = "ten_seconds")]
     timeout: Duration,
+    /// How long the end of the job waits for an acknowledgement, counted from the last one. Then what is left counts as lost, and the
+    /// job fails. Default 2m.
+    #[serde(default = "two_minutes")]
+    close_timeout: Duration,
     /// A row that says how new the table is, written after each group of rows: `event_time.WORKER`, the newest event time, and
     /// `wall_time.WORKER`, both in microseconds since 1970. Default: none.
     heartbeat: Option<String>,
@@ -86,6 +90,9 @@ inventory::submit! { Part::sink::<HBaseSink>("HBase", &["Hbase"]) }
 
 fn ten_seconds() -> Duration {
     Duration::secs(10)
+}
+fn two_minutes() -> Duration {
+    Duration::secs(120)
 }
 
 /// Fields as columns.
@@ -167,8 +174,10 @@ impl SinkSpec for HBaseSink {
         let mut problems = vec![];
         check_address(&self.thrift, &mut problems);
         check_names(&self.table, &self.family, &mut problems);
-        if self.timeout.micros <= 0 {
-            problems.push(Problem::error("out-of-range", Place::at(["timeout"]), "`timeout` must be more than 0"));
+        for (key, value) in [("timeout", &self.timeout), ("close_timeout", &self.close_timeout)] {
+            if value.micros <= 0 {
+                problems.push(Problem::error("out-of-range", Place::at([key]), format!("`{key}` must be more than 0")));
+            }
         }
         if self.columns.is_some() && self.named().is_empty() {
             problems.push(Problem::error("missing-columns", Place::at(["columns"]), "`columns` names no column"));
@@ -196,6 +205,7 @@ impl SinkSpec for HBaseSink {
             table: self.table.clone(),
             family: self.family.clone(),
             timeout: self.timeout.std(),
+            close_timeout: self.close_timeout.std(),
             heartbeat: self.heartbeat.clone(),
             delete: self.op == Op::Delete,
             encoding: self.encoding,
@@ -240,6 +250,7 @@ struct Bound {
     table: String,
     family: String,
     timeout: std::time::Duration,
+    close_timeout: std::time::Duration,
     heartbeat: Option<String>,
     delete: bool,
     encoding: Encoding,
@@ -363,6 +374,10 @@ impl Sink for HBase {
     fn poll(&mut self, acks: &mut Acks) -> Result<(), Fault> {
         self.collect(acks);
         Ok(())
+    }
+
+    fn patience(&self) -> Option<std::time::Duration> {
+        Some(self.bound.close_timeout)
     }
 
     fn close(&mut self, acks: &mut Acks) -> Result<(), Fault> {

@@ -175,6 +175,23 @@ fn refused_rows_go_to_the_dead_letter_and_its_own_are_lost() {
     assert_eq!((s.lost, dead.sorted().len()), (1, 0));
 }
 
+#[test]
+fn what_a_server_that_stays_away_did_not_take_is_lost_and_not_confirmed() {
+    // Of 30 rows in writes of 10 so many writes are taken; with `delay` the sink takes two at a time and the rest never reaches it.
+    for (taken, delay, lost) in [(0, 0, 30), (1, 0, 20), (1, 2, 20), (3, 2, 0)] {
+        let mut p = PlanBuilder::new(EventTime);
+        let rows = Rows { chunk: 10, ..Rows::new(numbers(1, 30)) };
+        let src = p.source("src", &rows, 0, None);
+        p.sink("out", &Collect { delay, away: Some((taken, Duration::from_millis(50))), ..Collect::default() }, &[at(src, 0)]);
+        let s = run(p.build(), options(1), Control::new(), &());
+        assert_eq!(s.lost, lost, "{taken} {delay}");
+        assert_eq!(s.fault.is_some(), lost > 0);
+        let fault = s.fault.map(|f| f.message).unwrap_or_default();
+        assert!(lost == 0 || fault == format!("{lost} rows of `out` were not acknowledged at the end of the job"), "{fault}");
+        assert!(rows.acked.lock().unwrap().get(&0).copied().unwrap_or(0) <= 30 - lost);
+    }
+}
+
 struct Bomb;
 
 impl Operator for Bomb {

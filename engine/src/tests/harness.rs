@@ -153,6 +153,8 @@ pub struct Collect {
     pub closed: Arc<AtomicUsize>,
     /// Rows whose first field is this are refused by the "server".
     pub refuse: Option<&'static str>,
+    /// A server that is away for good: so many writes are acknowledged, and its `patience`.
+    pub away: Option<(usize, Duration)>,
 }
 
 impl Collect {
@@ -212,14 +214,18 @@ impl Sink for Collector {
         for o in &mut self.open {
             o.1 = o.1.saturating_sub(1);
         }
-        while self.open.front().is_some_and(|o| o.1 == 0) {
+        while self.open.front().is_some_and(|o| o.1 == 0 && self.c.away.is_none_or(|(n, _)| o.0.0 < n as u64)) {
             acks.done.extend(self.open.pop_front().map(|o| o.0));
             self.c.in_flight.fetch_sub(1, SeqCst);
         }
         acks.rejects.append(&mut self.rejects);
         Ok(())
     }
+    fn patience(&self) -> Option<Duration> {
+        self.c.away.map(|(_, patience)| patience)
+    }
     fn close(&mut self, acks: &mut Acks) -> Result<(), Fault> {
+        assert!(self.c.away.is_none() || self.open.is_empty(), "a sink with patience is closed when all is settled");
         acks.done.extend(self.open.drain(..).map(|o| o.0));
         acks.rejects.append(&mut self.rejects);
         self.c.closed.fetch_add(1, SeqCst);

@@ -98,16 +98,21 @@ impl Client {
 
     /// Asks for all keys in one call, until there is an answer: for `wait` as long as it takes, else within the time-out.
     ///
+    /// The time-out counts what the store has to answer for: calls and the pauses between them, but not the wait for other calls to
+    /// end. That one is short: everybody who asks has few calls at a time, and none of these is longer than the time-out.
+    ///
     /// # Errors
     /// What the last call said. A store that answers nonsense, panics, or refuses while the job waits for it, ends the run.
     pub async fn fetch(&self, keys: &[Vec<u8>], on_error: OnStoreError) -> Result<Vec<Found>, Fault> {
         let _alarm = OnPanic(self);
-        let begun = Instant::now();
         let wait = on_error == OnStoreError::Wait;
+        let mut spent = Duration::ZERO;
         let mut backoff = FIRST_BACKOFF;
         loop {
-            let left = if wait { self.tuning.timeout } else { self.tuning.timeout.saturating_sub(begun.elapsed()) };
-            let fault = match self.call(keys, left).await {
+            let left = if wait { self.tuning.timeout } else { self.tuning.timeout.saturating_sub(spent) };
+            let (result, took) = self.call(keys, left).await;
+            spent += took;
+            let fault = match result {
                 Ok(answers) => {
                     self.shared.meters.waiting.store(false, Relaxed);
                     self.remember(keys, &answers);
@@ -116,7 +121,7 @@ impl Client {
                 Err(fault) => fault,
             };
             self.meter().errors.fetch_add(1, Relaxed);
-            let over = !wait && (!fault.retry || begun.elapsed() + backoff >= self.tuning.timeout);
+            let over = !wait && (!fault.retry || spent + backoff >= self.tuning.timeout);
             if over || self.shared.failed() {
                 self.meter().failed.fetch_add(keys.len() as u64, Relaxed);
                 return Err(fault);
@@ -127,26 +132,32 @@ impl Client {
             }
             self.complain(&fault, keys.len());
             self.shared.meters.waiting.store(true, Relaxed);
-            tokio::time::sleep(self.jittered(backoff)).await;
+            let pause = self.jittered(backoff);
+            tokio::time::sleep(pause).await;
+            spent += pause;
             backoff = (backoff * 2).min(LAST_BACKOFF);
         }
     }
 
-    async fn call(&self, keys: &[Vec<u8>], timeout: Duration) -> Result<Vec<Found>, Fault> {
-        let late = || Fault::down(format!("store `{}` did not answer within {} ms", self.name, self.tuning.timeout.as_millis()));
-        let work = async {
-            let _permit = self.permits.acquire().await.map_err(|_| Fault::bug("the store's permits are closed"))?;
-            self.meter().calls.fetch_add(1, Relaxed);
-            self.meter().keys.fetch_add(keys.len() as u64, Relaxed);
-            self.store.get_many(keys.to_vec()).await
+    /// One call as soon as it may be made, and how long it took.
+    async fn call(&self, keys: &[Vec<u8>], timeout: Duration) -> (Result<Vec<Found>, Fault>, Duration) {
+        let Ok(_permit) = self.permits.acquire().await else {
+            return (Err(Fault::bug("the store's permits are closed")), Duration::ZERO);
         };
-        let answers = tokio::time::timeout(timeout, work).await.map_err(|_| late())??;
-        if answers.len() != keys.len() {
+        let sent = Instant::now();
+        self.meter().calls.fetch_add(1, Relaxed);
+        self.meter().keys.fetch_add(keys.len() as u64, Relaxed);
+        let late = || Fault::down(format!("store `{}` did not answer within {} ms", self.name, self.tuning.timeout.as_millis()));
+        let result = tokio::time::timeout(timeout, self.store.get_many(keys.to_vec())).await.unwrap_or_else(|_| Err(late()));
+        let result = result.and_then(|answers| {
+            if answers.len() == keys.len() {
+                return Ok(answers.into_iter().map(|a| a.map(Into::into)).collect());
+            }
             let fault = Fault::bug(format!("store `{}` gave {} answers to {} keys", self.name, answers.len(), keys.len()));
             self.shared.fail(fault.clone());
-            return Err(fault);
-        }
-        Ok(answers.into_iter().map(|a| a.map(Into::into)).collect())
+            Err(fault)
+        });
+        (result, sent.elapsed())
     }
 
     fn complain(&self, fault: &Fault, keys: usize) {

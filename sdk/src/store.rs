@@ -14,7 +14,7 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// How the engine asks a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuning {
-    /// For one question, retries included; afterwards `on_store_error`.
+    /// For one question, from when it is sent, retries included; afterwards `on_store_error`.
     pub timeout: Duration,
     /// Keys a call at most.
     pub batch: usize,

@@ -134,8 +134,12 @@ fn want(failed: bool) -> Vec<String> {
 }
 
 fn plan(exec: Exec, store: StorePlan) -> (Plan, Collect, Collect) {
+    plan_of(Rows::new(vec![numbers()]), exec, store)
+}
+
+fn plan_of(rows: Rows, exec: Exec, store: StorePlan) -> (Plan, Collect, Collect) {
     let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
-    let src = p.source("src", &Rows::new(vec![numbers()]), 0, None);
+    let src = p.source("src", &rows, 0, None);
     let e = p.stored("enrich", exec, vec![store], &[at(src, 0)], &ports(&[""]));
     let out = Collect::default();
     p.sink("out", &out, &[at(e, 0)]);
@@ -281,4 +285,30 @@ fn rows_whose_store_stays_down_go_where_the_job_says() {
     go(p, options(1));
     assert_eq!((out.sorted().len(), dead.sorted().len()), (600, 0));
     assert!(out.sorted().iter().all(|r| r.ends_with(",-1")));
+}
+
+/// Answers after 20 ms.
+struct Slow;
+
+impl Store for Slow {
+    fn get_many(&self, keys: Vec<Vec<u8>>) -> BoxFuture<Result<Vec<Option<Vec<u8>>>, Fault>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(vec![None; keys.len()])
+        })
+    }
+}
+
+#[test]
+fn the_timeout_does_not_count_the_wait_for_other_calls() {
+    for exec in [Exec::Keyed(exec(OnStoreError::Unmatched)), lookup(true, OnStoreError::Unmatched)] {
+        // 150 keys in calls of 3, one at a time: a second in all.
+        let tuning = Tuning { batch: 3, concurrency: 1, timeout: Duration::from_millis(600), ..Tuning::default() };
+        let (_, mut s) = store(0, true, tuning);
+        s.store = Arc::new(Slow);
+        let rows = Rows { chunk: 600, ..Rows::new(vec![numbers()]) };
+        let (plan, out, _) = plan_of(rows, exec, s);
+        let summary = go(plan, options(1));
+        assert_eq!((out.sorted().len(), summary.stores[0].failed), (600, 0));
+    }
 }

@@ -263,6 +263,9 @@ sink:
         run = job.stop()
     finally:
         server.start()
+        if victim == "kafka":  # Partitions find their leaders a moment later.
+            topics.create(kafka, name + "-again")
+            topics.produce(kafka, name + "-again", [("k", "v")])
     assert run.code == 5, run.err
     assert (run.summary["in"], run.summary["lost"], run.summary["exit_code"], run.summary["ended"]) == (1000, 900, 5, "failed")
     assert "900 rows of" in run.err and "close_timeout" in run.err

@@ -35,7 +35,7 @@ enum Bytes {
         decoder: Box<dyn Read + Send>,
         back: Vec<u8>,
         head: Vec<u8>,
-        /// What stopped the decoder, told once all before it has been read.
+        /// What stopped the decoder: the content ends there.
         broken: Option<io::Error>,
     },
 }
@@ -86,11 +86,11 @@ impl Input {
             Bytes::Packed { decoder, back, head, broken } => {
                 let begun = out.len();
                 if back.is_empty() {
-                    if let Some(e) = broken.take() {
-                        return Err(e);
-                    }
-                    if let Err(e) = decoder.take(n as u64).read_to_end(out) {
-                        if out.len() == begun {
+                    if broken.is_none()
+                        && let Err(e) = decoder.take(n as u64).read_to_end(out)
+                    {
+                        // What the disk says is not the data's fault.
+                        if e.raw_os_error().is_some() {
                             return Err(e);
                         }
                         *broken = Some(e);
@@ -110,6 +110,14 @@ impl Input {
         };
         self.next += got as u64;
         Ok(got)
+    }
+
+    /// Why a compressed file cannot be read further, when it is damaged.
+    pub fn damage(&self) -> Option<&io::Error> {
+        match &self.bytes {
+            Bytes::Packed { broken, .. } => broken.as_ref(),
+            Bytes::Plain(_) => None,
+        }
     }
 
     /// Gives back bytes that were read too far: the last that `fill` gave.

@@ -1,13 +1,15 @@
 //! A file and its rotations: one partition, read in the order in which it was written.
 
+use super::Compression;
 use super::input::{Input, Mark};
 use super::listing::siblings;
-use super::reading::{Reading, cannot_read};
+use super::reading::{Reading, cannot_read, damage};
 use super::source::Shared;
+use millrace_sdk::operator::{MAX_REJECT_BYTES, Reject};
 use millrace_sdk::source::{Poll, Pull};
 use millrace_sdk::{Fault, Meta};
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -94,7 +96,7 @@ impl Lineage {
 
     pub fn poll(&mut self, shared: &Shared, pull: &mut Pull<'_>, now: i64) -> Result<Poll, Fault> {
         loop {
-            if self.current.is_none() && !self.open_next(shared)? {
+            if self.current.is_none() && !self.open_next(shared, pull)? {
                 return Ok(if shared.follow { Poll::Pending } else { Poll::Ended });
             }
             let Some(reading) = &mut self.current else { continue };
@@ -135,8 +137,8 @@ impl Lineage {
         }
     }
 
-    /// Opens the next file; false: there is none.
-    fn open_next(&mut self, shared: &Shared) -> Result<bool, Fault> {
+    /// Opens the next file; false: there is none. One that is no compressed file at all becomes a dead letter.
+    fn open_next(&mut self, shared: &Shared, pull: &mut Pull<'_>) -> Result<bool, Fault> {
         while let Some((path, offset)) = self.queue.pop_front() {
             match Reading::open(&path, offset, self.meta, shared) {
                 Ok(reading) => {
@@ -146,13 +148,23 @@ impl Lineage {
                 Err(e) if shared.follow && e.kind() == io::ErrorKind::NotFound => {
                     tracing::debug!("`{}` went away before it was read", path.display());
                 }
+                Err(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+                    let message = damage(&path, &e);
+                    tracing::error!("{message}");
+                    let meta = Meta { offset, ..self.meta };
+                    let mut bytes = vec![];
+                    let begin = std::fs::File::open(&path).and_then(|f| f.take(MAX_REJECT_BYTES as u64).read_to_end(&mut bytes));
+                    begin.map_err(|e| cannot_read(&path, &e))?;
+                    pull.rejects.push(Reject::new("damaged-file", message, meta, &bytes));
+                    self.last = Input::open(&path, Compression::None).and_then(|mut i| Mark::of(&mut i, 0)).ok();
+                }
                 Err(e) => return Err(cannot_read(&path, &e)),
             }
         }
         let fresh = |last: &Mark| self.base.metadata().is_ok_and(|m| (m.dev(), m.ino()) != (last.dev, last.ino));
         if shared.follow && self.last.as_ref().map_or_else(|| self.base.is_file(), fresh) {
             self.queue.push_back((self.base.clone(), 0));
-            return self.open_next(shared);
+            return self.open_next(shared, pull);
         }
         Ok(false)
     }

@@ -34,6 +34,8 @@ pub struct Reading {
     /// For each column of the schema its place in this file.
     header: Option<Header>,
     fields: Fields,
+    /// The file is damaged, and that was told.
+    damaged: bool,
 }
 
 struct Header {
@@ -62,9 +64,13 @@ impl Skip {
         self.hash.update(bytes);
     }
 
-    fn reject(self, max: usize) -> Reject {
+    fn too_long(self, max: usize) -> Reject {
         let message = format!("a record of {} bytes is longer than max_record ({max})", self.length);
-        let mut r = Reject::new("record-too-long", message, self.meta, &self.first);
+        self.reject("record-too-long", message)
+    }
+
+    fn reject(self, reason: &'static str, message: String) -> Reject {
+        let mut r = Reject::new(reason, message, self.meta, &self.first);
         (r.length, r.hash) = (self.length, self.hash.digest());
         r
     }
@@ -87,6 +93,7 @@ impl Reading {
             used: 0,
             header: None,
             fields: Fields::default(),
+            damaged: false,
         };
         if offset > 0 && shared.format == Format::Csv && shared.header {
             let mut start = Reading::open(path, 0, meta, shared)?;
@@ -115,7 +122,27 @@ impl Reading {
         if (self.known.head_len as u64) < self.at.min(HEAD as u64) {
             self.known = Mark::of(&mut self.input, self.at).map_err(|e| cannot_read(&self.input.path, &e))?;
         }
+        if end {
+            self.tell_damage(pull)?;
+        }
         Ok(end)
+    }
+
+    /// At the end of what can be read of a damaged file: the piece of a record before it becomes a dead letter.
+    fn tell_damage(&mut self, pull: &mut Pull<'_>) -> Result<(), Fault> {
+        let Some(e) = self.input.damage().filter(|_| !self.damaged) else { return Ok(()) };
+        let message = format!("{}: nothing behind byte {} of its content can be read", damage(&self.input.path, e), self.input.offset());
+        tracing::error!("{message}");
+        self.damaged = true;
+        let meta = self.meta(self.at, Meta::NO_RAW);
+        let mut piece = self.skip.take().unwrap_or_else(|| Skip::new(meta, &self.block.split_off(self.used)));
+        let mut block = vec![];
+        while self.input.fill(&mut block, BLOCK).map_err(|e| cannot_read(&self.input.path, &e))? > 0 {
+            piece.eat(&block);
+            block.clear();
+        }
+        pull.rejects.push(piece.reject("damaged-file", message));
+        Ok(())
     }
 
     fn meta(&self, offset: u64, raw: Span) -> Meta {
@@ -140,7 +167,7 @@ impl Reading {
                     pull.rows.text_mut().truncate(begun);
                     continue;
                 }
-                None if whole && pull.rows.text_len() > begun => {
+                None if whole && self.input.damage().is_none() && pull.rows.text_len() > begun => {
                     pull.rows.text_mut().push(b'\n');
                     let len = pull.rows.text_len() - begun;
                     self.push_lines(shared, pull, begun, len, &mut room);
@@ -204,7 +231,7 @@ impl Reading {
                 continue;
             }
             if end - start > shared.max_record {
-                pull.rejects.push(Skip::new(self.meta(offset, Meta::NO_RAW), &text[start..end]).reject(shared.max_record));
+                pull.rejects.push(Skip::new(self.meta(offset, Meta::NO_RAW), &text[start..end]).too_long(shared.max_record));
                 *room -= 1;
                 continue;
             }
@@ -247,8 +274,8 @@ impl Reading {
             block.clear();
             if self.input.fill(&mut block, BLOCK)? == 0 {
                 end = true;
-                if whole {
-                    pull.rejects.push(skip.reject(shared.max_record));
+                if whole && self.input.damage().is_none() {
+                    pull.rejects.push(skip.too_long(shared.max_record));
                 } else {
                     self.skip = Some(skip);
                 }
@@ -259,7 +286,7 @@ impl Reading {
                     skip.eat(&block[..i]);
                     self.input.unread(&block[i + 1..]);
                     self.at += i as u64 + 1;
-                    pull.rejects.push(skip.reject(shared.max_record));
+                    pull.rejects.push(skip.too_long(shared.max_record));
                 }
                 None => {
                     skip.eat(&block);
@@ -286,7 +313,7 @@ impl Reading {
                 None if self.skip.is_some() => continue,
                 None => {
                     let rest = self.block.len() - self.used;
-                    if !whole || rest == 0 {
+                    if !whole || rest == 0 || self.input.damage().is_some() {
                         return Ok(true);
                     }
                     let record = (self.used, self.block.len());
@@ -353,7 +380,7 @@ impl Reading {
         let raw = self.block[from..to].strip_suffix(b"\r").unwrap_or(&self.block[from..to]);
         let meta = self.meta(offset, Meta::NO_RAW);
         if raw.len() > shared.max_record {
-            pull.rejects.push(Skip::new(meta, raw).reject(shared.max_record));
+            pull.rejects.push(Skip::new(meta, raw).too_long(shared.max_record));
             return;
         }
         let text = match self.text((from, to), shared) {
@@ -475,15 +502,20 @@ fn keep_raw(pull: &mut Pull<'_>, raw: &[u8]) -> Span {
     Span { off: begun as u32, len: raw.len() as u32 }
 }
 
+/// What is wrong with a compressed file, or one that should be.
+pub fn damage(path: &Path, e: &io::Error) -> String {
+    let path = path.display();
+    match e.kind() {
+        io::ErrorKind::UnexpectedEof => format!("file `{path}` is cut off, its compressed data has no end"),
+        _ => format!("file `{path}` is damaged, or not compressed as its name says ({e})"),
+    }
+}
+
 pub fn cannot_read(path: &Path, e: &io::Error) -> Fault {
     let path = path.display();
     match e.kind() {
         io::ErrorKind::NotFound => Fault::refused(format!("file `{path}` does not exist")),
         io::ErrorKind::PermissionDenied => Fault::refused(format!("file `{path}` cannot be read: permission denied")),
-        io::ErrorKind::UnexpectedEof => Fault::data(format!("file `{path}` is cut off: its compressed data has no end")),
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-            Fault::data(format!("file `{path}` is damaged, or not compressed as its name says")).detail(e.to_string())
-        }
         _ => Fault::refused(format!("file `{path}` cannot be read")).detail(e.to_string()),
     }
 }

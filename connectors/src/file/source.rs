@@ -34,7 +34,8 @@ use xxhash_rust::xxh3::xxh3_64;
 ///   record. A row with more or fewer fields than the header is rejected as `wrong-field-count`.
 ///
 /// A record longer than the job's `max_record` is never held: it is rejected as `record-too-long` with its first 64 KiB, full
-/// length and hash, and reading goes on behind it.
+/// length and hash, and reading goes on behind it. A compressed file that is cut off or damaged is read as far as it goes; then the
+/// piece of a record that is left is rejected as `damaged-file`, saying where, and the other files go on.
 ///
 /// **Bounded** (the default) reads the files that are there at the start. Bytes behind the last line feed are a record too.
 /// Rotations of a file (`app.log.2.gz`, `app.log.1`, `app.log-20240131`) that the path names together with the file itself are

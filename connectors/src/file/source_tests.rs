@@ -202,26 +202,61 @@ fn lines_of_all_lengths_plain_and_compressed() {
 }
 
 #[test]
-fn gzip_members_are_one_file_and_a_cut_one_is_an_error() {
+fn gzip_members_are_one_file() {
     let mut rig = Rig::new(json!({"path": "a.gz"}));
     rig.write("a.gz", [gzip(b"a\nb"), gzip(b"c\nd\n")].concat());
     assert_eq!(rig.values(), ["a", "bc", "d"]);
-    let mut rig = Rig::new(json!({"path": "a.gz"}));
-    let whole = gzip(&b"some text\n".repeat(1000));
-    rig.write("a.gz", &whole[..whole.len() - 12]);
-    rig.open(0, 1);
-    let source = rig.source.as_mut().unwrap();
-    let id = source.discover().unwrap().new[0].id;
-    let (mut rows, mut rejects) = (BatchBuilder::new(rig.schema.clone().unwrap()), vec![]);
-    let fault = loop {
-        match source.poll(id, &mut Pull { rows: &mut rows, rejects: &mut rejects, max_rows: 2000, max_bytes: 1 << 20 }) {
-            Ok(Poll::Ended) => panic!("a cut file has no end"),
-            Ok(_) => {}
-            Err(fault) => break fault,
+}
+
+#[test]
+fn a_damaged_file_is_read_as_far_as_it_goes_and_becomes_a_dead_letter() {
+    let text: String = (0..20_000).map(|i| format!("{},{}\n", i, i * 7919 % 10_007)).collect();
+    let lines: Vec<&str> = text.lines().collect();
+    let (gz, zst) = (gzip(text.as_bytes()), zstd::encode_all(text.as_bytes(), 1).unwrap());
+    let cut = |b: &[u8], at: usize| b[..at].to_vec();
+    let flip =
+        |b: &[u8], at: usize| b.iter().enumerate().map(|(i, x)| if (at..at + 40).contains(&i) { !x } else { *x }).collect::<Vec<u8>>();
+    let cases = [
+        ("b.gz", cut(&gz, gz.len() / 2), true),
+        ("b.gz", cut(&gz, gz.len() - 4), true),
+        ("b.gz", flip(&gz, gz.len() / 2), false),
+        ("b.gz", b"no gzip at all\n".to_vec(), false),
+        ("b.zst", cut(&zst, zst.len() / 2), true),
+        ("b.zst", [&zst[..], b"garbage"].concat(), false),
+        ("b.zst", b"no zstd at all\n".to_vec(), false),
+    ];
+    for (name, bytes, is_cut) in cases {
+        for (format, charset) in [("lines", None), ("lines", Some("gbk")), ("csv", None)] {
+            let mut config = json!({"path": "*", "format": format});
+            if let Some(charset) = charset {
+                config["charset"] = charset.into();
+            }
+            if format == "csv" {
+                config["header"] = false.into();
+                config["fields"] = json!({"a": "string", "b": "string"});
+            }
+            let mut rig = Rig::new(config);
+            rig.write("a", "first,1\n");
+            rig.write(name, &bytes);
+            rig.write("c", "last,2\n");
+            let got = rig.values();
+            let want = |line: &str| match line.split_once(',') {
+                Some((a, b)) if format == "csv" => format!("|a=Str({a:?})|b=Str({b:?})"),
+                _ => line.to_string(),
+            };
+            assert_eq!((&got[0], got.last().unwrap()), (&want("first,1"), &want("last,2")), "{name}");
+            let read = &got[1..got.len() - 1];
+            assert!(read.iter().zip(&lines).all(|(a, b)| *a == want(b)), "{name}");
+            let [reject] = &rig.rejects[..] else { panic!("{:?}", rig.rejects) };
+            assert_eq!(reject.reason, "damaged-file");
+            assert_eq!(reject.message.contains("is cut off"), is_cut, "{}", reject.message);
+            let offset: usize = lines[..read.len()].iter().map(|l| l.len() + 1).sum();
+            assert_eq!(reject.meta.offset as usize, offset);
+            let whole = bytes.starts_with(b"no ") && name == "b.gz";
+            let rest = if whole { &bytes[..] } else { &text.as_bytes()[offset..][..reject.body.len()] };
+            assert_eq!(reject.body, rest, "{name} {format}");
         }
-    };
-    assert!(fault.message.ends_with("is cut off: its compressed data has no end"), "{fault}");
-    assert!(rows.finish().len() > 0, "what is before the cut is read");
+    }
 }
 
 #[test]

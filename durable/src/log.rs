@@ -292,7 +292,8 @@ impl JobLog {
 
     /// Deletes all but the newest `retain` completed checkpoints, savepoints, whatever they name, and unapplied outboxes; also files
     /// that no manifest names and that no attempt of `generation` can still name. A damaged slot stays, and with it whatever it may name.
-    /// Returns how many slots and files went; nothing goes when a newer generation has begun.
+    /// Returns how many slots and files went; nothing goes when a newer generation has begun. So an attempt may share files with the newest
+    /// manifest, and name such as no manifest has named, but none that only older ones name.
     pub fn prune(&self, retain: usize, generation: u64) -> Result<(usize, usize), Fault> {
         let slots = self.slots()?;
         if self.superseded(generation)? {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod log;
+mod power;
 mod prune;
 
 use crate::*;

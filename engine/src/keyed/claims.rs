@@ -156,15 +156,16 @@ impl Claims {
     }
 }
 
-/// Microseconds of a coarse slot of the queue, as a power of two, and of a fine one.
-const COARSE: u32 = 20;
+/// Microseconds of a coarse slot of the queue, as a power of two, and of a fine one. What is opened at once is to take less than a
+/// millisecond: at a million timers a second a coarse slot holds 131,000.
+const COARSE: u32 = 17;
 const FINE: u32 = 13;
 const SLOTS: usize = 1 << (COARSE - FINE);
 
 /// One domain's timers by time, then place, then tag.
 ///
 /// A calendar of two levels, sorted slot by slot as their times come. The keys' own lists decide: what was deleted there stays here as
-/// a stale entry until its time or until the stale ones outnumber the others.
+/// a stale entry until its time or until the stale ones of a later coarse slot outnumber its others.
 ///
 /// Invariant: `early` and `now` hold all entries whose slot has been opened (`coarse`, `fine`); `slots` the later ones of the coarse
 /// slot; `later` those of later coarse slots.
@@ -177,8 +178,15 @@ pub struct Queue {
     /// The next fine slot to be opened.
     fine: usize,
     coarse: i64,
-    later: BTreeMap<i64, Vec<Timer>>,
+    later: BTreeMap<i64, Later>,
     total: usize,
+    stale: usize,
+}
+
+/// Timers of a coarse slot that is not opened yet.
+#[derive(Default)]
+struct Later {
+    timers: Vec<Timer>,
     stale: usize,
 }
 
@@ -200,7 +208,7 @@ impl Queue {
         let coarse = timer.0 >> COARSE;
         let slot = (timer.0 >> FINE) as usize % SLOTS;
         if coarse > self.coarse {
-            self.later.entry(coarse).or_default().push(timer);
+            self.later.entry(coarse).or_default().timers.push(timer);
         } else if coarse == self.coarse && slot >= self.fine {
             self.slots[slot].push(timer);
             self.waiting += 1;
@@ -210,27 +218,28 @@ impl Queue {
     }
 
     /// A timer was deleted from its key's list; `live` says of an entry whether it is there.
-    pub fn forget(&mut self, live: impl Fn(&Timer) -> bool) {
+    #[inline]
+    pub fn forget(&mut self, timer: Timer, live: impl Fn(&Timer) -> bool) {
         self.stale += 1;
-        if self.stale < 4096 || self.stale * 2 < self.total {
+        // Those of the opened slots are about to be taken anyway.
+        let Some(slot) = self.later.get_mut(&(timer.0 >> COARSE)) else { return };
+        slot.stale += 1;
+        let before = slot.timers.len();
+        if slot.stale < 64 || slot.stale * 2 < before {
             return;
         }
+        slot.timers.retain(live);
         // A timer that was deleted and set again is there twice, and both look alive.
-        let clean = |list: &mut Vec<Timer>| {
-            list.retain(&live);
-            list.sort_unstable_by(|a, b| b.cmp(a));
-            list.dedup();
-            list.shrink_to(list.len() * 2);
-        };
-        let early: Vec<Timer> = std::mem::take(&mut self.early).into_iter().map(|t| t.0).collect();
-        self.now.extend(early);
-        clean(&mut self.now);
-        self.slots.iter_mut().for_each(clean);
-        self.later.values_mut().for_each(clean);
-        self.later.retain(|_, list| !list.is_empty());
-        self.waiting = self.slots.iter().map(Vec::len).sum();
-        self.total = self.now.len() + self.waiting + self.later.values().map(Vec::len).sum::<usize>();
-        self.stale = 0;
+        slot.timers.sort_unstable();
+        slot.timers.dedup();
+        slot.timers.shrink_to(slot.timers.len() * 2);
+        let gone = before - slot.timers.len();
+        self.total -= gone;
+        self.stale -= gone;
+        slot.stale = 0;
+        if slot.timers.is_empty() {
+            self.later.remove(&(timer.0 >> COARSE));
+        }
     }
 
     /// The first timer, if it is due at `time`; it may be stale.
@@ -289,12 +298,12 @@ impl Queue {
                 return true;
             }
             let Some(first) = self.later.first_entry().filter(|e| e.key() << COARSE <= time) else { return false };
-            let (coarse, list) = first.remove_entry();
-            (self.coarse, self.fine, self.waiting) = (coarse, 0, list.len());
+            let (coarse, Later { timers, .. }) = first.remove_entry();
+            (self.coarse, self.fine, self.waiting) = (coarse, 0, timers.len());
             if self.slots.is_empty() {
                 self.slots.resize_with(SLOTS, Vec::new);
             }
-            for t in list {
+            for t in timers {
                 self.slots[(t.0 >> FINE) as usize % SLOTS].push(t);
             }
         }
@@ -360,7 +369,7 @@ mod tests {
                         let timer = *model.iter().find(|t| t.1 == place).unwrap_or(&(time, place, tag));
                         let there = claims.remove(1, timer.0, timer.2);
                         prop_assert_eq!(there, model.remove(&timer));
-                        if there { queue.forget(|t| own.get(&t.1).is_some_and(|c| c.has(1, t.0, t.2))) }
+                        if there { queue.forget(timer, |t| own.get(&t.1).is_some_and(|c| c.has(1, t.0, t.2))) }
                     }
                     _ => {
                         now = now.max(time);
@@ -419,7 +428,7 @@ mod tests {
             queue.insert((time, 0, 0));
             if i > 10 {
                 assert!(claims.remove(0, time - 10, 0));
-                queue.forget(|t| claims.has(0, t.0, t.2));
+                queue.forget((time - 10, 0, 0), |t| claims.has(0, t.0, t.2));
             }
         }
         assert!(queue.total < 10_000 && !queue.is_empty());

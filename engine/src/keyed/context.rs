@@ -71,7 +71,7 @@ impl Work {
         let there = self.claims(timer.1).remove(domain, timer.0, timer.2);
         if there {
             let claims = &self.claims;
-            self.timers[domain].forget(|t| claims.get(t.1)[0].has(domain, t.0, t.2));
+            self.timers[domain].forget(timer, |t| claims.get(t.1)[0].has(domain, t.0, t.2));
         }
         there
     }

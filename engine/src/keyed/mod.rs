@@ -3,6 +3,7 @@
 mod asker;
 mod claims;
 mod context;
+mod index;
 mod operator;
 mod snapshot;
 mod state;

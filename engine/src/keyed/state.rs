@@ -1,6 +1,6 @@
 //! State in memory: a table of keys, each with its cells. Everything goes through bytes, as it will where state lies on disk.
 
-use hashbrown::HashTable;
+use super::index::Index;
 use millrace_sdk::{Key, State, StateId, Visit};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -87,7 +87,7 @@ impl KeyBytes {
 struct Head {
     /// 0 where no key lives; a key whose hash is 0 is looked for as any other.
     hash: u64,
-    /// Timers, holds and asks of this key.
+    /// Timers, holds and asks of this key; where no key lives, the next free place.
     refs: u32,
     key: KeyBytes,
 }
@@ -157,13 +157,16 @@ impl Default for Head {
 /// Invariant: a key whose cells are empty and that has no timer, hold or ask is not in the table. Places are stable while a key lives,
 /// so timers, holds and asks name keys by place.
 pub struct Keys {
-    table: HashTable<u32>,
+    index: Index,
     heads: Chunks<Head>,
     cells: Chunks<Cell>,
-    free: Vec<u32>,
+    /// The first of the free places below `unused`, or [`NO_PLACE`]: a list through their heads.
+    free: u32,
     /// Places from here on have never been used.
     unused: u32,
 }
+
+const NO_PLACE: u32 = u32::MAX;
 
 /// A key being worked on.
 pub struct Entry<'a> {
@@ -174,11 +177,11 @@ pub struct Entry<'a> {
 
 impl Keys {
     pub fn new(states: usize) -> Keys {
-        Keys { table: HashTable::new(), heads: Chunks::new(1), cells: Chunks::new(states), free: vec![], unused: 0 }
+        Keys { index: Index::new(), heads: Chunks::new(1), cells: Chunks::new(states), free: NO_PLACE, unused: 0 }
     }
 
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.index.len()
     }
 
     #[inline]
@@ -215,30 +218,33 @@ impl Keys {
         if let Some(p) = hint.filter(|&p| is(p)) {
             return p;
         }
-        if let Some(&p) = self.table.find(hash, |&p| is(p)) {
+        if let Some(p) = self.index.find(hash, is) {
             return p;
         }
         self.insert(key, hash)
     }
 
     fn insert(&mut self, key: &[u8], hash: u64) -> u32 {
-        let place = self.free.pop().unwrap_or_else(|| {
+        let place = if self.free == NO_PLACE {
             let place = self.unused;
             self.unused += 1;
             self.heads.reach(place);
             self.cells.reach(place);
             place
-        });
+        } else {
+            let place = self.free;
+            self.free = self.head(place).refs;
+            place
+        };
         self.heads.get_mut(place)[0] = Head { hash, refs: 0, key: KeyBytes::new(key) };
-        let heads = &self.heads;
-        self.table.insert_unique(hash, place, |&p| heads.get(p)[0].hash);
+        self.index.insert(hash, place);
         place
     }
 
     /// Where the key of a hash probably is. Reads what will be needed, so that the cache misses of several keys overlap.
     #[inline]
     pub fn touch(&self, hash: u64) -> Option<u32> {
-        let place = self.table.find(hash, |&p| self.head(p).hash == hash).copied();
+        let place = self.index.find(hash, |p| self.head(p).hash == hash);
         place.inspect(|&p| self.touch_at(p))
     }
 
@@ -259,16 +265,15 @@ impl Keys {
 
     fn remove(&mut self, place: u32) {
         let hash = self.head(place).hash;
-        if let Ok(found) = self.table.find_entry(hash, |&p| p == place) {
-            found.remove();
-            self.heads.get_mut(place)[0] = Head::default();
-            self.free.push(place);
+        if self.index.remove(hash, place) {
+            self.heads.get_mut(place)[0] = Head { refs: self.free, ..Head::default() };
+            self.free = place;
         }
     }
 
     /// The places of all keys, by key group, then key.
     pub fn sorted(&self) -> Vec<u32> {
-        let mut places: Vec<u32> = self.table.iter().copied().collect();
+        let mut places: Vec<u32> = self.index.places().collect();
         places.sort_unstable_by_key(|&p| (self.hash(p) % millrace_sdk::key::KEY_GROUPS, self.key(p)));
         places
     }

@@ -1,101 +1,100 @@
 //! Where keys lie: hash -> place, in tables that stay small, so that no growth holds up a row.
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-/// A place, and the upper half of its key's hash, which is all that is used of it: tables grow and are split without a look at the keys.
-#[derive(Clone, Copy)]
-struct Slot {
-    tag: u32,
-    place: u32,
-}
+/// Places a table at which the next one is split off. None then holds much more than twice as many, which is what 4,096 buckets take.
+const FULL: usize = 1700;
+const ROOM: usize = 3584;
 
-impl Slot {
-    #[inline]
-    fn new(hash: u64, place: u32) -> Slot {
-        Slot { tag: (hash >> 32) as u32, place }
-    }
-
-    /// What hashbrown sees: all slots of a table have the lowest bits of `tag` in common, so these must not choose the bucket.
-    #[inline]
-    fn hash(&self) -> u64 {
-        let mixed = u64::from(self.tag).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed ^ mixed >> 32
-    }
-}
-
-/// Places a table at which the next one is split off; none holds more than about twice as many.
-const FULL: usize = 2048;
-
-/// Places by their keys' hashes, as linear hashing has it: the lowest bits of a tag choose one of n tables. Tables come one at a time,
+/// Places by their keys' hashes, as linear hashing has it: the lowest bits of a hash choose one of n tables. Tables come one at a time,
 /// as the places become more; the next to be split is number n less the greatest power of two in n. So an insert moves some thousand
-/// slots at most, tens of microseconds, however many keys there are.
+/// places at most, a tenth of a millisecond, however many keys there are.
 pub struct Index {
-    tables: Vec<HashTable<Slot>>,
+    tables: Vec<HashTable<u32>>,
+    /// The greatest power of two in their number.
+    low: usize,
     len: usize,
+    /// Room for the next split.
+    spare: HashTable<u32>,
+}
+
+/// What hashbrown sees: all hashes of a table have their lowest bits in common, so these must not choose the bucket.
+#[inline]
+fn inner(hash: u64) -> u64 {
+    hash.rotate_right(32)
 }
 
 impl Index {
     pub fn new() -> Index {
-        Index { tables: vec![HashTable::new()], len: 0 }
+        Index { tables: vec![HashTable::new()], low: 1, len: 0, spare: HashTable::new() }
     }
 
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The table of a slot.
+    /// The table of a hash.
     #[inline]
-    fn table(&self, slot: Slot) -> usize {
-        let n = self.tables.len();
-        let low = 1usize << n.ilog2();
-        let i = slot.tag as usize & (2 * low - 1);
-        if i < n { i } else { i - low }
+    fn table(&self, hash: u64) -> usize {
+        let i = hash as usize & (2 * self.low - 1);
+        // Without a branch, which would be guessed wrong half of the time, and the reads behind it begun at the wrong table.
+        i - (self.low & usize::from(i >= self.tables.len()).wrapping_neg())
     }
 
-    /// The place that `is` the one wanted, among those with this upper half of a hash.
+    /// The place that `is` the one wanted, among those that may have this hash.
     #[inline]
     pub fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
-        let wanted = Slot::new(hash, 0);
-        self.tables[self.table(wanted)].find(wanted.hash(), |s| s.tag == wanted.tag && is(s.place)).map(|s| s.place)
+        self.tables[self.table(hash)].find(inner(hash), |&p| is(p)).copied()
     }
 
-    /// Adds a place that is not there.
+    /// The place that `is` the one wanted; None: there is none, and `place` was added. `hash_of` gives the hash of any place that is there.
     #[inline]
-    pub fn insert(&mut self, hash: u64, place: u32) {
+    pub fn find_or_insert(&mut self, hash: u64, place: u32, is: impl Fn(u32) -> bool, hash_of: impl Fn(u32) -> u64) -> Option<u32> {
         if self.len >= FULL * self.tables.len() {
-            self.split();
+            self.split(&hash_of);
         }
-        let slot = Slot::new(hash, place);
-        let table = self.table(slot);
-        self.tables[table].insert_unique(slot.hash(), slot, Slot::hash);
-        self.len += 1;
+        let table = self.table(hash);
+        match self.tables[table].entry(inner(hash), |&p| is(p), |&p| inner(hash_of(p))) {
+            Entry::Occupied(found) => Some(*found.get()),
+            Entry::Vacant(room) => {
+                room.insert(place);
+                self.len += 1;
+                None
+            }
+        }
     }
 
     #[cold]
-    fn split(&mut self) {
-        let n = self.tables.len();
-        let low = 1usize << n.ilog2();
-        let old = std::mem::replace(&mut self.tables[n - low], HashTable::with_capacity(FULL));
-        self.tables.push(HashTable::with_capacity(FULL));
-        for slot in old {
-            let table = self.table(slot);
-            self.tables[table].insert_unique(slot.hash(), slot, Slot::hash);
+    fn split(&mut self, hash_of: impl Fn(u32) -> u64) {
+        let (n, low) = (self.tables.len(), self.low);
+        let spare = std::mem::take(&mut self.spare);
+        let mut old = std::mem::replace(&mut self.tables[n - low], spare);
+        self.tables.push(HashTable::new());
+        self.low = 1 << (n + 1).ilog2();
+        for table in [n - low, n] {
+            self.tables[table].reserve(ROOM, |&p| inner(hash_of(p)));
         }
+        for place in old.drain() {
+            let hash = hash_of(place);
+            let table = self.table(hash);
+            self.tables[table].insert_unique(inner(hash), place, |&p| inner(hash_of(p)));
+        }
+        self.spare = old;
     }
 
     /// Takes a place out; false: it was not there.
     #[inline]
     pub fn remove(&mut self, hash: u64, place: u32) -> bool {
-        let slot = Slot::new(hash, place);
-        let table = self.table(slot);
-        let found = self.tables[table].find_entry(slot.hash(), |s| s.place == place);
+        let table = self.table(hash);
+        let found = self.tables[table].find_entry(inner(hash), |&p| p == place);
         self.len -= usize::from(found.is_ok());
         found.map(|f| f.remove()).is_ok()
     }
 
     /// All places, in no order.
     pub fn places(&self) -> impl Iterator<Item = u32> {
-        self.tables.iter().flatten().map(|s| s.place)
+        self.tables.iter().flatten().copied()
     }
 }
 
@@ -113,7 +112,7 @@ mod tests {
             let hash = |place: u32| if place.is_multiple_of(5) { alike(u64::from(place)) } else { spread(u64::from(place)) };
             let (mut index, mut model) = (Index::new(), HashMap::new());
             for place in 0..20_000u32 {
-                index.insert(hash(place), place);
+                assert_eq!(index.find_or_insert(hash(place), place, |p| p == place, hash), None);
                 model.insert(place, hash(place));
                 let gone = spread(u64::from(place)) as u32 % 27_000;
                 if place.is_multiple_of(3) {
@@ -123,7 +122,11 @@ mod tests {
                 assert_eq!(index.len(), model.len());
             }
             for place in 0..20_000u32 {
-                assert_eq!(index.find(hash(place), |p| p == place).is_some(), model.contains_key(&place));
+                let there = model.contains_key(&place);
+                assert_eq!(index.find(hash(place), |p| p == place).is_some(), there);
+                if there {
+                    assert_eq!(index.find_or_insert(hash(place), u32::MAX, |p| p == place, hash), Some(place));
+                }
             }
             let mut places: Vec<u32> = index.places().collect();
             places.sort_unstable();
@@ -138,7 +141,7 @@ mod tests {
         let hash = |place: u32| u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let mut index = Index::new();
         for place in 0..300_000 {
-            index.insert(hash(place), place);
+            index.find_or_insert(hash(place), place, |p| p == place, hash);
             let (longest, room) = (index.tables.iter().map(HashTable::len), index.tables.iter().map(HashTable::capacity));
             if place % 1000 == 0 {
                 assert!(longest.max() < Some(3 * FULL) && room.max() < Some(8 * FULL));

@@ -210,35 +210,33 @@ impl Keys {
     /// The place of a key, which is made if it is not there. `hint`: what [`touch`](Self::touch) gave for it, however long ago.
     #[inline]
     pub fn place(&mut self, key: &[u8], hash: u64, hint: Option<u32>) -> u32 {
+        let heads = &self.heads;
         let is = |p: u32| {
-            let head = self.head(p);
+            let head = &heads.get(p)[0];
             head.hash == hash && head.key.get() == key
         };
         // A place without a key has an empty one and hash 0, which together no key has.
         if let Some(p) = hint.filter(|&p| is(p)) {
             return p;
         }
-        if let Some(p) = self.index.find(hash, is) {
+        let place = if self.free == NO_PLACE { self.unused } else { self.free };
+        if let Some(p) = self.index.find_or_insert(hash, place, is, |p| heads.get(p)[0].hash) {
             return p;
         }
-        self.insert(key, hash)
+        self.settle_in(place, key, hash);
+        place
     }
 
-    fn insert(&mut self, key: &[u8], hash: u64) -> u32 {
-        let place = if self.free == NO_PLACE {
-            let place = self.unused;
+    /// Makes the head of a new key at the place that is next.
+    fn settle_in(&mut self, place: u32, key: &[u8], hash: u64) {
+        if self.free == NO_PLACE {
             self.unused += 1;
             self.heads.reach(place);
             self.cells.reach(place);
-            place
         } else {
-            let place = self.free;
             self.free = self.head(place).refs;
-            place
-        };
+        }
         self.heads.get_mut(place)[0] = Head { hash, refs: 0, key: KeyBytes::new(key) };
-        self.index.insert(hash, place);
-        place
     }
 
     /// Where the key of a hash probably is. Reads what will be needed, so that the cache misses of several keys overlap.

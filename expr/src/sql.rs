@@ -9,7 +9,7 @@
 //! - Strings are never taken for numbers by themselves: CAST says so.
 
 use crate::{EvalError, Issue, Scratch};
-use check::Compiler;
+use check::{Compiler, Typed};
 use jiff::tz::TimeZone;
 use millrace_sdk::operator::{Env, OnError};
 use millrace_sdk::{BatchBuilder, Record, Schema, Slot, Type, Val};
@@ -75,9 +75,26 @@ impl Expr {
     /// # Errors
     /// All issues: syntax, unknown fields and functions (with suggestions), types that do not fit.
     pub fn compile(text: &str, schema: &Schema, env: &Env) -> Result<Expr, Vec<Issue>> {
+        Expr::checked(text, schema, env, |_, typed| Some(typed))
+    }
+
+    /// What [`is_true`](Self::is_true) decides by: it must be a boolean, or of a type that is known at run time only.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn condition(text: &str, schema: &Schema, env: &Env) -> Result<Expr, Vec<Issue>> {
+        Expr::checked(text, schema, env, |c, typed| c.boolean(typed))
+    }
+
+    fn checked(
+        text: &str,
+        schema: &Schema,
+        env: &Env,
+        check: impl FnOnce(&mut Compiler<'_>, Typed) -> Option<Typed>,
+    ) -> Result<Expr, Vec<Issue>> {
         let settings = Settings::new(env);
         let mut c = Compiler::new(text, Some(schema), &settings);
-        let Some(typed) = c.run() else { return Err(c.issues) };
+        let Some(typed) = c.run().and_then(|typed| check(&mut c, typed)) else { return Err(c.issues) };
         let keeps = match typed.node {
             Node::Field(slot, _) => Some(slot),
             _ => None,

@@ -85,6 +85,11 @@ pub(crate) fn expr(text: &ExprText, schema: &Schema, env: &Env, at: &Place, prob
     Expr::compile(text, schema, env).map_err(|issues| problems.extend(issues.into_iter().map(|i| i.at(at)))).ok()
 }
 
+/// An expression that decides: a boolean.
+pub(crate) fn condition(text: &ExprText, schema: &Schema, env: &Env, at: &Place, problems: &mut Vec<Problem>) -> Option<Expr> {
+    Expr::condition(text, schema, env).map_err(|issues| problems.extend(issues.into_iter().map(|i| i.at(at)))).ok()
+}
+
 pub(crate) fn template(text: &TemplateText, schema: &Schema, env: &Env, at: &Place, problems: &mut Vec<Problem>) -> Option<Template> {
     Template::compile(text, schema, env).map_err(|issues| problems.extend(issues.into_iter().map(|i| i.at(at)))).ok()
 }

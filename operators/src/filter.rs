@@ -67,7 +67,7 @@ impl OperatorSpec for Filter {
     fn bind(&self, bind: &Bind<'_>) -> Result<Bound, Vec<Problem>> {
         let mut problems = vec![];
         let input = bind.input();
-        let condition = check::expr(&self.r#where, &input.schema, bind.env, &Place::at(["where"]), &mut problems);
+        let condition = check::condition(&self.r#where, &input.schema, bind.env, &Place::at(["where"]), &mut problems);
         let Some(condition) = condition.map(Arc::new) else { return Err(problems) };
         let reject = self.otherwise == Otherwise::Reject;
         let make =
@@ -121,7 +121,8 @@ impl Operator for Run {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{Job, rows};
+    use crate::testing::{Job, Setup, rows, schema};
+    use millrace_sdk::{Edge, Place};
 
     #[test]
     fn keeps_what_is_true_and_counts_the_rest() {
@@ -163,5 +164,41 @@ mod tests {
         assert_eq!(p[0].id, "unknown-field");
         assert_eq!(p[0].suggestion.as_deref(), Some("price"));
         assert_eq!(p[0].place.path, millrace_sdk::Place::at(["where"]).path);
+    }
+
+    #[test]
+    fn a_condition_is_a_boolean() {
+        let fields = [("a", "bigint"), ("s", "string"), ("t", "timestamp"), ("b", "boolean"), ("x", "any"), ("m", "map")];
+        let cases = [
+            ("a + 1", Some("a bigint")),
+            ("a", Some("a bigint")),
+            ("'true'", Some("a string")),
+            ("s", Some("a string")),
+            ("upper(s)", Some("a string")),
+            ("t", Some("a timestamp")),
+            ("m", Some("a map")),
+            ("case when b then a else 0 end", Some("a bigint")),
+            ("case when a then b end", Some("a bigint")),
+            ("b and a", Some("a bigint")),
+            ("if(a, b, b)", Some("a bigint")),
+            ("b", None),
+            ("x", None),
+            ("m['k']", None),
+            ("cast(s as boolean)", None),
+            ("coalesce(b, false)", None),
+            ("case when b then a > 0 end", None),
+            ("null", None),
+        ];
+        for (part, at) in [("Filter", Place::at(["where"])), ("SplitStream", Place::at(["ports", "p"]))] {
+            for (text, found) in cases {
+                let config =
+                    if part == "Filter" { serde_json::json!({ "where": text }) } else { serde_json::json!({"ports": {"p": text}}) };
+                let setup = Setup::new(part, config, vec![Edge::new(schema(&fields))]);
+                let problems = setup.bind().err().unwrap_or_default();
+                let told: Vec<_> = problems.iter().map(|p| (p.id, p.message.clone(), &p.place.path)).collect();
+                let want: Vec<_> = found.iter().map(|f| ("wrong-type", format!("expected a condition, found {f}"), &at.path)).collect();
+                assert_eq!(told, want, "{part} {text}");
+            }
+        }
     }
 }

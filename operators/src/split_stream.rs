@@ -103,7 +103,7 @@ impl OperatorSpec for SplitStream {
                         .hint("`rest` and `errors` are there already, and a point divides a part's name from its port's"),
                 );
             }
-            conditions.extend(check::expr(text, &input.schema, bind.env, &at, &mut problems));
+            conditions.extend(check::condition(text, &input.schema, bind.env, &at, &mut problems));
         }
         if !problems.is_empty() {
             return Err(problems);

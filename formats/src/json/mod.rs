@@ -43,10 +43,17 @@ impl<'a> Padded<'a> {
         &self.all[..self.all.len() - PAD]
     }
 
+    /// The text and the padding.
+    #[inline]
+    pub fn padded(&self) -> &'a [u8] {
+        self.all
+    }
+
     /// The text of a span, if it is UTF-8.
     ///
     /// # Errors
     /// The place of the first byte that is not, counted from the span's start.
+    #[inline]
     pub fn str(&self, span: Span) -> Result<&'a str, usize> {
         let bytes = &self.text()[span.off as usize..][..span.len as usize];
         let boundary = |at: usize| self.all.get(at).is_none_or(|b| (*b as i8) >= -0x40);

@@ -1,7 +1,7 @@
 //! Literal text with fields between: one search for each literal, left to right.
 
+use super::line::{Line, Needle};
 use super::{FormatError, Piece, Pieces, TextError};
-use memchr::memmem::Finder;
 
 #[derive(Clone, Debug)]
 pub struct Dissect {
@@ -18,7 +18,7 @@ struct Part {
     append: bool,
     /// Repetitions of what follows belong to the separator.
     padded: bool,
-    behind: Finder<'static>,
+    behind: Needle,
 }
 
 impl Dissect {
@@ -64,7 +64,7 @@ impl Dissect {
                     Some(names.len() - 1)
                 }
             };
-            parts.push(Part { field, append: append && known.is_some(), padded, behind: Finder::new(behind).into_owned() });
+            parts.push(Part { field, append: append && known.is_some(), padded, behind: Needle::new(behind) });
             at = end;
         }
         if names.is_empty() {
@@ -74,7 +74,8 @@ impl Dissect {
     }
 
     #[inline]
-    pub fn split(&self, line: &str, out: &mut Pieces) -> Result<(), TextError> {
+    pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
+        let (whole, line) = (line, line.str());
         let text = line.as_bytes();
         let missing = |literal: &[u8], at: usize| {
             let message = format!("expected `{}` at or after byte {}", String::from_utf8_lossy(literal).escape_debug(), at + 1);
@@ -87,19 +88,15 @@ impl Dissect {
         let mut p = self.prefix.len();
         let mut before = 0;
         for (i, part) in self.parts.iter().enumerate() {
-            let literal = part.behind.needle();
+            let literal = part.behind.str().as_bytes();
             let last = i + 1 == self.parts.len();
             // The text behind the last field ends the line; the field takes what is before.
             let end = match literal {
                 [] => text.len(),
                 _ if last && text[p..].ends_with(literal) => text.len() - literal.len(),
                 _ if last => return missing(literal, p),
-                &[byte] => match memchr::memchr(byte, &text[p..]) {
-                    Some(n) => p + n,
-                    None => return missing(literal, p),
-                },
-                _ => match part.behind.find(&text[p..]) {
-                    Some(n) => p + n,
+                _ => match part.behind.find(whole, p) {
+                    Some(at) => at,
                     None => return missing(literal, p),
                 },
             };
@@ -123,8 +120,7 @@ impl Dissect {
                         let begun = out.fresh.len();
                         let first = out.text(first, line).unwrap_or("").to_string();
                         out.fresh.push_str(&first);
-                        let between = self.parts[i - 1].behind.needle();
-                        out.fresh.push_str(std::str::from_utf8(between).unwrap_or(" "));
+                        out.fresh.push_str(self.parts[i - 1].behind.str());
                         out.fresh.push_str(&line[p..end_of_field]);
                         out.fresh_from(begun)
                     }

@@ -2,11 +2,16 @@
 
 mod columns;
 mod dissect;
+mod escapes;
+mod line;
+mod linear;
 mod pairs;
 mod pattern;
 
 use columns::{Csv, Delimited};
 use dissect::Dissect;
+pub use escapes::Escapes;
+pub use line::Line;
 use millrace_sdk::Type;
 use pairs::Pairs;
 use pattern::{Grok, Regex};
@@ -44,6 +49,8 @@ pub struct Pieces {
     groups: Option<regex::CaptureLocations>,
     /// The same for lines of ASCII.
     ascii_groups: Option<regex::bytes::CaptureLocations>,
+    /// Where groups begin and end, for patterns that need no automaton.
+    slots: Vec<u32>,
 }
 
 impl Pieces {
@@ -187,15 +194,15 @@ impl TextFormat {
     /// # Errors
     /// The line does not fit the format.
     #[inline]
-    pub fn split(&self, line: &str, out: &mut Pieces) -> Result<(), TextError> {
+    pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
         out.clear();
         match &self.kind {
-            Kind::Delimited(d) => d.split(line, self.fields.len(), out),
-            Kind::Csv(c) => c.split(line, self.fields.len(), out),
+            Kind::Delimited(d) => d.split(line.str(), self.fields.len(), out),
+            Kind::Csv(c) => c.split(line.str(), self.fields.len(), out),
             Kind::Dissect(d) => d.split(line, out),
-            Kind::Pairs(p) => p.split(line, &self.fields, out),
+            Kind::Pairs(p) => p.split(line.str(), &self.fields, out),
             Kind::Regex(r) => r.split(line, out),
-            Kind::Grok(g) => g.split(line, &self.fields, out),
+            Kind::Grok(g) => g.split(line.str(), &self.fields, out),
         }
     }
 }

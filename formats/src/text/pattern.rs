@@ -1,5 +1,7 @@
 //! Regular expressions and grok.
 
+use super::line::Line;
+use super::linear::Linear;
 use super::{FormatError, Piece, Pieces, TextError, TextField};
 use millrace_sdk::Type;
 use std::collections::BTreeMap;
@@ -12,6 +14,8 @@ pub struct Regex {
     /// `\d`, `\w`, `\s`, `\b`, `.` and negated classes differ in what they say of other characters alone. None: the pattern
     /// has no such form (`\p{Greek}`).
     ascii: Option<regex::bytes::Regex>,
+    /// The quickest way for lines of ASCII, where the pattern has that form.
+    linear: Option<Linear>,
     /// The group of each field.
     groups: Vec<usize>,
 }
@@ -20,21 +24,33 @@ impl Regex {
     pub fn new(pattern: &str) -> Result<(Regex, Vec<String>), FormatError> {
         let regex = regex::Regex::new(pattern).map_err(|e| FormatError::new("pattern", format!("invalid regular expression: {e}")))?;
         let ascii = regex::bytes::RegexBuilder::new(pattern).unicode(false).build().ok();
+        let linear = ascii.as_ref().and_then(|_| Linear::new(pattern));
         let (groups, names): (Vec<_>, Vec<_>) =
             regex.capture_names().enumerate().filter_map(|(i, n)| n.map(|n| (i, n.to_string()))).unzip();
         if names.is_empty() {
             return Err(FormatError::new("pattern", "the regular expression has no named group: write one as `(?P<name>...)`"));
         }
-        Ok((Regex { regex, ascii, groups }, names))
+        Ok((Regex { regex, ascii, linear, groups }, names))
     }
 
     #[inline]
-    pub fn split(&self, line: &str, out: &mut Pieces) -> Result<(), TextError> {
+    pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
         let piece = |group: Option<(usize, usize)>| group.map_or(Piece::Missing, |(start, end)| Piece::here(start..end));
-        let matched = match &self.ascii {
-            Some(regex) if line.is_ascii() => {
+        let matched = match (&self.linear, &self.ascii) {
+            (Some(linear), _) if line.is_ascii() => {
+                let matched = linear.matches(line, &mut out.slots);
+                if matched {
+                    let piece = |g: usize| match out.slots[2 * g + 1] {
+                        u32::MAX => Piece::Missing,
+                        end => Piece::Here { start: out.slots[2 * g], end },
+                    };
+                    out.values.extend(self.groups.iter().map(|&g| piece(g)));
+                }
+                matched
+            }
+            (_, Some(regex)) if line.is_ascii() => {
                 let groups = out.ascii_groups.get_or_insert_with(|| regex.capture_locations());
-                let matched = regex.captures_read(groups, line.as_bytes()).is_some();
+                let matched = regex.captures_read(groups, line.str().as_bytes()).is_some();
                 if matched {
                     out.values.extend(self.groups.iter().map(|&g| piece(groups.get(g))));
                 }
@@ -42,7 +58,7 @@ impl Regex {
             }
             _ => {
                 let groups = out.groups.get_or_insert_with(|| self.regex.capture_locations());
-                let matched = self.regex.captures_read(groups, line).is_some();
+                let matched = self.regex.captures_read(groups, line.str()).is_some();
                 if matched {
                     out.values.extend(self.groups.iter().map(|&g| piece(groups.get(g))));
                 }

@@ -6,8 +6,8 @@ fn split(format: Compiled, line: &str) -> Result<Vec<Option<String>>, TextError>
     let format = format.unwrap_or_else(|e| panic!("{e:?}"));
     let mut pieces = Pieces::default();
     // Once before, so that nothing is left over from a line.
-    let _ = format.split("x=1&y=%20 \"quoted\"", &mut pieces);
-    format.split(line, &mut pieces)?;
+    let _ = format.split("x=1&y=%20 \"quoted\"".into(), &mut pieces);
+    format.split(line.into(), &mut pieces)?;
     assert_eq!(pieces.values.len(), format.fields().len());
     Ok(pieces.values.iter().map(|p| pieces.text(*p, line).map(String::from)).collect())
 }

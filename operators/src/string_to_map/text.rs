@@ -2,13 +2,15 @@
 
 use super::json::{Refused, no_text, padded, text_span};
 use super::{Format, From, Layout, OnMissing, Parsed, StringToMap, explain, useless};
-use millrace_formats::text::{Piece, Pieces, TextFormat};
+use millrace_formats::json::Padded;
+use millrace_formats::text::{Escapes, Line, Piece, Pieces, TextFormat};
 use millrace_sdk as sdk;
 use sdk::convert;
 use sdk::json::{Number, clean, number, quote};
 use sdk::operator::Outputs;
 use sdk::problem::did_you_mean;
-use sdk::{Batch, BatchBuilder, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Type, Val};
+use sdk::{Batch, BatchBuilder, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Span, Type, Val, Value};
+use std::ops::Range;
 
 /// The plan that all workers' instances start from.
 #[derive(Clone)]
@@ -106,7 +108,7 @@ impl TextPlan {
     }
 
     pub fn operator(&self) -> TextToMap {
-        TextToMap { plan: self.clone(), pieces: Pieces::default() }
+        TextToMap { plan: self.clone(), pieces: Pieces::default(), escapes: Escapes::default(), row: vec![] }
     }
 }
 
@@ -146,6 +148,9 @@ fn check_keys(c: &StringToMap, declared: &[(String, Type)]) -> Result<(), Vec<Pr
 pub struct TextToMap {
     plan: TextPlan,
     pieces: Pieces,
+    escapes: Escapes,
+    /// The row being made.
+    row: Vec<Value>,
 }
 
 impl Operator for TextToMap {
@@ -153,12 +158,10 @@ impl Operator for TextToMap {
         batch.pad();
         let mut rows = BatchBuilder::over(&batch, self.plan.schema.clone());
         let text = padded(&batch, self.plan.from);
+        self.escapes.look(text.text());
         for row in batch.rows() {
             let done = match text_span(row.raw(self.plan.from)) {
-                Some(span) => match text.str(span) {
-                    Ok(line) => self.row(line, &row, &mut rows),
-                    Err(at) => Err(("invalid-utf8", format!("invalid UTF-8 at byte {}", at + 1))),
-                },
+                Some(span) => self.row(text, span, &row, &mut rows),
                 None => Err(no_text(&row, self.plan.from, batch.schema())),
             };
             if let Err((reason, message)) = done {
@@ -171,10 +174,52 @@ impl Operator for TextToMap {
 }
 
 impl TextToMap {
-    fn row(&mut self, line: &str, input: &Record<'_>, out: &mut BatchBuilder) -> Result<(), Refused> {
-        let (plan, pieces) = (&self.plan, &mut self.pieces);
-        plan.format.split(line, pieces).map_err(|e| (e.reason, e.message))?;
-        let all_clean = clean(line.as_bytes());
+    #[inline]
+    fn row(&mut self, text: Padded<'_>, span: Span, input: &Record<'_>, out: &mut BatchBuilder) -> Result<(), Refused> {
+        let line = Line::within(text, span, self.escapes.is_ascii())
+            .map_err(|at| ("invalid-utf8", format!("invalid UTF-8 at byte {}", at + 1)))?;
+        self.plan.format.split(line, &mut self.pieces).map_err(|e| (e.reason, e.message))?;
+        self.row.clear();
+        for column in &self.plan.columns {
+            let value = match column {
+                Column::Kept(slot) => Some(input.raw(*slot)),
+                Column::Tail => None,
+                Column::Piece { index, ty, .. } => match self.pieces.values.get(*index) {
+                    Some(Piece::Here { start, end }) => self.kept(line.str(), span.off, *start..*end, *ty),
+                    Some(Piece::Fresh { .. }) => None,
+                    _ if self.plan.required => None,
+                    _ => Some(Value::Missing),
+                },
+            };
+            let Some(value) = value else { return self.row_with_new_text(line.str(), input, out) };
+            self.row.push(value);
+        }
+        // SAFETY: what `kept` gives lies in the line, between two of its characters, and the line is UTF-8 in the text of the batch that
+        // the builder was made over; all else is a value of the input row, or has no text.
+        unsafe { out.keep_parsed(&self.row[..self.plan.schema.width()]) };
+        out.end_row(*input.meta());
+        Ok(())
+    }
+
+    /// A stretch of a line as a value that needs no text of its own; None if it has to be converted, or is no such stretch.
+    #[inline]
+    fn kept(&self, line: &str, off: u32, range: Range<u32>, ty: Type) -> Option<Value> {
+        let text = line.get(range.start as usize..range.end as usize)?;
+        let span = Span { off: off + range.start, len: range.end - range.start };
+        let number = match ty {
+            _ if !self.plan.nulls.is_empty() && self.plan.nulls.iter().any(|n| n == text) => return Some(Value::Null),
+            Type::String | Type::Any if self.escapes.any(span.off as usize, (off + range.end) as usize) => return Some(Value::Text(span)),
+            Type::String | Type::Any => return Some(Value::Str(span)),
+            Type::Bigint => plain_integer(text.as_bytes()),
+            Type::Double => number(text.as_bytes()) != Number::Bad,
+            _ => false,
+        };
+        number.then_some(Value::Num(span))
+    }
+
+    /// Rows in which something has been decoded or must be converted.
+    fn row_with_new_text(&mut self, line: &str, input: &Record<'_>, out: &mut BatchBuilder) -> Result<(), Refused> {
+        let (plan, pieces) = (&self.plan, &self.pieces);
         let width = plan.schema.width();
         for column in &plan.columns {
             match column {
@@ -192,7 +237,7 @@ impl TextToMap {
                     let here = matches!(piece, Piece::Here { .. });
                     match (ty, here) {
                         _ if !plan.nulls.is_empty() && plan.nulls.iter().any(|n| n == text) => out.push_null(),
-                        (Type::String | Type::Any, true) => out.keep_str(input, text, all_clean || clean(text.as_bytes())),
+                        (Type::String | Type::Any, true) => out.keep_str(input, text, clean(text.as_bytes())),
                         (Type::Bigint, true) if plain_integer(text.as_bytes()) => out.keep_val(input, Val::Num(text)),
                         (Type::Double, true) if number(text.as_bytes()) != Number::Bad => out.keep_val(input, Val::Num(text)),
                         _ => convert::push(Val::Str(text), *ty, out).map_err(|e| ("wrong-type", format!("field `{name}`: {e}")))?,

@@ -1,0 +1,100 @@
+//! Which bytes of a text JSON escapes.
+
+/// A bit for every byte of a text that JSON escapes: control characters, quotes, backslashes. One look at a batch's text answers for
+/// every piece of every line in it.
+#[derive(Clone, Debug, Default)]
+pub struct Escapes {
+    bits: Vec<u64>,
+    ascii: bool,
+}
+
+impl Escapes {
+    /// Looks at a text, which takes the place of the one before.
+    pub fn look(&mut self, text: &[u8]) {
+        self.bits.clear();
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            self.ascii = unsafe { wide::look(text, &mut self.bits) };
+            return;
+        }
+        self.ascii = text.is_ascii();
+        self.bits.extend(text.chunks(64).map(plain));
+    }
+
+    /// Whether all of the text is ASCII.
+    #[inline]
+    pub fn is_ascii(&self) -> bool {
+        self.ascii
+    }
+
+    /// Whether there is such a byte in `from..to`, which lies in the text.
+    #[inline]
+    pub fn any(&self, from: usize, to: usize) -> bool {
+        if from >= to {
+            return false;
+        }
+        let (first, last) = (from / 64, (to - 1) / 64);
+        let (head, tail) = (!0 << (from % 64), !0 >> (63 - (to - 1) % 64));
+        if first == last {
+            return self.bits[first] & head & tail != 0;
+        }
+        self.bits[first] & head != 0 || self.bits[last] & tail != 0 || self.bits[first + 1..last].iter().any(|b| *b != 0)
+    }
+}
+
+/// The bits of at most 64 bytes.
+fn plain(bytes: &[u8]) -> u64 {
+    bytes.iter().enumerate().fold(0, |m, (i, c)| m | u64::from(*c < 0x20 || *c == b'"' || *c == b'\\') << i)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::*;
+
+    /// Appends the bits of the text; whether it is ASCII.
+    #[target_feature(enable = "avx2")]
+    pub fn look(text: &[u8], bits: &mut Vec<u64>) -> bool {
+        let (blocks, rest) = text.as_chunks::<64>();
+        bits.reserve(blocks.len() + 1);
+        let mut high = _mm256_setzero_si256();
+        for block in blocks {
+            let half = |at: usize| {
+                // SAFETY: both halves of the block have 32 bytes.
+                let v = unsafe { _mm256_loadu_si256(block.as_ptr().add(at).cast()) };
+                let control = _mm256_cmpeq_epi8(_mm256_min_epu8(v, _mm256_set1_epi8(0x1f)), v);
+                let quote = _mm256_cmpeq_epi8(v, _mm256_set1_epi8(b'"' as i8));
+                let backslash = _mm256_cmpeq_epi8(v, _mm256_set1_epi8(b'\\' as i8));
+                let odd = _mm256_movemask_epi8(_mm256_or_si256(control, _mm256_or_si256(quote, backslash)));
+                (v, u64::from(odd as u32))
+            };
+            let ((a, low), (b, up)) = (half(0), half(32));
+            high = _mm256_or_si256(high, _mm256_or_si256(a, b));
+            bits.push(low | up << 32);
+        }
+        bits.push(super::plain(rest));
+        _mm256_movemask_epi8(high) == 0 && rest.is_ascii()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn they_are_those_of_a_plain_loop(text in "[ab\"\\\\\n]{0,3}[abcé]{0,90}[a\t]{0,2}[bc]{0,90}") {
+            let mut escapes = Escapes::default();
+            escapes.look(b"something else \" before");
+            escapes.look(text.as_bytes());
+            prop_assert_eq!(escapes.is_ascii(), text.is_ascii());
+            for from in 0..=text.len() {
+                for to in from..=text.len() {
+                    let want = text.as_bytes()[from..to].iter().any(|c| *c < 0x20 || *c == b'"' || *c == b'\\');
+                    prop_assert_eq!(escapes.any(from, to), want, "{}..{}", from, to);
+                }
+            }
+        }
+    }
+}

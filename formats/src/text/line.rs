@@ -1,0 +1,231 @@
+//! A line being split, and searches in it 16 bytes a step.
+
+use crate::json::Padded;
+use millrace_sdk::Span;
+
+/// A line and the text that it lies in: a search may read past the line's end, where there is text, but finds nothing there.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    text: &'a str,
+    all: &'a [u8],
+    off: usize,
+    ascii: bool,
+}
+
+/// Bytes of a step.
+const STEP: usize = 16;
+type Step = [u8; STEP];
+
+impl<'a> From<&'a str> for Line<'a> {
+    fn from(text: &'a str) -> Line<'a> {
+        Line { text, all: text.as_bytes(), off: 0, ascii: text.is_ascii() }
+    }
+}
+
+impl<'a> Line<'a> {
+    /// The line at `span`. `ascii`: all of the text is known to be ASCII.
+    ///
+    /// # Errors
+    /// The place of the first byte that is not UTF-8, counted from the line's start.
+    #[inline]
+    pub fn within(padded: Padded<'a>, span: Span, ascii: bool) -> Result<Line<'a>, usize> {
+        let text = padded.str(span)?;
+        Ok(Line { text, all: padded.padded(), off: span.off as usize, ascii: ascii || text.is_ascii() })
+    }
+
+    #[inline]
+    pub fn str(&self) -> &'a str {
+        self.text
+    }
+
+    #[inline]
+    pub fn is_ascii(&self) -> bool {
+        self.ascii
+    }
+
+    #[inline]
+    fn step(&self, at: usize) -> Option<&'a Step> {
+        self.all.get(self.off + at..)?.first_chunk()
+    }
+}
+
+/// A text to be found.
+#[derive(Clone, Debug)]
+pub struct Needle {
+    text: Box<str>,
+    /// Its first byte, and its second one.
+    first: Step,
+    second: Option<Step>,
+}
+
+impl Needle {
+    pub fn new(text: &str) -> Needle {
+        let byte = |i: usize| text.as_bytes().get(i).map(|b| [*b; STEP]);
+        Needle { text: text.into(), first: byte(0).unwrap_or_default(), second: byte(1) }
+    }
+
+    #[inline]
+    pub fn str(&self) -> &str {
+        &self.text
+    }
+
+    /// The first place of the needle at or behind `from`; the empty needle is nowhere.
+    #[inline]
+    pub fn find(&self, line: Line<'_>, from: usize) -> Option<usize> {
+        let last = line.text.len().checked_sub(self.text.len())?;
+        let mut at = from;
+        while at <= last {
+            let found = match (&self.second, line.step(at), line.step(at + 1)) {
+                (None, Some(step), _) => equal(step, &self.first),
+                (Some(second), Some(step), Some(next)) => equal(step, &self.first) & equal(next, second),
+                _ => {
+                    let rest = line.text.as_bytes().get(at..)?;
+                    return memchr::memmem::find(rest, self.text.as_bytes()).filter(|_| !self.text.is_empty()).map(|n| at + n);
+                }
+            };
+            let mut found = found;
+            while found != 0 {
+                let place = at + found.trailing_zeros() as usize;
+                if place > last {
+                    return None;
+                }
+                if self.text.len() <= 2 || line.text.as_bytes()[place..].starts_with(self.text.as_bytes()) {
+                    return (!self.text.is_empty()).then_some(place);
+                }
+                found &= found - 1;
+            }
+            at += STEP;
+        }
+        None
+    }
+}
+
+/// Some of the ASCII characters.
+#[derive(Clone, Debug)]
+pub struct Class {
+    /// A bit a character.
+    pub set: u128,
+    /// The characters that are not in it, as ranges: the first one and the distance to the last; None: they are too many.
+    others: Option<Box<[(Step, Step)]>>,
+}
+
+impl Class {
+    pub fn new(set: u128) -> Class {
+        let mut ranges: Vec<(Step, Step)> = vec![];
+        let mut c = 0u8;
+        while c < 128 {
+            let begun = c;
+            while c < 128 && set >> c & 1 == 0 {
+                c += 1;
+            }
+            if c > begun {
+                ranges.push(([begun; STEP], [c - 1 - begun; STEP]));
+            }
+            c += 1;
+        }
+        Class { set, others: (ranges.len() <= 3).then(|| ranges.into()) }
+    }
+
+    #[inline]
+    pub fn has(&self, c: u8) -> bool {
+        c < 128 && self.set >> c & 1 != 0
+    }
+
+    /// Where the first character of a line of ASCII lies that is not in the class, at or behind `from`; at most at `end`.
+    #[inline]
+    pub fn end(&self, line: Line<'_>, from: usize, end: usize) -> usize {
+        let mut at = from;
+        if let Some(others) = &self.others {
+            while let Some(step) = line.step(at)
+                && at < end
+            {
+                let found = others.iter().fold(0, |m, (first, distance)| m | between(step, first, distance));
+                if found != 0 {
+                    return (at + found.trailing_zeros() as usize).min(end);
+                }
+                at += STEP;
+            }
+        }
+        let text = line.text.as_bytes();
+        while at < end && self.has(text[at]) {
+            at += 1;
+        }
+        at.min(end)
+    }
+}
+
+/// Bits of the bytes that are equal.
+#[inline(always)]
+fn equal(a: &Step, b: &Step) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::*;
+        // SAFETY: SSE2 belongs to x86_64, and the arrays have 16 bytes.
+        unsafe {
+            let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
+            _mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) as u32
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    a.iter().zip(b).enumerate().fold(0, |m, (i, (a, b))| m | u32::from(a == b) << i)
+}
+
+/// Bits of the bytes that are at least `first` and at most so far above it.
+#[inline(always)]
+fn between(a: &Step, first: &Step, distance: &Step) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::*;
+        // SAFETY: SSE2 belongs to x86_64, and the arrays have 16 bytes.
+        unsafe {
+            let above = _mm_sub_epi8(_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(first.as_ptr().cast()));
+            let least = _mm_min_epu8(above, _mm_loadu_si128(distance.as_ptr().cast()));
+            _mm_movemask_epi8(_mm_cmpeq_epi8(above, least)) as u32
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    a.iter().zip(first).zip(distance).enumerate().fold(0, |m, (i, ((a, f), d))| m | u32::from(a.wrapping_sub(*f) <= *d) << i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The line alone, and with text behind it.
+    fn lines<'a>(text: &'a str, wide: &'a str) -> [Line<'a>; 2] {
+        let off = wide.len() - text.len() - 64;
+        let text = &wide[off..][..text.len()];
+        [Line::from(text), Line { text, all: wide.as_bytes(), off, ascii: text.is_ascii() }]
+    }
+
+    proptest! {
+        #[test]
+        fn needles_are_found_where_str_finds_them(
+            text in "[ab|é]{0,70}", before in "[ab|]{0,20}", behind in "[ab|]{64}",
+            needle in prop::sample::select(vec!["|", "a|", "é", "||", "ab|", "a|bé|a"]),
+        ) {
+            let wide = format!("{before}{text}{behind}");
+            for line in lines(&text, &wide) {
+                for from in (0..=text.len()).filter(|i| text.is_char_boundary(*i)) {
+                    prop_assert_eq!(Needle::new(needle).find(line, from), text[from..].find(needle).map(|n| from + n));
+                }
+            }
+        }
+
+        #[test]
+        fn a_class_ends_at_the_first_other_character(
+            text in "[ab|0-9\t\"]{0,70}", behind in "[ab|]{64}", pattern in prop::sample::select(vec!["[ab]", "[^|]", r"\S", r"\d", "[^ab|]", "[^a|09\t]"]),
+        ) {
+            let one = regex::Regex::new(&format!("^{pattern}$")).expect("a pattern");
+            let set = (0..128u8).filter(|c| one.is_match(&(*c as char).to_string())).fold(0, |m, c| m | 1u128 << c);
+            let wide = format!("{text}{behind}");
+            for line in lines(&text, &wide) {
+                for (from, end) in (0..=text.len()).flat_map(|f| (f..=text.len()).map(move |e| (f, e))) {
+                    let want = text[from..end].bytes().position(|c| set >> c & 1 == 0).map_or(end, |n| from + n);
+                    prop_assert_eq!(Class::new(set).end(line, from, end), want);
+                }
+            }
+        }
+    }
+}

@@ -1,14 +1,17 @@
 //! Rows made from rows, field by field: what Map and TemplateExtract have in common.
 
+use crate::fit::plain_integer;
 use millrace_expr::{EvalError, Expr, Scratch, Template};
 use millrace_sdk::operator::Outputs;
-use millrace_sdk::{Access, Batch, BatchBuilder, Operator, Record, Reject, SchemaRef, Slot, Type, Value, convert};
+use millrace_sdk::{Access, Batch, BatchBuilder, Operator, Record, Reject, SchemaRef, Slot, Type, Val, Value, convert};
 use std::sync::Arc;
 
 /// How one output field comes about.
 pub(crate) enum Step {
     /// An input field as it is.
     Keep(Slot),
+    /// An input field as another type.
+    As(Slot, Type),
     /// A value inside an input field.
     Find(Access),
     Missing,
@@ -59,13 +62,13 @@ impl Operator for Project {
 fn step(step_: &Step, row: &Record<'_>, room: &mut Room, rows: &mut BatchBuilder) -> Result<(), EvalError> {
     match step_ {
         Step::Keep(slot) => rows.keep(row, *slot),
+        Step::As(slot, ty) => push_as(row.get(*slot), *ty, row, rows)?,
         Step::Find(access) => rows.push_val(row.find(access, &mut room.text)),
         Step::Missing => rows.push_missing(),
         Step::Expr(e) => e.push(row, rows)?,
         Step::ExprAs(e, ty) => {
             let value = e.eval(row, &mut room.scratch)?;
-            let message = |e: convert::ConvertError| EvalError { reason: "wrong-type", message: e.0 };
-            convert::push(value, *ty, rows).map_err(message)?;
+            push_as(value, *ty, row, rows)?;
         }
         Step::Template(t, ty) => t.push(row, *ty, rows)?,
         Step::Default(inner, default) => {
@@ -81,6 +84,16 @@ fn step(step_: &Step, row: &Record<'_>, room: &mut Room, rows: &mut BatchBuilder
                 rows.push_field(&default.row(0), Slot(0));
             }
         }
+    }
+    Ok(())
+}
+
+/// Appends a value of the row as one of the type. A text that is the number as JSON writes it stays as it is written.
+#[inline]
+fn push_as(value: Val<'_>, ty: Type, row: &Record<'_>, rows: &mut BatchBuilder) -> Result<(), EvalError> {
+    match (value, ty) {
+        (Val::Str(t), Type::Bigint) if plain_integer(t.as_bytes()) => rows.keep_val(row, Val::Num(t)),
+        _ => convert::push(value, ty, rows).map_err(|e| EvalError { reason: "wrong-type", message: e.0 })?,
     }
     Ok(())
 }

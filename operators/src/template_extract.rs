@@ -169,7 +169,11 @@ fn field(spec: &FieldSpec, at: &Place, bind: &Bind<'_>, problems: &mut Vec<Probl
     let (ty, step) = match (&full.template, &full.expr) {
         (Some(t), None) => {
             let t = check::template(t, schema, bind.env, &at.clone().then("template"), problems)?;
-            (wanted.unwrap_or_else(|| t.ty()), Step::Template(t, wanted))
+            let ty = wanted.unwrap_or_else(|| t.ty());
+            match t.slot() {
+                Some(slot) if ty == Type::Bigint && schema.field(slot).ty == Type::String => (ty, Step::As(slot, ty)),
+                _ => (ty, Step::Template(t, wanted)),
+            }
         }
         (None, Some(e)) => {
             let e = check::expr(e, schema, bind.env, &at.clone().then("expr"), problems)?;
@@ -236,8 +240,32 @@ mod tests {
             (json!({"fields": {"cents": {"expr": "floor(price * 100 + 0.5)", "type": "bigint"}}}), r#"{"cents":10}"#),
             (json!({"fields": {"s": {"expr": "n + 1", "type": "string"}}}), r#"{"s":"8"}"#),
             (json!({"fields": {"n": {"template": "{{n}}5", "type": "bigint"}}}), r#"{"n":75}"#),
+            (json!({"fields": {"n": {"expr": "substr(uid, 2)", "type": "bigint"}, "m": "{{n}}"}}), r#"{"n":1,"m":7}"#),
         ] {
             assert_eq!(wash(config.clone(), row), [out], "{config}");
+        }
+    }
+
+    #[test]
+    fn a_text_becomes_the_number_that_it_is() {
+        let config = json!({"fields": {"n": {"template": "{{uid}}", "type": "bigint"}, "m": {"template": "{{uid}}", "type": "bigint", "default": 5}}});
+        for (uid, n) in [
+            ("0", "0"),
+            ("7", "7"),
+            ("12345678", "12345678"),
+            ("1234567890", "1234567890"),
+            ("123456789012345678", "123456789012345678"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("007", "7"),
+            ("+7", "7"),
+            ("-0", "0"),
+            (" 12 ", "12"),
+        ] {
+            assert_eq!(wash(config.clone(), &json!([{"uid": uid}]).to_string()), [format!(r#"{{"n":{n},"m":{n}}}"#)], "{uid}");
+        }
+        let only = json!({"fields": {"m": {"template": "{{uid}}", "type": "bigint", "default": 5}}});
+        for uid in ["", " ", "1234567x", "12345678x", "1x345678901", "9223372036854775808", "/0", "1:"] {
+            assert_eq!(wash(only.clone(), &json!([{"uid": uid}]).to_string()), [r#"{"m":5}"#], "{uid}");
         }
     }
 

@@ -101,7 +101,7 @@ submit! { FunctionDef::new("split_part", &[Text, Text, Int], S, "split_part(text
     if n == 0 { return fail("invalid-argument", "split_part counts from 1"); }
     if separator.is_empty() { return Ok(V::Str(if n == 1 || n == -1 { t } else { "" })); }
     let at = usize::try_from(n.unsigned_abs() - 1).unwrap_or(usize::MAX);
-    Ok(V::Str(if n > 0 { t.split(separator).nth(at) } else { t.rsplit(separator).nth(at) }.unwrap_or("")))
+    Ok(V::Str(if n > 0 { piece(t, separator, at) } else { t.rsplit(separator).nth(at) }.unwrap_or("")))
 }) }
 submit! { FunctionDef::new("lpad", &[Text, Int, Text], S, "lpad(text, length[, fill]) -> string", "filled at the start, or cut, to a length", "lpad('7', 3, '0') => '007'",
 |a, cx, _| pad(a, cx.pool.string(), true)).optional(1) }
@@ -158,15 +158,32 @@ fn characters(t: &str) -> usize {
 
 /// Characters `from..to`, as far as there are any.
 fn slice(t: &str, from: usize, to: usize) -> &str {
-    if to <= from {
-        return "";
+    let Some(count) = to.checked_sub(from).filter(|n| *n > 0) else { return "" };
+    let rest = &t[place_of(t, from)..];
+    &rest[..place_of(rest, count)]
+}
+
+/// Where the `n`th character begins, from 0; the text's length if there are fewer.
+fn place_of(t: &str, n: usize) -> usize {
+    // A character has at least one byte: so many bytes of ASCII are so many characters.
+    match t.as_bytes().get(..n) {
+        None => t.len(),
+        Some(head) if head.is_ascii() => n,
+        Some(_) => t.char_indices().nth(n).map_or(t.len(), |(i, _)| i),
     }
-    if t.is_ascii() {
-        return &t[from.min(t.len())..to.min(t.len())];
+}
+
+/// The piece `at` between separators, from 0.
+fn piece<'a>(t: &'a str, separator: &str, at: usize) -> Option<&'a str> {
+    let find = |t: &str| match separator.as_bytes() {
+        &[byte] => memchr::memchr(byte, t.as_bytes()),
+        bytes => memchr::memmem::find(t.as_bytes(), bytes),
+    };
+    let mut rest = t;
+    for _ in 0..at {
+        rest = &rest[find(rest)? + separator.len()..];
     }
-    let start = t.char_indices().nth(from).map_or(t.len(), |(i, _)| i);
-    let rest = &t[start..];
-    &rest[..rest.char_indices().nth(to - from).map_or(rest.len(), |(i, _)| i)]
+    Some(find(rest).map_or(rest, |end| &rest[..end]))
 }
 
 fn place<'a>(t: &str, part: &str) -> R<V<'a>> {
@@ -194,4 +211,22 @@ fn pad<'a>(a: &[V<'a>], out: &'a mut String, before: bool) -> R<V<'a>> {
         out.push_str(t);
     }
     Ok(V::Str(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn slices_and_pieces_are_those_of_characters_and_split(
+            t in "[ab|é中]{0,12}", from in 0..14usize, to in prop_oneof![0..14usize, Just(usize::MAX)],
+            separator in prop::sample::select(vec!["|", "a", "é", "ab", "||"]), at in 0..6usize,
+        ) {
+            let want: String = t.chars().take(to).skip(from).collect();
+            prop_assert_eq!(slice(&t, from, to), want);
+            prop_assert_eq!(piece(&t, separator, at), t.split(separator).nth(at));
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Columns between delimiters, quoted or not.
 
+use super::line::Line;
 use super::{FormatError, Piece, Pieces, TextError};
 use memchr::memmem::Finder;
-use millrace_sdk::json::positions;
 
 /// Delimiter-separated columns; quoting is off unless asked for.
 #[derive(Clone, Debug)]
@@ -24,8 +24,8 @@ impl Delimited {
     }
 
     #[inline]
-    pub fn split(&self, line: &str, columns: usize, out: &mut Pieces) -> Result<(), TextError> {
-        let text = line.as_bytes();
+    pub fn split(&self, line: Line<'_>, columns: usize, out: &mut Pieces) -> Result<(), TextError> {
+        let text = line.str().as_bytes();
         let (mut start, mut found) = (0, 0);
         let mut column = |end: usize, next: usize| {
             if found < columns {
@@ -35,8 +35,8 @@ impl Delimited {
             start = next;
         };
         match (self.quote, self.delimiter.needle()) {
-            (Some(quote), _) => return self.quoted(line, quote, columns, out),
-            (None, &[byte]) => positions(text, byte, byte, |at| column(at, at + 1)),
+            (Some(quote), _) => return self.quoted(line.str(), quote, columns, out),
+            (None, &[byte]) => line.each(byte, |at| column(at, at + 1)),
             (None, needle) => {
                 for at in self.delimiter.find_iter(text) {
                     column(at, at + needle.len());
@@ -135,7 +135,7 @@ impl Csv {
     pub fn split(&self, line: &str, columns: usize, out: &mut Pieces) -> Result<(), TextError> {
         let line = line.strip_suffix('\n').unwrap_or(line);
         let line = line.strip_suffix('\r').unwrap_or(line);
-        self.0.split(line, columns, out).map_err(|e| match e.reason {
+        self.0.split(line.into(), columns, out).map_err(|e| match e.reason {
             "bad-quoting" => TextError { reason: "invalid-csv", ..e },
             _ => e,
         })

@@ -8,6 +8,8 @@ pub struct Dissect {
     prefix: String,
     parts: Vec<Part>,
     names: usize,
+    /// No field is appended to another, no text is repeated: the fields come in their order.
+    plain: bool,
 }
 
 /// A field and the literal text behind it.
@@ -70,20 +72,40 @@ impl Dissect {
         if names.is_empty() {
             return bad("no field of the pattern has a name".into(), 0, pattern.len());
         }
-        Ok((Dissect { prefix: pattern[..first].into(), parts, names: names.len() }, names))
+        let plain = !parts.iter().any(|p| p.append || p.padded);
+        Ok((Dissect { prefix: pattern[..first].into(), parts, names: names.len(), plain }, names))
     }
 
     #[inline]
     pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
-        let (whole, line) = (line, line.str());
-        let text = line.as_bytes();
-        let missing = |literal: &[u8], at: usize| {
-            let message = format!("expected `{}` at or after byte {}", String::from_utf8_lossy(literal).escape_debug(), at + 1);
-            Err(TextError { reason: "no-match", message })
-        };
-        if !line.starts_with(&self.prefix) {
-            return missing(self.prefix.as_bytes(), 0);
+        if !line.str().starts_with(&self.prefix) {
+            return missing(&self.prefix, 0);
         }
+        if self.plain { self.split_plain(line, out) } else { self.split_any(line, out) }
+    }
+
+    #[inline]
+    fn split_plain(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
+        let mut p = self.prefix.len();
+        let Some((last, parts)) = self.parts.split_last() else { return Ok(()) };
+        out.values.reserve(self.names);
+        for part in parts {
+            let Some(end) = part.behind.find(line, p) else { return missing(part.behind.str(), p) };
+            if part.field.is_some() {
+                out.values.push(Piece::here(p..end));
+            }
+            p = end + part.behind.str().len();
+        }
+        let Some(text) = line.str()[p..].strip_suffix(last.behind.str()) else { return missing(last.behind.str(), p) };
+        if last.field.is_some() {
+            out.values.push(Piece::here(p..p + text.len()));
+        }
+        Ok(())
+    }
+
+    fn split_any(&self, whole: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
+        let line = whole.str();
+        let text = line.as_bytes();
         out.values.resize(self.names, Piece::Missing);
         let mut p = self.prefix.len();
         let mut before = 0;
@@ -94,10 +116,10 @@ impl Dissect {
             let end = match literal {
                 [] => text.len(),
                 _ if last && text[p..].ends_with(literal) => text.len() - literal.len(),
-                _ if last => return missing(literal, p),
+                _ if last => return missing(part.behind.str(), p),
                 _ => match part.behind.find(whole, p) {
                     Some(at) => at,
-                    None => return missing(literal, p),
+                    None => return missing(part.behind.str(), p),
                 },
             };
             let mut end_of_field = end;
@@ -132,4 +154,10 @@ impl Dissect {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn missing(literal: &str, at: usize) -> Result<(), TextError> {
+    let message = format!("expected `{}` at or after byte {}", literal.escape_debug(), at + 1);
+    Err(TextError { reason: "no-match", message })
 }

@@ -52,6 +52,15 @@ fn plain(bytes: &[u8]) -> u64 {
 mod wide {
     use std::arch::x86_64::*;
 
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn escaped(v: __m256i) -> u32 {
+        let control = _mm256_cmpeq_epi8(_mm256_min_epu8(v, _mm256_set1_epi8(0x1f)), v);
+        let quote = _mm256_cmpeq_epi8(v, _mm256_set1_epi8(b'"' as i8));
+        let backslash = _mm256_cmpeq_epi8(v, _mm256_set1_epi8(b'\\' as i8));
+        _mm256_movemask_epi8(_mm256_or_si256(control, _mm256_or_si256(quote, backslash))) as u32
+    }
+
     /// Appends the bits of the text; whether it is ASCII.
     #[target_feature(enable = "avx2")]
     pub fn look(text: &[u8], bits: &mut Vec<u64>) -> bool {
@@ -59,18 +68,10 @@ mod wide {
         bits.reserve(blocks.len() + 1);
         let mut high = _mm256_setzero_si256();
         for block in blocks {
-            let half = |at: usize| {
-                // SAFETY: both halves of the block have 32 bytes.
-                let v = unsafe { _mm256_loadu_si256(block.as_ptr().add(at).cast()) };
-                let control = _mm256_cmpeq_epi8(_mm256_min_epu8(v, _mm256_set1_epi8(0x1f)), v);
-                let quote = _mm256_cmpeq_epi8(v, _mm256_set1_epi8(b'"' as i8));
-                let backslash = _mm256_cmpeq_epi8(v, _mm256_set1_epi8(b'\\' as i8));
-                let odd = _mm256_movemask_epi8(_mm256_or_si256(control, _mm256_or_si256(quote, backslash)));
-                (v, u64::from(odd as u32))
-            };
-            let ((a, low), (b, up)) = (half(0), half(32));
+            // SAFETY: both halves of the block have 32 bytes.
+            let (a, b) = unsafe { (_mm256_loadu_si256(block.as_ptr().cast()), _mm256_loadu_si256(block.as_ptr().add(32).cast())) };
             high = _mm256_or_si256(high, _mm256_or_si256(a, b));
-            bits.push(low | up << 32);
+            bits.push(u64::from(escaped(a)) | u64::from(escaped(b)) << 32);
         }
         bits.push(super::plain(rest));
         _mm256_movemask_epi8(high) == 0 && rest.is_ascii()

@@ -43,6 +43,28 @@ impl<'a> Line<'a> {
         self.ascii
     }
 
+    /// Calls `f` with the place of every byte that is `byte`, an ASCII character, in order.
+    #[inline(always)]
+    pub fn each(&self, byte: u8, mut f: impl FnMut(usize)) {
+        let wanted = [byte; STEP];
+        let mut at = 0;
+        while at < self.text.len() {
+            let left = self.text.len() - at;
+            let mut found = match self.all.get(self.off + at..).and_then(|t| t.first_chunk::<64>()) {
+                Some(block) => block.as_chunks::<STEP>().0.iter().rev().fold(0, |m, step| m << STEP | u64::from(equal(step, &wanted))),
+                None => self.text.as_bytes()[at..].iter().enumerate().fold(0, |m, (i, c)| m | u64::from(*c == byte) << i),
+            };
+            if left < 64 {
+                found &= (1 << left) - 1;
+            }
+            while found != 0 {
+                f(at + found.trailing_zeros() as usize);
+                found &= found - 1;
+            }
+            at += 64;
+        }
+    }
+
     #[inline]
     fn step(&self, at: usize) -> Option<&'a Step> {
         self.all.get(self.off + at..)?.first_chunk()
@@ -55,13 +77,19 @@ pub struct Needle {
     text: Box<str>,
     /// Its first byte, and its second one.
     first: Step,
-    second: Option<Step>,
+    second: Step,
+    /// Its first eight bytes, and the bits of them that it has.
+    head: (u64, u64),
 }
 
 impl Needle {
     pub fn new(text: &str) -> Needle {
-        let byte = |i: usize| text.as_bytes().get(i).map(|b| [*b; STEP]);
-        Needle { text: text.into(), first: byte(0).unwrap_or_default(), second: byte(1) }
+        let byte = |i: usize| text.as_bytes().get(i).map(|b| [*b; STEP]).unwrap_or_default();
+        let mut head = ([0; 8], [0; 8]);
+        for (i, b) in text.bytes().take(8).enumerate() {
+            (head.0[i], head.1[i]) = (b, 0xff);
+        }
+        Needle { text: text.into(), first: byte(0), second: byte(1), head: (u64::from_le_bytes(head.0), u64::from_le_bytes(head.1)) }
     }
 
     #[inline]
@@ -72,25 +100,27 @@ impl Needle {
     /// The first place of the needle at or behind `from`; the empty needle is nowhere.
     #[inline]
     pub fn find(&self, line: Line<'_>, from: usize) -> Option<usize> {
-        let last = line.text.len().checked_sub(self.text.len())?;
-        let mut at = from;
+        if self.text.len() == 1 { self.scan::<true>(line, from) } else { self.scan::<false>(line, from) }
+    }
+
+    #[inline(always)]
+    fn scan<const ONE: bool>(&self, line: Line<'_>, from: usize) -> Option<usize> {
+        let last = line.off + line.text.len().checked_sub(self.text.len())?;
+        let mut at = line.off + from;
         while at <= last {
-            let found = match (&self.second, line.step(at), line.step(at + 1)) {
-                (None, Some(step), _) => equal(step, &self.first),
-                (Some(second), Some(step), Some(next)) => equal(step, &self.first) & equal(next, second),
-                _ => {
-                    let rest = line.text.as_bytes().get(at..)?;
-                    return memchr::memmem::find(rest, self.text.as_bytes()).filter(|_| !self.text.is_empty()).map(|n| at + n);
-                }
+            let Some(steps) = line.all.get(at..).and_then(|t| t.first_chunk::<{ STEP + 1 }>()) else {
+                let rest = line.text.as_bytes().get(at - line.off..)?;
+                return memchr::memmem::find(rest, self.text.as_bytes()).filter(|_| !self.text.is_empty()).map(|n| at - line.off + n);
             };
-            let mut found = found;
+            let (step, next) = (first_of(steps), last_of(steps));
+            let mut found = equal(step, &self.first) & if ONE { !0 } else { equal(next, &self.second) };
             while found != 0 {
                 let place = at + found.trailing_zeros() as usize;
                 if place > last {
                     return None;
                 }
-                if self.text.len() <= 2 || line.text.as_bytes()[place..].starts_with(self.text.as_bytes()) {
-                    return (!self.text.is_empty()).then_some(place);
+                if ONE || self.is_at(line, place) {
+                    return Some(place - line.off);
                 }
                 found &= found - 1;
             }
@@ -98,6 +128,25 @@ impl Needle {
         }
         None
     }
+
+    #[inline(always)]
+    fn is_at(&self, line: Line<'_>, place: usize) -> bool {
+        match line.all.get(place..).and_then(|t| t.first_chunk::<8>()) {
+            Some(head) if u64::from_le_bytes(*head) & self.head.1 != self.head.0 => false,
+            Some(_) if self.text.len() <= 8 => !self.text.is_empty(),
+            _ => !self.text.is_empty() && line.all[place..].starts_with(self.text.as_bytes()),
+        }
+    }
+}
+
+#[inline(always)]
+fn first_of(steps: &[u8; STEP + 1]) -> &Step {
+    steps.first_chunk().expect("16 of 17 bytes")
+}
+
+#[inline(always)]
+fn last_of(steps: &[u8; STEP + 1]) -> &Step {
+    steps.last_chunk().expect("16 of 17 bytes")
 }
 
 /// Some of the ASCII characters.
@@ -203,13 +252,23 @@ mod tests {
         #[test]
         fn needles_are_found_where_str_finds_them(
             text in "[ab|é]{0,70}", before in "[ab|]{0,20}", behind in "[ab|]{64}",
-            needle in prop::sample::select(vec!["|", "a|", "é", "||", "ab|", "a|bé|a"]),
+            needle in prop::sample::select(vec!["", "|", "a|", "é", "||", "ab|", "a|bé|a", "abbaabba", "ababababa"]),
         ) {
             let wide = format!("{before}{text}{behind}");
             for line in lines(&text, &wide) {
                 for from in (0..=text.len()).filter(|i| text.is_char_boundary(*i)) {
-                    prop_assert_eq!(Needle::new(needle).find(line, from), text[from..].find(needle).map(|n| from + n));
+                    prop_assert_eq!(Needle::new(needle).find(line, from), text[from..].find(needle).filter(|_| !needle.is_empty()).map(|n| from + n));
                 }
+            }
+        }
+
+        #[test]
+        fn each_place_of_a_byte_is_found(text in "[ab|é]{0,150}", behind in "[ab|]{64}") {
+            let wide = format!("{text}{behind}");
+            for line in lines(&text, &wide) {
+                let mut found = vec![];
+                line.each(b'|', |at| found.push(at));
+                prop_assert_eq!(found, text.match_indices('|').map(|(i, _)| i).collect::<Vec<_>>());
             }
         }
 

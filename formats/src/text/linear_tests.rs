@@ -20,7 +20,10 @@ fn by_steps(linear: &Linear, line: &str) -> Option<Vec<Option<(usize, usize)>>> 
 #[test]
 fn what_has_such_a_form() {
     for (pattern, line) in [
-        (r#"^(\S+) \S+ \[([^\]]+)\] "([A-Z]+) ([^ ?"]+)\?([^ "]*)" (\d{3}) (\d+|-) (\d+)\.(\d{3})$"#, r#"a b [c d] "GET /x?y=1" 200 - 1.250"#),
+        (
+            r#"^(\S+) \S+ \[([^\]]+)\] "([A-Z]+) ([^ ?"]+)\?([^ "]*)" (\d{3}) (\d+|-) (\d+)\.(\d{3})$"#,
+            r#"a b [c d] "GET /x?y=1" 200 - 1.250"#,
+        ),
         (r"^(\d+)(?:,(\d+))?;(.*)$", "1;;"),
         (r"^(?:([a-z]+)=(\d*)&)*(\d+)$", "a=1&b=2&7"),
         (r"^(?:\d{1,3}\.){3}(\d{1,3})", "127.0.0.1:80"),
@@ -40,8 +43,19 @@ fn what_has_such_a_form() {
 #[test]
 fn what_has_not() {
     for pattern in [
-        r"(\d+)", r"^(.*) (.*)$", r"^(a+?)", r"^(\w+)\b", r"^(ab|ac)$x", r"^(a|ab)$", r"^(a?)(a)$", r"(?m)^(a)$", r"^(?:(a)b)?(a)$", r"^(?:a|)",
-        r"^(?:a*)*$", r"^(x|y?|z?)$", r"^(?:,(\d+))?",
+        r"(\d+)",
+        r"^(.*) (.*)$",
+        r"^(a+?)",
+        r"^(\w+)\b",
+        r"^(ab|ac)$x",
+        r"^(a|ab)$",
+        r"^(a?)(a)$",
+        r"(?m)^(a)$",
+        r"^(?:(a)b)?(a)$",
+        r"^(?:a|)",
+        r"^(?:a*)*$",
+        r"^(x|y?|z?)$",
+        r"^(?:,(\d+))?",
     ] {
         assert!(Linear::new(pattern).is_none(), "{pattern}");
     }

@@ -197,7 +197,7 @@ impl TextFormat {
     pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
         out.clear();
         match &self.kind {
-            Kind::Delimited(d) => d.split(line.str(), self.fields.len(), out),
+            Kind::Delimited(d) => d.split(line, self.fields.len(), out),
             Kind::Csv(c) => c.split(line.str(), self.fields.len(), out),
             Kind::Dissect(d) => d.split(line, out),
             Kind::Pairs(p) => p.split(line.str(), &self.fields, out),

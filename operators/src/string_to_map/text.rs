@@ -2,6 +2,7 @@
 
 use super::json::{Refused, no_text, padded, text_span};
 use super::{Format, From, Layout, OnMissing, Parsed, StringToMap, explain, useless};
+use crate::fit::plain_integer;
 use millrace_formats::json::Padded;
 use millrace_formats::text::{Escapes, Line, Piece, Pieces, TextFormat};
 use millrace_sdk as sdk;
@@ -108,7 +109,12 @@ impl TextPlan {
     }
 
     pub fn operator(&self) -> TextToMap {
-        TextToMap { plan: self.clone(), pieces: Pieces::default(), escapes: Escapes::default(), row: vec![] }
+        TextToMap {
+            plan: self.clone(),
+            pieces: Pieces::default(),
+            escapes: Escapes::default(),
+            row: vec![Value::Missing; self.columns.len()],
+        }
     }
 }
 
@@ -179,42 +185,28 @@ impl TextToMap {
         let line = Line::within(text, span, self.escapes.is_ascii())
             .map_err(|at| ("invalid-utf8", format!("invalid UTF-8 at byte {}", at + 1)))?;
         self.plan.format.split(line, &mut self.pieces).map_err(|e| (e.reason, e.message))?;
-        self.row.clear();
-        for column in &self.plan.columns {
-            let value = match column {
+        let (plan, pieces) = (&self.plan, &self.pieces);
+        for (value, column) in self.row.iter_mut().zip(&plan.columns) {
+            let kept = match column {
                 Column::Kept(slot) => Some(input.raw(*slot)),
                 Column::Tail => None,
-                Column::Piece { index, ty, .. } => match self.pieces.values.get(*index) {
-                    Some(Piece::Here { start, end }) => self.kept(line.str(), span.off, *start..*end, *ty),
+                Column::Piece { index, ty, .. } => match pieces.values.get(*index) {
+                    Some(Piece::Here { start, end }) => kept(line.str(), span.off, *start..*end, *ty, &plan.nulls, &self.escapes),
                     Some(Piece::Fresh { .. }) => None,
-                    _ if self.plan.required => None,
+                    _ if plan.required => None,
                     _ => Some(Value::Missing),
                 },
             };
-            let Some(value) = value else { return self.row_with_new_text(line.str(), input, out) };
-            self.row.push(value);
+            match kept {
+                Some(kept) => *value = kept,
+                None => return self.row_with_new_text(line.str(), input, out),
+            }
         }
         // SAFETY: what `kept` gives lies in the line, between two of its characters, and the line is UTF-8 in the text of the batch that
         // the builder was made over; all else is a value of the input row, or has no text.
-        unsafe { out.keep_parsed(&self.row[..self.plan.schema.width()]) };
+        unsafe { out.keep_parsed(&self.row[..plan.schema.width()]) };
         out.end_row(*input.meta());
         Ok(())
-    }
-
-    /// A stretch of a line as a value that needs no text of its own; None if it has to be converted, or is no such stretch.
-    #[inline]
-    fn kept(&self, line: &str, off: u32, range: Range<u32>, ty: Type) -> Option<Value> {
-        let text = line.get(range.start as usize..range.end as usize)?;
-        let span = Span { off: off + range.start, len: range.end - range.start };
-        let number = match ty {
-            _ if !self.plan.nulls.is_empty() && self.plan.nulls.iter().any(|n| n == text) => return Some(Value::Null),
-            Type::String | Type::Any if self.escapes.any(span.off as usize, (off + range.end) as usize) => return Some(Value::Text(span)),
-            Type::String | Type::Any => return Some(Value::Str(span)),
-            Type::Bigint => plain_integer(text.as_bytes()),
-            Type::Double => number(text.as_bytes()) != Number::Bad,
-            _ => false,
-        };
-        number.then_some(Value::Num(span))
     }
 
     /// Rows in which something has been decoded or must be converted.
@@ -253,10 +245,21 @@ impl TextToMap {
     }
 }
 
-/// An integer that is written as JSON writes it and fits a bigint.
-#[inline]
-fn plain_integer(t: &[u8]) -> bool {
-    matches!(t, [b'0'] | [b'1'..=b'9', ..]) && t.len() <= 18 && t.iter().all(u8::is_ascii_digit)
+/// A stretch of a line as a value that needs no text of its own; None if it has to be converted, or is no such stretch.
+#[inline(always)]
+fn kept(line: &str, off: u32, range: Range<u32>, ty: Type, nulls: &[String], escapes: &Escapes) -> Option<Value> {
+    let text = line.get(range.start as usize..range.end as usize)?;
+    let span = Span { off: off + range.start, len: range.end - range.start };
+    if nulls.iter().any(|n| n == text) {
+        return Some(Value::Null);
+    }
+    match ty {
+        Type::String | Type::Any if escapes.any(span.off as usize, (off + range.end) as usize) => Some(Value::Text(span)),
+        Type::String | Type::Any => Some(Value::Str(span)),
+        Type::Bigint if plain_integer(text.as_bytes()) => Some(Value::Num(span)),
+        Type::Double if number(text.as_bytes()) != Number::Bad => Some(Value::Num(span)),
+        _ => None,
+    }
 }
 
 /// All pairs as an object; of equal keys all are written, and the last one counts.

@@ -6,6 +6,7 @@ mod lint;
 mod pages;
 mod report;
 mod run;
+mod supervise;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
@@ -22,7 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let exit = match cli.command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => return run::run(&args),
         Command::Lint(args) => lint::lint(&args),
         Command::List { what, json } => pages::list(what, json),
         Command::Explain { name } => pages::explain(&name),

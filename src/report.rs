@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// The summary as `--summary FILE` writes it; its keys are documented in the README and stable.
-pub fn to_json(s: &Summary, exit: Exit) -> Value {
+/// `restarts`: how often the job was restarted before this run.
+pub fn to_json(s: &Summary, exit: Exit, restarts: u32) -> Value {
     let part = |n: &NodeSummary| {
         let ports: serde_json::Map<String, Value> =
             n.ports.iter().map(|p| (if p.name.is_empty() { "main".to_string() } else { p.name.clone() }, p.records.into())).collect();
@@ -21,6 +22,7 @@ pub fn to_json(s: &Summary, exit: Exit) -> Value {
         "exit_code": exit as u8,
         "ended": s.ended,
         "workers": s.workers,
+        "restarts": restarts,
         "elapsed_seconds": s.elapsed_seconds,
         "records_per_second": s.records_per_second,
         "in": s.records_in,

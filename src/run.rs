@@ -2,43 +2,65 @@
 
 use crate::cli::{LogFormat, RunArgs};
 use crate::exit::Exit;
-use crate::{lint, report};
+use crate::{lint, report, supervise};
 use millrace_engine::{Control, Progress, Reporter, RunOptions, Summary};
 use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
 use millrace_sdk::Severity;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-pub fn run(args: &RunArgs) -> Exit {
+pub fn run(args: &RunArgs) -> ExitCode {
     if let Err(e) = start_log(args) {
         eprintln!("error: --log: {e}");
-        return Exit::Usage;
+        return Exit::Usage.into();
+    }
+    if let Some(Err(e)) = args.supervised.map(|s| s.bind()) {
+        eprintln!("error: {e}");
+        return Exit::Bug.into();
     }
     let options = millrace_plan::Options { workers: args.workers.map(usize::from), ..lint::options(&args.set) };
     let mut planned = millrace_plan::load(&args.file, &options);
     planned.diagnostics.retain(|d| d.severity != Severity::Note || args.dry_run);
-    if !planned.diagnostics.is_empty() && (!args.quiet || planned.plan.is_none()) {
+    let restart = planned.plan.as_ref().filter(|_| !args.dry_run && args.supervised.is_none()).and_then(|p| p.restart.as_ref());
+    let strategy = supervise::strategy(&args.file, restart);
+    // The child says what there is to say.
+    let silent = args.quiet || matches!(strategy, Ok(Some(_)));
+    if !planned.diagnostics.is_empty() && (!silent || planned.plan.is_none()) {
         eprint!("{}", diagnostic::full(&planned.diagnostics, std::io::stderr().is_terminal()));
     }
-    let Some(plan) = planned.plan else { return Exit::Config };
+    let Some(plan) = planned.plan else { return Exit::Config.into() };
+    match strategy {
+        Err(exit) => exit.into(),
+        Ok(Some(strategy)) => {
+            drop(plan);
+            supervise::supervise(strategy)
+        }
+        Ok(None) => once(args, plan).into(),
+    }
+}
+
+/// Runs the job in this process.
+fn once(args: &RunArgs, plan: Plan) -> Exit {
     if let Some(folder) = args.summary.as_deref().and_then(missing_folder) {
         eprintln!("error: the summary cannot be written: folder `{}` does not exist", folder.display());
         return Exit::Dependency;
     }
     let control = Control::new();
-    if let Err(e) = on_signals(&control) {
+    if let Err(e) = on_signals(&control, args.supervised.is_some()) {
         eprintln!("error: signals cannot be handled: {e}");
         return Exit::Bug;
     }
+    let elapsed = args.supervised.map_or(Duration::ZERO, |s| s.elapsed);
     let options = RunOptions {
         workers: args.workers.map(usize::from),
-        duration: args.for_,
+        duration: args.for_.map(|d| d.saturating_sub(elapsed)),
         limit: args.limit,
         roundtrip_state: args.roundtrip_state,
         ..RunOptions::default()
@@ -70,6 +92,9 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control) -> 
     let exit = match &summary.fault {
         Some(fault) => {
             eprintln!("error: {}", report::fault(fault));
+            if let Some(s) = &args.supervised {
+                s.report(fault);
+            }
             Exit::of_class(fault.kind)
         }
         None => Exit::Ok,
@@ -89,7 +114,8 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control) -> 
 
 fn write_summary(args: &RunArgs, summary: &Summary, exit: Exit) -> Exit {
     let Some(file) = &args.summary else { return exit };
-    let text = serde_json::to_string_pretty(&report::to_json(summary, exit)).unwrap_or_default() + "\n";
+    let text =
+        serde_json::to_string_pretty(&report::to_json(summary, exit, args.supervised.map_or(0, |s| s.restarts))).unwrap_or_default() + "\n";
     match std::fs::write(file, text) {
         Ok(()) => exit,
         Err(e) => {
@@ -109,10 +135,17 @@ fn start_log(args: &RunArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT drains; a second one ends the process at once.
-fn on_signals(control: &Control) -> std::io::Result<()> {
+/// The first SIGTERM or SIGINT drains; a second one ends the process at once. A terminal's SIGINT goes to a supervisor too, which passes it
+/// on as SIGTERM.
+fn on_signals(control: &Control, supervised: bool) -> std::io::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = match supervised {
+        true => {
+            signal_hook::flag::register(SIGINT, Arc::default())?;
+            signal_hook::iterator::Signals::new([SIGTERM])?
+        }
+        false => signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?,
+    };
     let control = control.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for (i, signal) in signals.forever().enumerate() {

@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Instant;
 use timely::dataflow::channels::pushers::Output;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -204,12 +205,15 @@ impl<'j, 's> Build<'j, 's> {
         };
         let again = self.activator(&b);
         let (shared, clock, readers) = (job.shared.clone(), job.plan.env.clock.clone(), self.readers.clone());
+        let me = self.me();
         b.build_reschedule(move |caps| {
             outlet.open(caps);
             let reader = Rc::new(RefCell::new(Reader::new(setup, s, outlet, clock)));
             readers.borrow_mut().push(reader.clone());
             move |_| {
+                let begun = Instant::now();
                 let next = reader.borrow_mut().turn();
+                shared.meters.worked(node, me, begun);
                 schedule(&again, &shared, next) != Again::Never
             }
         });
@@ -231,7 +235,7 @@ impl<'j, 's> Build<'j, 's> {
             };
             Step { operator: make(), next: (0..exit.ports.len()).map(inner).collect(), exit }
         });
-        let mut tree = Tree::new(steps.collect());
+        let mut tree = Tree::new(steps.collect(), self.me());
         let again = self.activator(&b);
         b.build(move |caps| {
             outlet.open(caps);
@@ -263,11 +267,13 @@ impl<'j, 's> Build<'j, 's> {
             ports: ports.iter().filter(|(p, _)| p.name != "errors").map(|(_, e)| e.schema.clone()).collect(),
         };
         let mut runner = KeyedRunner::new(keyed, setup);
-        let (again, shared) = (self.activator(&b), job.shared.clone());
+        let (again, shared, me) = (self.activator(&b), job.shared.clone(), self.me());
         b.build(move |caps| {
             outlet.open(caps);
             move |frontiers| {
+                let begun = Instant::now();
                 let next = runner.turn(&mut inbox, &mut outlet, frontiers);
+                shared.meters.worked(node, me, begun);
                 schedule(&again, &shared, next);
             }
         });
@@ -294,11 +300,13 @@ impl<'j, 's> Build<'j, 's> {
         let waker = self.waker(&b, Arc::default());
         let exit = exits.remove(0);
         let mut runner = LookupRunner::new((exec.make)(), client, runtime, waker, exit, exec.ordered, exec.on_store_error);
-        let (again, shared) = (self.activator(&b), self.job.shared.clone());
+        let (again, shared, me) = (self.activator(&b), self.job.shared.clone(), self.me());
         b.build(move |caps| {
             outlet.open(caps);
             move |frontiers| {
+                let begun = Instant::now();
                 let next = runner.turn(&mut inbox, &mut outlet, frontiers);
+                shared.meters.worked(node, me, begun);
                 schedule(&again, &shared, next);
             }
         });
@@ -332,12 +340,14 @@ impl<'j, 's> Build<'j, 's> {
         } else {
             None
         };
-        let mut writer = Writer::new(sink, exits.remove(0), dead_letter);
-        let (again, shared) = (self.activator(&b), job.shared.clone());
+        let mut writer = Writer::new(sink, exits.remove(0), dead_letter, self.me());
+        let (again, shared, me) = (self.activator(&b), job.shared.clone(), self.me());
         b.build(move |caps| {
             outlet.open(caps);
             move |frontiers| {
+                let begun = Instant::now();
                 let next = writer.turn(&mut inbox, &mut outlet, frontiers);
+                shared.meters.worked(node, me, begun);
                 schedule(&again, &shared, next);
             }
         });

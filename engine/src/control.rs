@@ -2,15 +2,33 @@
 
 use crate::progress::Meters;
 use millrace_sdk::Fault;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// The handle by which the outside ends a run. Clones are the same handle.
+/// What the outside may ask of a running job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Make all state durable in a checkpoint that only its owner deletes.
+    Savepoint,
+    /// End. `savepoint`: with a savepoint; `drain`: all windows and timers fire first.
+    Stop { savepoint: bool, drain: bool },
+}
+
+/// A question of the outside, and the way for its answer: a sentence or a path, or why not. The asker may be gone.
+pub struct Asked {
+    pub request: Request,
+    pub reply: Sender<Result<String, Fault>>,
+}
+
+/// The handle by which the outside speaks to a run. Clones are the same handle.
 #[derive(Clone, Default)]
 pub struct Control {
     drain: Arc<AtomicBool>,
+    requests: Arc<Mutex<VecDeque<Asked>>>,
+    waiting: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -25,6 +43,42 @@ impl Control {
 
     pub fn draining(&self) -> bool {
         self.drain.load(Relaxed)
+    }
+
+    /// Asks the run for something. The answer comes when it is done; a run that ends before drops the sender.
+    pub fn request(&self, request: Request) -> Receiver<Result<String, Fault>> {
+        let (reply, answer) = channel();
+        self.requests.lock().unwrap_or_else(|e| e.into_inner()).push_back(Asked { request, reply });
+        self.waiting.store(true, SeqCst);
+        answer
+    }
+
+    /// The oldest request that nobody has taken. Cheap while there is none.
+    pub fn next_request(&self) -> Option<Asked> {
+        if !self.waiting.load(Relaxed) {
+            return None;
+        }
+        let mut requests = self.requests.lock().unwrap_or_else(|e| e.into_inner());
+        let next = requests.pop_front();
+        self.waiting.store(!requests.is_empty(), SeqCst);
+        next
+    }
+
+    /// Answers the requests to a job that has no checkpoints.
+    pub fn answer(&self) {
+        while let Some(Asked { request, reply }) = self.next_request() {
+            let answer = match request {
+                Request::Stop { savepoint: false, .. } => {
+                    self.drain();
+                    Ok("what has been read is finished, open windows fire now".into())
+                }
+                Request::Stop { savepoint: true, .. } | Request::Savepoint => {
+                    Err(Fault::config("this job has no checkpoints, so there is nothing to save"))
+                }
+            };
+            // Who asked may have gone.
+            let _ = reply.send(answer);
+        }
     }
 }
 

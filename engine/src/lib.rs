@@ -3,6 +3,7 @@
 mod build;
 mod control;
 mod event_time;
+pub mod exposition;
 mod graph;
 mod inbox;
 mod keyed;
@@ -11,6 +12,7 @@ mod outlet;
 mod parcel;
 mod progress;
 mod reject;
+pub mod restart;
 mod run;
 mod sink;
 mod source;
@@ -21,7 +23,7 @@ pub mod summary;
 mod tests;
 mod ts;
 
-pub use control::{Control, RunOptions};
-pub use progress::{Meters, Progress, Reporter, Snapshot};
+pub use control::{Asked, Control, Request, RunOptions};
+pub use progress::{CheckpointMeter, Meters, Progress, Reporter, Snapshot};
 pub use run::{check, run};
 pub use summary::Summary;

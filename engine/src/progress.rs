@@ -13,11 +13,13 @@ const BUCKETS: usize = 8 * 40;
 /// A histogram of times with a resolution of an eighth.
 pub struct Histogram {
     buckets: Vec<AtomicU64>,
+    /// Of all times, microseconds.
+    sum: AtomicU64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect() }
+        Histogram { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
     }
 }
 
@@ -36,6 +38,14 @@ impl Histogram {
 
     pub fn add(&self, micros: u64, rows: u64) {
         self.buckets[Self::index(micros)].fetch_add(rows, Relaxed);
+        self.sum.fetch_add(micros.saturating_mul(rows), Relaxed);
+    }
+
+    /// How many lie below each of these powers of two (microseconds), how many there are, and their sum in microseconds.
+    pub fn below_powers(&self, powers: std::ops::Range<u32>) -> (Vec<u64>, u64, u64) {
+        let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Relaxed)).collect();
+        let below = |power: u32| counts[..Self::index(1 << power)].iter().sum();
+        (powers.map(below).collect(), counts.iter().sum(), self.sum.load(Relaxed))
     }
 
     /// The time below which this part of all rows lies; None if there are no rows.
@@ -90,6 +100,12 @@ pub struct NodeMeter {
     pub dropped: Named,
     pub counters: Named,
     pub watermark: AtomicI64,
+    /// By worker: nanoseconds in which the part worked, and in which it could not go on as its readers or its server were not ready. A
+    /// stream's own steps are part of it.
+    pub busy: Vec<AtomicU64>,
+    pub backpressured: Vec<AtomicU64>,
+    /// Bytes of keyed state, at the last checkpoint.
+    pub state_bytes: AtomicU64,
     /// By port: whether its rows count as written. Those of a port that nobody reads count as rejected or dropped, and rejects as such.
     read: Vec<bool>,
     /// Rows that went through as they were, by a node without an operator: the node's inputs are counted where they came from.
@@ -118,6 +134,24 @@ pub struct StoreMeter {
     pub keys: AtomicU64,
     pub errors: AtomicU64,
     pub failed: AtomicU64,
+    /// Of calls that were answered.
+    pub latency: Histogram,
+}
+
+/// What became of the checkpoints of this run. Metrics show it for jobs that have `run_env.checkpoint`.
+#[derive(Default)]
+pub struct CheckpointMeter {
+    pub completed: AtomicU64,
+    pub failed: AtomicU64,
+    /// Those that waited for a server longer than their time.
+    pub delayed: AtomicU64,
+    /// From the announcement to the published manifest.
+    pub duration: Histogram,
+    /// Of the last completed one: bytes that it uploaded, and bytes of all files that it names.
+    pub uploaded_bytes: AtomicU64,
+    pub total_bytes: AtomicU64,
+    /// When the last one was completed, microseconds since the run began; 0: there was none.
+    pub completed_at: AtomicU64,
 }
 
 /// All counters of a run.
@@ -131,6 +165,12 @@ pub struct Meters {
     pub lost: AtomicU64,
     /// A store or sink is being waited for.
     pub waiting: AtomicBool,
+    /// By worker: when it last took a step, microseconds since the run began; 0: it has not begun.
+    pub steps: Vec<AtomicU64>,
+    /// The epoch that all sinks have acknowledged, and when it last moved, microseconds since the run began.
+    pub acknowledged: (AtomicU64, AtomicU64),
+    /// None: the job has no checkpoints.
+    pub checkpoints: Option<CheckpointMeter>,
 }
 
 impl Meters {
@@ -171,12 +211,32 @@ impl Meters {
                 inputs: (0..inputs).map(|_| AtomicU64::new(0)).collect(),
                 ports: n.ports.iter().map(|(p, _)| (p.name.clone(), AtomicU64::new(0))).collect(),
                 watermark: AtomicI64::new(i64::MIN),
+                busy: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+                backpressured: (0..workers).map(|_| AtomicU64::new(0)).collect(),
                 read: (0..n.ports.len()).map(|p| n.ports[p].0.name != "errors" && read(p)).collect(),
                 passes,
                 ..NodeMeter::default()
             });
         }
-        Meters { nodes, sources, stores, ..Meters::default() }
+        let steps = (0..workers).map(|_| AtomicU64::new(0)).collect();
+        let checkpoints = plan.checkpoint.is_some().then(CheckpointMeter::default);
+        Meters { nodes, sources, stores, steps, checkpoints, ..Meters::default() }
+    }
+
+    /// A part has worked on a worker since then.
+    #[inline]
+    pub fn worked(&self, node: usize, worker: usize, since: Instant) {
+        self.nodes[node].busy[worker].fetch_add(since.elapsed().as_nanos() as u64, Relaxed);
+    }
+
+    /// A worker has taken a step; worker 0 says too which epoch is acknowledged.
+    pub fn stepped(&self, worker: usize, micros: u64, acknowledged: Option<u64>) {
+        self.steps[worker].store(micros.max(1), Relaxed);
+        if let Some(epoch) = acknowledged
+            && self.acknowledged.0.swap(epoch, Relaxed) != epoch
+        {
+            self.acknowledged.1.store(micros, Relaxed);
+        }
     }
 
     pub fn store(&self, name: &str) -> usize {
@@ -286,6 +346,24 @@ impl Progress {
     }
 }
 
+/// Measures how long something could not go on.
+#[derive(Default)]
+pub struct Blocked(Option<Instant>);
+
+impl Blocked {
+    /// Says whether it is blocked now, and adds the time that it has been since it was last asked.
+    pub fn now(&mut self, blocked: bool, node: &NodeMeter, worker: usize) {
+        if !blocked && self.0.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(since) = self.0.take() {
+            node.backpressured[worker].fetch_add((now - since).as_nanos() as u64, Relaxed);
+        }
+        self.0 = blocked.then_some(now);
+    }
+}
+
 /// Told what a run does, beside its log.
 pub trait Reporter: Sync {
     /// All parts were checked and opened, reading begins.
@@ -313,5 +391,10 @@ mod tests {
         h.add(5000, 2);
         assert_eq!(h.quantile(0.5), Some(10));
         assert!(h.quantile(0.99).unwrap() > 4000);
+        h.add(1024, 5);
+        h.add(u64::MAX / 100, 1);
+        let (below, count, _) = h.below_powers(0..14);
+        assert_eq!(below, [0, 0, 0, 0, 98, 98, 98, 98, 98, 98, 98, 103, 103, 105]);
+        assert_eq!(count, 106);
     }
 }

@@ -7,7 +7,7 @@ use crate::progress::{Meters, Progress, Reporter};
 use crate::reject::Origins;
 use crate::stores::Client;
 use crate::summary::{Ended, Summary};
-use crate::ts::Ts;
+use crate::ts::{Ts, meet};
 use millrace_plan::plan::{NodeKind, Plan};
 use millrace_sdk::{Fault, FaultKind};
 use std::collections::{HashMap, HashSet};
@@ -150,8 +150,12 @@ fn live(worker: &mut Worker, job: &Job) -> Result<(), Fault> {
     built?;
     let rest = (shared.options.epoch / 2).clamp(Duration::from_millis(1), Duration::from_millis(10));
     while !probe.done() && !shared.failed() {
-        if worker.index() == 0 {
+        let first = worker.index() == 0;
+        let acknowledged = first.then(|| probe.with_frontier(meet).map_or(u64::MAX, |t| t.epoch));
+        shared.meters.stepped(worker.index(), shared.micros(), acknowledged);
+        if first {
             shared.announce();
+            shared.control.answer();
             if shared.options.duration.is_some_and(|d| shared.elapsed() >= d) && !shared.control.draining() {
                 tracing::info!("the run's time is over: draining, nothing more is read");
                 shared.control.drain();

@@ -2,6 +2,7 @@
 
 use crate::inbox::Inbox;
 use crate::outlet::{Exit, Outlet};
+use crate::progress::Blocked;
 use crate::source::Again;
 use crate::stateless::TURN;
 use crate::ts::Ts;
@@ -33,10 +34,12 @@ pub struct Writer {
     rest: Instant,
     /// No more rows will come, and since when nothing has been settled.
     ending: Option<Instant>,
+    worker: usize,
+    blocked: Blocked,
 }
 
 impl Writer {
-    pub fn new(sink: Option<Box<dyn Sink>>, exit: Exit, dead_letter: bool) -> Writer {
+    pub fn new(sink: Option<Box<dyn Sink>>, exit: Exit, dead_letter: bool, worker: usize) -> Writer {
         Writer {
             sink,
             exit,
@@ -48,6 +51,8 @@ impl Writer {
             flushed: 0,
             rest: Instant::now(),
             ending: None,
+            worker,
+            blocked: Blocked::default(),
         }
     }
 
@@ -94,7 +99,9 @@ impl Writer {
             let Some(sink) = &mut self.sink else {
                 return Err(Fault::bug(format!("rows for `{}` came to a worker that does not host it", self.exit.name)));
             };
-            if !sink.ready() {
+            let ready = sink.ready();
+            self.blocked.now(!ready, &outlet.shared.meters.nodes[self.exit.node], self.worker);
+            if !ready {
                 return Ok(Again::After(ASK));
             }
             if begun.elapsed() > TURN {

@@ -4,6 +4,7 @@
 use crate::control::{Reading, Shared};
 use crate::event_time::{Assigner, PartitionTime};
 use crate::outlet::{Exit, Outlet};
+use crate::progress::Blocked;
 use crate::stateless::{PAUSE as PIECE_PAUSE, Todo};
 use crate::ts::{Ts, meet};
 use millrace_plan::plan::SourceNode;
@@ -86,6 +87,7 @@ pub struct Reader {
     /// What is still to be done with the rows of the last poll, and their partition and birth.
     todo: Vec<Todo>,
     washed: (usize, u64),
+    blocked: Blocked,
 }
 
 /// When the operator wants to run again.
@@ -119,6 +121,7 @@ impl Reader {
             closed: s.source.is_none(),
             todo: vec![],
             washed: (0, 0),
+            blocked: Blocked::default(),
             s,
         }
     }
@@ -133,6 +136,7 @@ impl Reader {
             // All that comes of one poll leaves in one epoch and before the watermark moves: a position lies between polls.
             self.acknowledge()?;
             let done = self.wash()?;
+            self.blocked.now(!done, &self.shared.meters.nodes[self.s.exit.node], self.s.worker);
             self.outlet.flush(self.shared.micros());
             return Ok(if done { Again::Now } else { Again::After(PIECE_PAUSE) });
         }
@@ -146,7 +150,9 @@ impl Reader {
         if self.s.woken.swap(false, SeqCst) {
             self.partitions.iter_mut().for_each(|p| p.pause = None);
         }
-        let again = match self.throttled() {
+        let throttled = self.throttled();
+        self.blocked.now(throttled, &self.shared.meters.nodes[self.s.exit.node], self.s.worker);
+        let again = match throttled {
             true => {
                 let now = Instant::now();
                 self.partitions.iter_mut().for_each(|p| p.active = now);

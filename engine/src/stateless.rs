@@ -2,6 +2,7 @@
 
 use crate::inbox::Inbox;
 use crate::outlet::{Exit, Outlet, Target};
+use crate::progress::Blocked;
 use crate::ts::Ts;
 use millrace_sdk::{Batch, Operator, Outputs};
 use std::sync::atomic::Ordering::Relaxed;
@@ -52,11 +53,13 @@ pub struct Tree {
     todo: Vec<Todo>,
     /// Time and birth of the batch at hand.
     at: Option<(Ts, u64)>,
+    worker: usize,
+    blocked: Blocked,
 }
 
 impl Tree {
-    pub fn new(steps: Vec<Step>) -> Tree {
-        Tree { steps, todo: vec![], at: None }
+    pub fn new(steps: Vec<Step>, worker: usize) -> Tree {
+        Tree { steps, todo: vec![], at: None, worker, blocked: Blocked::default() }
     }
 
     /// Does one thing that is to be done.
@@ -66,7 +69,9 @@ impl Tree {
         if let Todo::Run(_, batch) = &todo {
             outlet.shared.meters.nodes[exit.node].inputs[0].fetch_add(batch.len() as u64, Relaxed);
         }
+        let begun = Instant::now();
         let out = todo.apply(&mut **operator);
+        outlet.shared.meters.worked(exit.node, self.worker, begun);
         for (reason, rows) in out.dropped {
             outlet.drop_rows(exit, reason, rows);
         }
@@ -118,6 +123,8 @@ impl Tree {
                 break;
             }
         }
+        let root = &outlet.shared.meters.nodes[self.steps[0].exit.node];
+        self.blocked.now(!self.todo.is_empty(), root, self.worker);
         outlet.flush(born);
         match inbox.time(frontiers, |_| true).into_iter().chain(self.at.map(|at| at.0)).reduce(Ts::meet) {
             Some(t) => outlet.downgrade(t),

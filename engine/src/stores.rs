@@ -149,6 +149,9 @@ impl Client {
         self.meter().keys.fetch_add(keys.len() as u64, Relaxed);
         let late = || Fault::down(format!("store `{}` did not answer within {} ms", self.name, self.tuning.timeout.as_millis()));
         let result = tokio::time::timeout(timeout, self.store.get_many(keys.to_vec())).await.unwrap_or_else(|_| Err(late()));
+        if result.is_ok() {
+            self.meter().latency.add(sent.elapsed().as_micros() as u64, 1);
+        }
         let result = result.and_then(|answers| {
             if answers.len() == keys.len() {
                 return Ok(answers.into_iter().map(|a| a.map(Into::into)).collect());

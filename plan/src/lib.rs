@@ -5,6 +5,7 @@ mod check;
 pub mod diagnostic;
 mod durability;
 pub mod graph;
+pub mod host;
 mod lints;
 mod load;
 pub mod plan;

@@ -123,7 +123,7 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
     if let Err(e) = millrace_sdk::convert::TimeReader::new(&millrace_sdk::convert::TimeFormat::EpochMs, &time_zone) {
         report.push(Found::error("unknown-time-zone", at("time_zone"), e).hint("use a name of the IANA database, like `Asia/Shanghai`"));
     }
-    for key in ["checkpoint", "restart", "memory"] {
+    for key in ["checkpoint", "memory"] {
         if let Some(e) = node(key).filter(|e| !matches!(e.value.content, yaml::Content::Null | yaml::Content::Bad)) {
             let message = format!("`{key}` is checked but not active yet: state does not survive the process");
             report.push(Found::note("not-durable-yet", e.key_span, message));

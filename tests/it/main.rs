@@ -4,6 +4,7 @@ mod bad_input;
 mod cli;
 mod golden;
 mod parts;
+mod supervise;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ fn root() -> &'static Path {
 /// The executable with a clean environment for topologies.
 fn millrace() -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_millrace"));
-    for name in ["STATE", "OUT", "WORKERS", "MILLRACE_LOG"] {
+    for name in ["STATE", "OUT", "WORKERS", "MILLRACE_LOG", "MILLRACE_SUPERVISED", "XDG_CONFIG_HOME"] {
         c.env_remove(name);
     }
     c

@@ -160,3 +160,33 @@ fn metrics_listen_on_this_machine_unless_told() {
     assert_eq!(of("metrics: {listen: '0.0.0.0:0'}").as_deref(), Some("0.0.0.0:0"));
     assert_eq!(planned("memory: 2GiB").memory, Some(2 << 30));
 }
+
+#[test]
+fn the_host_says_what_falling_back_means() {
+    use crate::host;
+    let dir = std::env::temp_dir().join(format!("millrace-host-{}", std::process::id()));
+    let (first, second) = (dir.join("first"), dir.join("second"));
+    std::fs::create_dir_all(&first).unwrap();
+    std::fs::create_dir_all(&second).unwrap();
+    let folders = [first.clone(), second.clone()];
+    assert!(host::load(&folders).file.is_none());
+    let of = |folder: &Path, text: &str| {
+        std::fs::write(folder.join(host::NAME), text).unwrap();
+        host::load(&folders)
+    };
+    let h = of(&second, "restart: {type: failureRateRestart, max_failures: 2}\n");
+    assert_eq!(h.restart, Some(RestartPlan::FailureRate { max_failures: 2, interval: secs(300), delay: secs(10) }));
+    let h = of(&first, "restart: {type: noRestart}\n");
+    assert_eq!((h.restart, h.file), (Some(RestartPlan::None), Some(first.join(host::NAME))));
+    assert_eq!(of(&first, "# nothing\n").restart, None);
+    for (text, want) in [
+        ("restart: {type: fallBackRestart}\n", "1:17: error[invalid-config] the host's own strategy cannot be `fallBackRestart`"),
+        ("restrat: {type: noRestart}\n", "1:1: error[unknown-key] unknown key `restrat`; did you mean `restart`?"),
+        ("restart: {type: noRestart, attempts: 1}\n", "1:28: error[invalid-config] `attempts` has no meaning for `noRestart`"),
+    ] {
+        let h = of(&first, text);
+        let said = diagnostic::concise(&h.diagnostics);
+        assert!(h.restart.is_none() && said.contains(want), "{text}: {said}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}

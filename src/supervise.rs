@@ -1,0 +1,256 @@
+//! A job's own supervisor: `millrace run` of a job with a restart strategy is a parent that runs the job in a child, as a restart has to be
+//! a new process: what a failed run has left half-dead in it (clients, threads, memory) is gone with it.
+//!
+//! The child dies with its parent; the parent ends with its last child's exit code.
+
+use crate::exit::Exit;
+use millrace_engine::restart::{Restarts, Verdict};
+use millrace_engine::summary::FaultSummary;
+use millrace_plan::plan::RestartPlan;
+use millrace_plan::{diagnostic, host};
+use millrace_sdk::config::Duration as Shown;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How a child knows its parent: where to report, whose child it is, the how-manieth restart it is, how long the job has been running.
+pub const VARIABLE: &str = "MILLRACE_SUPERVISED";
+/// How long the report of a child that has ended may take to arrive.
+const REPORT: Duration = Duration::from_secs(2);
+
+/// What a supervised child was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supervised {
+    report: i32,
+    parent: i32,
+    pub restarts: u32,
+    /// Since the first child began.
+    pub elapsed: Duration,
+}
+
+impl Supervised {
+    /// # Errors
+    /// A sentence; only a parent writes this text.
+    pub fn parse(text: &str) -> Result<Supervised, String> {
+        let numbers: Vec<u64> = text.split(',').map_while(|n| n.parse().ok()).collect();
+        let [report, parent, restarts, elapsed] = numbers[..] else { return Err("expected four numbers".into()) };
+        let small = |n: u64| i32::try_from(n).map_err(|e| e.to_string());
+        Ok(Supervised {
+            report: small(report)?,
+            parent: small(parent)?,
+            restarts: small(restarts)? as u32,
+            elapsed: Duration::from_millis(elapsed),
+        })
+    }
+
+    /// Binds this process's life to its parent's.
+    ///
+    /// # Errors
+    /// The parent is gone already.
+    pub fn bind(&self) -> Result<(), String> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| e.to_string())?;
+        match rustix::process::getppid().map(|p| p.as_raw_nonzero().get()) {
+            Some(parent) if parent == self.parent => Ok(()),
+            _ => Err("the process that supervises the job is gone".into()),
+        }
+    }
+
+    /// Tells the parent why the run ends. It decides by this whether another run can help.
+    pub fn report(&self, fault: &FaultSummary) {
+        let pipe = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", self.report));
+        // Without a report the parent goes by the exit code.
+        let _ = pipe.and_then(|mut p| p.write_all(&serde_json::to_vec(fault)?));
+    }
+}
+
+/// How a child ended.
+#[derive(Debug)]
+struct End {
+    status: ExitStatus,
+    fault: Option<FaultSummary>,
+}
+
+impl End {
+    fn code(&self) -> u8 {
+        let code = self.status.code().or(self.status.signal().map(|s| 128 + s));
+        code.and_then(|c| u8::try_from(c).ok()).unwrap_or(Exit::Bug as u8)
+    }
+
+    /// Whether a new process may fare better: not where the topology, the data or the command line is at fault.
+    fn may_restart(&self) -> bool {
+        const NEVER: [Exit; 5] = [Exit::Ok, Exit::Config, Exit::Usage, Exit::Data, Exit::Lost];
+        match self.status.code() {
+            None => true,
+            Some(c) if c == Exit::Dependency as i32 => self.fault.as_ref().is_some_and(|f| f.retry),
+            Some(c) => !NEVER.iter().any(|e| *e as i32 == c),
+        }
+    }
+
+    fn reason(&self) -> String {
+        if let Some(signal) = self.status.signal() {
+            let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+            return format!("killed by {name} ({signal})");
+        }
+        match &self.fault {
+            Some(f) => f.message.clone(),
+            None => format!("exit code {}", self.code()),
+        }
+    }
+}
+
+/// What the thread of signals and the main thread share.
+#[derive(Default)]
+struct Reins {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The child that runs; None also from the moment that it is about to be reaped, so that no stranger's process is ever signalled.
+    child: Option<Pid>,
+    /// Signals that asked for a stop.
+    stops: u32,
+}
+
+impl Reins {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The first signal stops the child, a second one kills it.
+    fn on_signals(self: Arc<Reins>) -> std::io::Result<()> {
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            for _ in signals.forever() {
+                let mut state = self.lock();
+                state.stops += 1;
+                let signal = if state.stops == 1 { Signal::TERM } else { Signal::KILL };
+                if let Some(child) = state.child {
+                    // It may have ended by itself just now.
+                    let _ = rustix::process::kill_process(child, signal);
+                }
+                self.changed.notify_all();
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Waits, unless a stop is asked for; whether it is.
+    fn stopped_within(&self, time: Duration) -> bool {
+        let state = self.lock();
+        let (state, _) = self.changed.wait_timeout_while(state, time, |s| s.stops == 0).unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.stops > 0
+    }
+}
+
+/// The strategy that a topology asks for; None: the job runs without a supervisor.
+///
+/// # Errors
+/// The host's `millrace.yaml` has errors, which are printed.
+pub fn strategy(topology: &Path, restart: Option<&RestartPlan>) -> Result<Option<RestartPlan>, Exit> {
+    let plan = match restart {
+        None | Some(RestartPlan::None) => return Ok(None),
+        Some(RestartPlan::FallBack) => {
+            let host = host::load(&host::folders(topology));
+            if !host.diagnostics.is_empty() {
+                eprint!("{}", diagnostic::full(&host.diagnostics, std::io::stderr().is_terminal()));
+                return Err(Exit::Config);
+            }
+            host.restart.unwrap_or(millrace_engine::restart::FALL_BACK)
+        }
+        Some(plan) => plan.clone(),
+    };
+    Ok(Some(plan).filter(|p| *p != RestartPlan::None))
+}
+
+/// Runs this same command line in children until one ends well, may not be restarted, or has used the strategy up.
+pub fn supervise(strategy: RestartPlan) -> ExitCode {
+    let reins = Arc::new(Reins::default());
+    if let Err(e) = reins.clone().on_signals() {
+        eprintln!("error: signals cannot be handled: {e}");
+        return Exit::Bug.into();
+    }
+    let mut restarts = Restarts::new(strategy);
+    let began = Instant::now();
+    loop {
+        let run = Instant::now();
+        let end = match child(&reins, restarts.count(), began.elapsed()) {
+            Ok(Some(end)) => end,
+            Ok(None) => return ExitCode::from(128 + SIGTERM as u8),
+            Err(e) => {
+                eprintln!("error: the job's process cannot be started: {e}");
+                return Exit::Dependency.into();
+            }
+        };
+        if reins.lock().stops > 0 || !end.may_restart() {
+            return end.code().into();
+        }
+        let lot = std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        match restarts.failed(began.elapsed(), run.elapsed(), lot) {
+            Verdict::End(why) => {
+                eprintln!("error: the job has failed ({}) and is not restarted: {why}", end.reason());
+                return end.code().into();
+            }
+            Verdict::Restart { after } => {
+                let shown = Shown::micros(after.as_micros().min(i64::MAX as u128) as i64);
+                tracing::warn!(
+                    reason = end.reason(),
+                    exit_code = end.code(),
+                    restart = restarts.count(),
+                    "the job has failed: restart in {shown}"
+                );
+                if reins.stopped_within(after) {
+                    return end.code().into();
+                }
+            }
+        }
+    }
+}
+
+/// One run in a process of its own; None: a stop was asked for before it began.
+fn child(reins: &Reins, restarts: u32, elapsed: Duration) -> std::io::Result<Option<End>> {
+    let (mut report, pipe) = std::io::pipe()?;
+    rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::empty())?;
+    let mut args = std::env::args_os();
+    // The very executable that runs, even when another one has taken its place on the disk meanwhile.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(args.next().unwrap_or("millrace".into())).args(args);
+    command.env(VARIABLE, format!("{},{},{restarts},{}", pipe.as_raw_fd(), std::process::id(), elapsed.as_millis()));
+    let (mut process, pid) = {
+        let mut state = reins.lock();
+        if state.stops > 0 {
+            return Ok(None);
+        }
+        let process = command.spawn()?;
+        let pid = Pid::from_child(&process);
+        state.child = Some(pid);
+        (process, pid)
+    };
+    drop(pipe);
+    let (told, heard) = mpsc::channel();
+    std::thread::Builder::new().name("report".into()).spawn(move || {
+        let mut text = Vec::new();
+        let _ = report.read_to_end(&mut text);
+        let _ = told.send(text);
+    })?;
+    loop {
+        match rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    reins.lock().child = None;
+    let status = process.wait()?;
+    let fault = heard.recv_timeout(REPORT).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    Ok(Some(End { status, fault }))
+}

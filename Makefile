@@ -28,10 +28,10 @@ unit:
 	@scripts/install.sh build
 	cargo test --release --locked --workspace
 
-## make e2e          the jobs against a real Kafka and a real HBase
+## make e2e          the jobs against a real Kafka, a real HBase and a real S3 server
 e2e: build
 	@scripts/install.sh test
-	cargo test --release --locked --workspace --test kafka -- --ignored
+	cargo test --release --locked --workspace --test kafka --test s3 -- --ignored
 	$(PYTHON) -m pytest -q tests/e2e
 
 ## make chaos        kill -9 of Kafka and HBase under load, 5 seeds each

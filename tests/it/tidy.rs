@@ -3,9 +3,12 @@
 use super::*;
 use std::collections::BTreeSet;
 
+/// Of this platform's packages: those of others need not have been fetched.
 fn metadata() -> serde_json::Value {
+    let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into())).arg("-vV").output().expect("rustc");
+    let host = text(&rustc.stdout).lines().find_map(|l| l.strip_prefix("host: ").map(str::to_string)).expect("a host");
     let o = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &host])
         .current_dir(root())
         .output()
         .expect("cargo");

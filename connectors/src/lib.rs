@@ -1,6 +1,7 @@
 //! Sources, sinks and stores: where rows come from, where they go, where they are looked up.
 
 pub mod charset;
+mod chunk;
 mod counted;
 mod embedded;
 mod file;

@@ -2,9 +2,11 @@
 
 mod csv;
 mod input;
+mod ledger;
 mod lineage;
 mod listing;
 mod naming;
+mod outbox;
 mod reading;
 mod rows;
 mod sink;

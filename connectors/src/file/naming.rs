@@ -64,6 +64,12 @@ impl Naming {
         jiff::fmt::strtime::format(&text, &time).unwrap_or(text)
     }
 
+    /// The innermost folder that is the same for every worker, part and time.
+    pub fn root(&self) -> PathBuf {
+        let fixed = &self.text[..self.text.find(['{', '%']).unwrap_or(self.text.len())];
+        absolute(&self.base, &fixed[..fixed.rfind('/').map_or(0, |i| i + 1)])
+    }
+
     pub fn path(&self, stem: &str, part: u64) -> PathBuf {
         absolute(&self.base, &stem.replace("{part}", &format!("{part:05}")))
     }

@@ -1,7 +1,9 @@
 //! The sink `File`.
 
 use super::Compression;
+use super::ledger;
 use super::naming::Naming;
+use super::outbox::{Encoder, Files, write_lines};
 use super::writer::{News, OnExists, Order, Plan, Writer, cannot_write, exists};
 use crate::format::{Format, Layout, RowWriter};
 use crossbeam_channel::{Sender, bounded};
@@ -9,7 +11,8 @@ use millrace_sdk::config::{Duration, FieldName, PathText, Size, TemplateText};
 use millrace_sdk::operator::Reject;
 use millrace_sdk::sink::Acks;
 use millrace_sdk::{
-    Batch, Bind, Demand, Fault, Guarantee, Part, Place, Problem, SchemaRef, Sink, SinkContext, SinkFactory, SinkSpec, Ticket, inventory,
+    Batch, Bind, Demand, Fault, Guarantee, Outbox, Part, Place, Problem, SchemaRef, Sink, SinkContext, SinkFactory, SinkSpec, Ticket,
+    inventory,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,7 +40,14 @@ const QUEUE: usize = 4;
 /// A path ending in `.gz` or `.zst` is compressed. Every `sync` ends a gzip member or a zstd frame, so that what is durable can be
 /// read although the file is still being written.
 ///
-/// Guarantee: at least once. A row counts as written when the file was synced to its disk (`fdatasync`) after it; that happens
+/// Guarantee: exactly once in a job with checkpoints, whose rows appear when their checkpoint is complete. How far each writer has come
+/// lies beside the files, in the folder `.millrace`: it belongs to them. What is written again after a crash goes, as the same bytes,
+/// to the same place, so that who reads along never sees a row twice; half a line at the end is completed by the next run. A process
+/// that was stopped and wakes after another has taken the job over finds that out before it writes. Files must not be shortened,
+/// renamed or removed while they are written to (`roll` and time parts end them), nor shared by two sinks. A device or a pipe gets
+/// its rows at least once.
+///
+/// Without checkpoints, at least once. A row counts as written when the file was synced to its disk (`fdatasync`) after it; that happens
 /// once every `sync`, for all rows since the last time. After a crash rows since then are written again, and a file may end with
 /// half a line, behind which the next run begins a new one.
 ///
@@ -118,7 +128,7 @@ impl FileSink {
 
 impl SinkSpec for FileSink {
     fn guarantee(&self) -> Guarantee {
-        Guarantee::AtLeastOnce
+        Guarantee::ExactlyOnce
     }
 
     fn demand(&self) -> Demand {
@@ -194,7 +204,11 @@ impl SinkFactory for Factory {
             return Err(Fault::config(format!("`{}` is a folder", path.display())).hint("name a file in it"));
         }
         if let (OnExists::Fail, Some((_, there))) = (self.plan.on_exists, naming.parts(&stem).first()) {
-            return Err(exists(there));
+            // Begun by a job with checkpoints: whether it is this one shows once its writers are known.
+            let begun = ledger::states(&ledger::folder(&naming.root()))?;
+            if !begun.iter().any(|(_, state)| state.begun.contains(&stem)) {
+                return Err(exists(there));
+            }
         }
         let target = if path.exists() { path.as_path() } else { path.ancestors().skip(1).find(|p| p.exists()).unwrap_or(path.as_path()) };
         let name = std::ffi::CString::new(target.as_os_str().as_bytes()).map_err(|_| Fault::config("a path must not hold a null byte"))?;
@@ -237,6 +251,17 @@ impl SinkFactory for Factory {
             news,
             thread: Some(thread),
         }))
+    }
+
+    fn encoder(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {
+        Ok(Box::new(Encoder { inputs: self.inputs.to_vec(), worker: cx.worker, clock: cx.clock, rejects: vec![], lines: vec![] }))
+    }
+
+    fn outbox(&self, cx: SinkContext) -> Result<Option<Box<dyn Outbox>>, Fault> {
+        // A device or a pipe has nothing that could be written again.
+        let path = self.plan.naming.path(&self.plan.naming.stem(cx.worker, cx.clock.now()), 0);
+        let file = std::fs::metadata(&path).map_or(true, |m| m.is_file());
+        Ok(if file { Some(Box::new(Files::new(self.plan.clone(), cx.worker, cx.clock))) } else { None })
     }
 }
 
@@ -298,12 +323,7 @@ impl Sink for FileWriter {
 
     fn write(&mut self, input: usize, batch: &Batch, ticket: Ticket) -> Result<(), Fault> {
         let (writer, schema) = &mut self.inputs[input];
-        for (row, original) in writer.rows(batch).rows().zip(batch.rows()) {
-            match writer.write(&row, &mut self.block) {
-                Ok(()) => self.block.push(b'\n'),
-                Err(e) => self.rejects.push(Reject::row(e.reason, e.message, &original, schema)),
-            }
-        }
+        write_lines(writer, schema, batch, &mut self.block, &mut self.rejects);
         self.tickets.push(ticket);
         if self.block.len() >= BLOCK { self.hand_over() } else { Ok(()) }
     }

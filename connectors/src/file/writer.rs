@@ -197,7 +197,7 @@ impl Writer {
         let about = file.metadata().map_err(fault)?;
         let (len, durable) = (about.len(), about.is_file());
         let retry_for = if durable { self.plan.retry_for } else { Duration::ZERO };
-        let packer = Packer { compression: self.plan.compression.of(&path), content: vec![] };
+        let packer = Packer::new(self.plan.compression.of(&path));
         let copy = file.try_clone().map_err(fault)?;
         let mut open = Open { stem: stem.into(), part, path: path.clone(), size: len, since: now, packer, file: copy, retry_for, durable };
         if len == 0 {
@@ -242,14 +242,18 @@ impl Writer {
 
 /// Content of a compressed file that is not yet written: every MiB, and what there is at a sync, becomes a gzip member or zstd
 /// frame of its own, so that what is durable can also be read.
-struct Packer {
+pub struct Packer {
     compression: Compression,
     content: Vec<u8>,
 }
 
 impl Packer {
+    pub fn new(compression: Compression) -> Packer {
+        Packer { compression, content: vec![] }
+    }
+
     /// What is to be written for these bytes now.
-    fn pack<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+    pub fn pack<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
         if self.compression == Compression::None {
             return Ok(Cow::Borrowed(bytes));
         }
@@ -258,7 +262,7 @@ impl Packer {
     }
 
     /// `empty`: a member even if there is no content, as an empty file is no compressed file.
-    fn end(&mut self, empty: bool) -> io::Result<Vec<u8>> {
+    pub fn end(&mut self, empty: bool) -> io::Result<Vec<u8>> {
         if self.content.is_empty() && !empty {
             return Ok(vec![]);
         }

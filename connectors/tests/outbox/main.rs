@@ -1,0 +1,4 @@
+//! Exactly-once sinks: one suite that every sink with an outbox passes, each against its real server.
+
+mod file;
+mod suite;

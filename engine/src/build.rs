@@ -1,11 +1,13 @@
 //! Builds the dataflow, identically on every worker.
 
+use crate::checkpoint::{Restored, Spot, Uploads};
 use crate::control::Shared;
 use crate::event_time::Assigner;
 use crate::graph::{Graph, is_pass};
 use crate::inbox::Inbox;
-use crate::keyed::{Asker, KeyedRunner, KeyedSetup};
+use crate::keyed::{Asker, KeyedRunner, KeyedSetup, Saves};
 use crate::lookup::LookupRunner;
+use crate::outbox::Outgoing;
 use crate::outlet::{DEAD_LETTER, Exit, Outlet, Target};
 use crate::parcel::{Parcel, Route};
 use crate::reject::Origins;
@@ -15,11 +17,12 @@ use crate::stateless::{Step, Tree};
 use crate::stores::Client;
 use crate::ts::Ts;
 use millrace_plan::plan::{NodeId, NodeKind, Plan, PortRef, SinkNode, SourceNode};
+use millrace_sdk::key::KEY_GROUPS;
 use millrace_sdk::operator::{Keyed, LookupExec, StoreUse};
 use millrace_sdk::source::Waker;
-use millrace_sdk::{Assignment, Exec, Fault, SinkContext, SourceContext};
+use millrace_sdk::{Assignment, Exec, Fault, Key, SinkContext, SourceContext};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -41,6 +44,17 @@ pub struct Job {
     pub clients: HashMap<(String, u64), Arc<Client>>,
     /// There is one if there are stores.
     pub runtime: Option<tokio::runtime::Handle>,
+    /// What it goes on from, and how it is saved, if it takes checkpoints.
+    pub durable: Option<Durable>,
+}
+
+/// What the parts of a job that takes checkpoints need.
+pub struct Durable {
+    pub restored: Restored,
+    pub uploads: Arc<Uploads>,
+    pub generation: u64,
+    /// Sinks that write by outbox.
+    pub boxed: HashSet<usize>,
 }
 
 impl Job {
@@ -149,7 +163,7 @@ impl<'j, 's> Build<'j, 's> {
 
     /// Connects a node's inputs; `route` by the part's input index.
     pub fn inbox(&self, b: &mut OperatorBuilder<'s, Ts>, node: usize, route: impl Fn(usize) -> Route) -> Inbox {
-        let mut inbox = Inbox::default();
+        let mut inbox = Inbox::new(self.job.shared.clone());
         for (from, index) in &self.job.graph.inputs[node] {
             let stream = self.streams[from].clone();
             inbox.add(b, stream, self.local(route(*index)), *index, self.me());
@@ -193,12 +207,19 @@ impl<'j, 's> Build<'j, 's> {
         } else {
             None
         };
+        let mut assigner = Assigner::new(s, &job.plan.env, &job.shared.options)?;
+        let restored = job.durable.as_ref().map(|d| &d.restored);
+        if let (Assigner::Clock { last }, Some(r)) = (&mut assigner, restored) {
+            *last = r.time;
+        }
+        let name = &job.plan.nodes[node].name;
         let setup = Setup {
             index,
             worker: self.me(),
             source,
             operates: s.operates.iter().map(|o| (o.name.clone(), (o.make)())).collect(),
-            assigner: Assigner::new(s, &job.plan.env, &job.shared.options)?,
+            assigner,
+            restored: restored.and_then(|r| r.sources.get(name)).cloned().unwrap_or_default(),
             exit: exits.remove(0),
             probe: self.probe.clone(),
             woken,
@@ -265,8 +286,19 @@ impl<'j, 's> Build<'j, 's> {
             shared: job.shared.clone(),
             retry: retry.collect(),
             ports: ports.iter().filter(|(p, _)| p.name != "errors").map(|(_, e)| e.schema.clone()).collect(),
+            saves: job.durable.as_ref().map(|d| Saves {
+                spot: Spot { node, worker: self.me() },
+                generation: d.generation,
+                groups: groups(self.me(), workers),
+                uploads: d.uploads.clone(),
+            }),
         };
         let mut runner = KeyedRunner::new(keyed, setup);
+        if let Some(pieces) = job.durable.as_ref().and_then(|d| d.restored.operators.get(&job.plan.nodes[node].name)) {
+            let me = self.me();
+            runner.restore(pieces, |group| Key::worker(group, workers) == me)?;
+            millrace_sdk::point::reach("restore-half");
+        }
         let (again, shared, me) = (self.activator(&b), job.shared.clone(), self.me());
         b.build(move |caps| {
             outlet.open(caps);
@@ -329,18 +361,26 @@ impl<'j, 's> Build<'j, 's> {
             // All rejects and with them all capabilities lead here, so this frontier is the job's.
             own.probe_with(&self.probe);
         }
+        let boxed = job.durable.as_ref().is_some_and(|d| d.boxed.contains(&node));
         let sink = if self.me() < workers {
-            Some(s.factory.open(SinkContext {
+            let cx = SinkContext {
                 worker: self.me(),
                 workers,
                 clock: job.plan.env.clock.clone(),
                 waker: self.waker(&b, Arc::default()),
                 env: job.plan.env.clone(),
-            })?)
+            };
+            Some(if boxed { s.factory.encoder(cx)? } else { s.factory.open(cx)? })
         } else {
             None
         };
-        let mut writer = Writer::new(sink, exits.remove(0), dead_letter, self.me());
+        let spot = Spot { node, worker: self.me() };
+        let outgoing = job
+            .durable
+            .as_ref()
+            .filter(|d| d.boxed.contains(&node))
+            .map(|d| Outgoing::new(spot, d.generation, d.uploads.clone(), job.shared.clone()));
+        let mut writer = Writer::new(sink, outgoing, spot, exits.remove(0), dead_letter);
         let (again, shared, me) = (self.activator(&b), job.shared.clone(), self.me());
         b.build(move |caps| {
             outlet.open(caps);
@@ -353,6 +393,13 @@ impl<'j, 's> Build<'j, 's> {
         });
         Ok(())
     }
+}
+
+/// The key groups of a worker, from (included) to (excluded).
+fn groups(worker: usize, workers: usize) -> (u64, u64) {
+    let mine = |g: &u64| Key::worker(*g, workers) == worker;
+    let first = (0..KEY_GROUPS).find(mine).unwrap_or(KEY_GROUPS);
+    (first, (first..KEY_GROUPS).find(|g| !mine(g)).unwrap_or(KEY_GROUPS))
 }
 
 /// Asks for the next activation; a fault ends the run.

@@ -1,7 +1,9 @@
 //! What the workers of a run share: the announced epoch, the stop sign, the first fault, and who is how far in event time.
 
+use crate::checkpoint::{Bounds, Spot};
 use crate::progress::Meters;
-use millrace_sdk::Fault;
+use millrace_durable::StartFrom;
+use millrace_sdk::{Fault, Reject};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -105,6 +107,12 @@ pub struct RunOptions {
     pub max_pending_asks: usize,
     /// Test mode: write all state out and read it back at every epoch. The output must not change.
     pub roundtrip_state: bool,
+    /// Which checkpoint the run goes on from, if the job takes any.
+    pub from: StartFrom,
+    /// Names the run; the same in all its processes.
+    pub run: u64,
+    /// State of parts that the topology no longer has is forgotten rather than refused.
+    pub allow_dropped_state: bool,
 }
 
 impl Default for RunOptions {
@@ -120,6 +128,9 @@ impl Default for RunOptions {
             check_plausibility: true,
             max_pending_asks: 50_000,
             roundtrip_state: false,
+            from: StartFrom::Latest,
+            run: 0,
+            allow_dropped_state: false,
         }
     }
 }
@@ -170,6 +181,13 @@ pub struct Shared {
     pub holding_back: AtomicBool,
     /// Partition names for dead letters, by (source, partition).
     pub partitions: Mutex<HashMap<(u16, u32), Arc<str>>>,
+    pub bounds: Bounds,
+    /// Rows in outboxes that are not yet published.
+    unpublished: AtomicI64,
+    /// Too many checkpoints wait to be published: nothing more is read.
+    pub clogged: AtomicBool,
+    /// Rows that a server refused when their outbox was published.
+    refused: Mutex<HashMap<Spot, Vec<Reject>>>,
 }
 
 impl Shared {
@@ -197,6 +215,10 @@ impl Shared {
             held_back: Mutex::default(),
             holding_back: AtomicBool::new(false),
             partitions: Mutex::default(),
+            bounds: Bounds::default(),
+            unpublished: AtomicI64::new(0),
+            clogged: AtomicBool::new(false),
+            refused: Mutex::default(),
         }
     }
 
@@ -215,7 +237,15 @@ impl Shared {
         let hurried = self.hurry.swap(false, Relaxed) as u64;
         let extra = self.extra.fetch_add(hurried, Relaxed) + hurried;
         let e = 1 + extra + self.micros() / self.options.epoch.as_micros().max(1) as u64;
-        self.epoch.fetch_max(e, Relaxed);
+        let present = self.epoch.load(Relaxed);
+        if self.bounds.is_wanted() {
+            // The first epoch that nobody has heard of, at once: nobody waits for the tick.
+            self.bounds.place(present + 1);
+            self.extra.fetch_add((present + 1).saturating_sub(e), Relaxed);
+            self.epoch.fetch_max(e.max(present + 1), SeqCst);
+        } else if e > present {
+            self.epoch.store(e, SeqCst);
+        }
     }
 
     /// A source may read no more in the present epoch: the next one may begin at once.
@@ -226,7 +256,7 @@ impl Shared {
     /// The newest announced epoch.
     #[inline]
     pub fn epoch(&self) -> u64 {
-        self.epoch.load(Relaxed)
+        self.epoch.load(SeqCst)
     }
 
     /// Ends the run; the first fault is the one that is told.
@@ -274,6 +304,41 @@ impl Shared {
     /// Whether every source that is no retry stream has ended on every worker.
     pub fn inputs_ended(&self) -> bool {
         self.instances().all(|(_, i)| i.reading.load(Relaxed) == Reading::Ended as u8)
+    }
+
+    /// Whether every source has ended on every worker.
+    pub fn all_ended(&self) -> bool {
+        self.table.iter().flatten().all(|i| i.reading.load(Relaxed) == Reading::Ended as u8)
+    }
+
+    /// Whether the run ends before its input does.
+    pub fn drained(&self) -> bool {
+        self.control.draining() || self.exhausted()
+    }
+
+    /// Rows went into an outbox.
+    pub fn boxed(&self, rows: u64) {
+        self.unpublished.fetch_add(rows as i64, SeqCst);
+    }
+
+    /// Rows of an outbox were published.
+    pub fn published(&self, rows: u64) {
+        self.unpublished.fetch_sub(rows as i64, SeqCst);
+    }
+
+    pub fn all_published(&self) -> bool {
+        self.unpublished.load(SeqCst) <= 0
+    }
+
+    /// Rows that a server refused go back to their sink.
+    pub fn refused(&self, spot: Spot, rejects: Vec<Reject>) {
+        if !rejects.is_empty() {
+            self.refused.lock().unwrap_or_else(|e| e.into_inner()).entry(spot).or_default().extend(rejects);
+        }
+    }
+
+    pub fn take_refused(&self, spot: Spot) -> Vec<Reject> {
+        self.refused.lock().unwrap_or_else(|e| e.into_inner()).remove(&spot).unwrap_or_default()
     }
 
     /// A retry instance says whether it has nothing to read; true when all of them have nothing.

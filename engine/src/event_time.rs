@@ -2,6 +2,7 @@
 
 use crate::control::RunOptions;
 use crate::outlet::{Exit, Outlet};
+use millrace_durable::PartitionState;
 use millrace_plan::plan::{SourceNode, WatermarkPlan};
 use millrace_sdk::convert::TimeReader;
 use millrace_sdk::operator::{Env, TimeCharacteristic};
@@ -30,6 +31,17 @@ pub struct PartitionTime {
 impl PartitionTime {
     pub fn new(floor: i64) -> PartitionTime {
         PartitionTime { greatest: i64::MIN, floor, seen: 0, plausible: false }
+    }
+
+    /// As [`state`](Self::state) told it.
+    pub fn restored(state: &PartitionState) -> PartitionTime {
+        let plausible = state.greatest != i64::MIN;
+        PartitionTime { greatest: state.greatest, floor: state.floor, seen: 0, plausible }
+    }
+
+    /// For a manifest.
+    pub fn state(&self, name: &str, position: Vec<u8>, ended: bool) -> PartitionState {
+        PartitionState { name: name.into(), position, greatest: self.greatest, floor: self.floor, ended }
     }
 
     /// A row exactly `bound` behind the greatest is not late: with ts <= watermark a row is.

@@ -1,6 +1,7 @@
 //! Runs a [`millrace_plan::Plan`] as a dataflow: time, exchange, state, look-ups, acknowledgement. The only crate that names timely.
 
 mod build;
+mod checkpoint;
 mod control;
 mod event_time;
 pub mod exposition;
@@ -8,6 +9,7 @@ mod graph;
 mod inbox;
 mod keyed;
 mod lookup;
+mod outbox;
 mod outlet;
 mod parcel;
 mod progress;
@@ -24,6 +26,7 @@ mod tests;
 mod ts;
 
 pub use control::{Asked, Control, Request, RunOptions};
+pub use millrace_durable::StartFrom;
 pub use progress::{CheckpointMeter, Meters, Progress, Reporter, Snapshot};
 pub use run::{check, run};
 pub use summary::Summary;

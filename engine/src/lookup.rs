@@ -85,7 +85,7 @@ impl LookupRunner {
         // Enough questions to keep the store busy, and as many again to go on with.
         let room = 2 * self.client.tuning.concurrency.max(1) * self.client.tuning.batch.max(1);
         while self.asked < room
-            && let Some(arrival) = inbox.stash.pop_front()
+            && let Some(arrival) = inbox.pop()
         {
             if let Some(batch) = arrival.parcel.batch {
                 self.ask(batch, arrival.time, arrival.parcel.born, outlet);
@@ -94,11 +94,17 @@ impl LookupRunner {
         self.leave(outlet);
         outlet.flush(outlet.shared.micros());
         let here = self.waiting.iter().map(|w| w.time).reduce(Ts::meet);
+        let mut again = Again::Never;
+        // What waits lies before the boundary: nothing from behind it was taken.
+        while self.waiting.is_empty() && inbox.boundary(frontiers).is_some() {
+            inbox.close();
+            again = Again::Now;
+        }
         match inbox.time(frontiers, |_| true).into_iter().chain(here).reduce(Ts::meet) {
             Some(t) => outlet.downgrade(t),
             None => outlet.close(),
         }
-        Ok(Again::Never)
+        Ok(again)
     }
 
     fn ask(&mut self, batch: Batch, time: Ts, born: u64, outlet: &Outlet) {

@@ -1,6 +1,7 @@
 //! Runs a plan: checks, opens, steps the workers, and sums up.
 
-use crate::build::{Build, Job};
+use crate::build::{Build, Durable, Job};
+use crate::checkpoint;
 use crate::control::{Control, RunOptions, Shared};
 use crate::graph::Graph;
 use crate::progress::{Meters, Progress, Reporter};
@@ -50,6 +51,15 @@ pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Rep
         Ok(runtime) => runtime,
         Err(fault) => return summary(&job_name, &shared, workers, plan.dead_letter.0, Some(fault)),
     };
+    let started = match durable(&plan, &shared, workers) {
+        Ok(started) => started,
+        Err(fault) => return summary(&job_name, &shared, workers, plan.dead_letter.0, Some(fault)),
+    };
+    let Some((durable, coordinator)) = started else {
+        tracing::info!(target: "checkpoint", "the job had finished before; what it left to publish is published");
+        return summary(&job_name, &shared, workers, plan.dead_letter.0, None);
+    };
+    let uploads = durable.as_ref().map(|d| d.uploads.clone());
     let job = Arc::new(Job {
         graph: Graph::new(&plan),
         plan: plan.clone(),
@@ -57,6 +67,7 @@ pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Rep
         origins,
         clients,
         runtime: runtime.as_ref().map(|r| r.handle().clone()),
+        durable,
     });
     reporter.started(Arc::new(Progress { meters, started: Instant::now() }));
 
@@ -74,10 +85,43 @@ pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Rep
             }
         }
     }
+    if let Some(coordinator) = coordinator {
+        shared.bounds.finish();
+        if coordinator.join().is_err() {
+            shared.fail(Fault::bug("the coordinator of the checkpoints panicked"));
+        }
+    }
+    if let Some(uploads) = uploads {
+        uploads.stop();
+    }
     if let Some(runtime) = runtime {
         runtime.shutdown_background();
     }
     summary(&job_name, &shared, workers, plan.dead_letter.0, shared.take_fault())
+}
+
+type Coordinator = std::thread::JoinHandle<()>;
+
+/// Begins the run's generation, if the job takes checkpoints, and starts the coordinator. None: the job had finished before.
+fn durable(plan: &Plan, shared: &Arc<Shared>, workers: usize) -> Result<Option<(Option<Durable>, Option<Coordinator>)>, Fault> {
+    let (acks, heard) = std::sync::mpsc::channel();
+    shared.bounds.hear(acks);
+    let Some(started) = checkpoint::start(plan, shared, workers, heard)? else { return Ok(Some((None, None))) };
+    if started.finished {
+        started.uploads.stop();
+        return Ok(None);
+    }
+    shared.bounds.enable();
+    let durable = Durable {
+        restored: started.restored.unwrap_or_default(),
+        uploads: started.uploads,
+        generation: started.coordinator.generation,
+        boxed: started.coordinator.writers.keys().map(|s| s.node).collect(),
+    };
+    let coordinator = started.coordinator;
+    let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(move || coordinator.run());
+    let thread = thread.map_err(|e| Fault::refused(format!("threads for checkpoints cannot be started: {e}")))?;
+    Ok(Some((Some(durable), Some(thread))))
 }
 
 /// The process's one runtime for look-ups, if there is anything to look up.
@@ -155,7 +199,9 @@ fn live(worker: &mut Worker, job: &Job) -> Result<(), Fault> {
         shared.meters.stepped(worker.index(), shared.micros(), acknowledged);
         if first {
             shared.announce();
-            shared.control.answer();
+            if !shared.bounds.on() {
+                shared.control.answer();
+            }
             if shared.options.duration.is_some_and(|d| shared.elapsed() >= d) && !shared.control.draining() {
                 tracing::info!("the run's time is over: draining, nothing more is read");
                 shared.control.drain();

@@ -1,6 +1,8 @@
 //! The sink operator: writes batches, and lets an epoch pass only when everything in it is safe.
 
+use crate::checkpoint::{Ack, Body, Spot};
 use crate::inbox::Inbox;
+use crate::outbox::Outgoing;
 use crate::outlet::{Exit, Outlet};
 use crate::progress::Blocked;
 use crate::source::Again;
@@ -22,6 +24,9 @@ const ASK: Duration = Duration::from_millis(2);
 /// whose ticket is not done. The probe behind all sinks therefore passes an epoch only when all of its rows are safe or rejected.
 pub struct Writer {
     pub sink: Option<Box<dyn Sink>>,
+    /// Rows go there instead of to the server: they are published when the checkpoint that has them is complete.
+    outgoing: Option<Outgoing>,
+    spot: Spot,
     pub exit: Exit,
     pub dead_letter: bool,
     next: u64,
@@ -39,9 +44,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(sink: Option<Box<dyn Sink>>, exit: Exit, dead_letter: bool, worker: usize) -> Writer {
+    pub fn new(sink: Option<Box<dyn Sink>>, outgoing: Option<Outgoing>, spot: Spot, exit: Exit, dead_letter: bool) -> Writer {
         Writer {
             sink,
+            outgoing,
+            spot,
             exit,
             dead_letter,
             next: 0,
@@ -51,7 +58,7 @@ impl Writer {
             flushed: 0,
             rest: Instant::now(),
             ending: None,
-            worker,
+            worker: spot.worker,
             blocked: Blocked::default(),
         }
     }
@@ -63,6 +70,7 @@ impl Writer {
         }
         let again = self.write(inbox, outlet)?;
         self.poll(outlet)?;
+        let closed = self.answer(inbox, outlet, frontiers);
         let ahead = inbox.time(frontiers, |_| true);
         if frontiers.iter().all(|f| f.is_empty()) {
             self.end(inbox, outlet)?;
@@ -87,6 +95,7 @@ impl Writer {
         outlet.flush(outlet.shared.micros());
         outlet.downgrade(Ts::new(coming.min(written), i64::MIN));
         Ok(match again {
+            _ if closed => Again::Now,
             Again::Never if self.dirty || !self.open.is_empty() => Again::After(ASK),
             again => again,
         })
@@ -95,11 +104,11 @@ impl Writer {
     /// Writes while there is room.
     fn write(&mut self, inbox: &mut Inbox, outlet: &mut Outlet) -> Result<Again, Fault> {
         let begun = Instant::now();
-        while let Some(front) = inbox.stash.front() {
+        while let Some(at) = inbox.next(|_| true) {
             let Some(sink) = &mut self.sink else {
                 return Err(Fault::bug(format!("rows for `{}` came to a worker that does not host it", self.exit.name)));
             };
-            let ready = sink.ready();
+            let ready = self.outgoing.as_ref().map_or_else(|| sink.ready(), Outgoing::ready);
             self.blocked.now(!ready, &outlet.shared.meters.nodes[self.exit.node], self.worker);
             if !ready {
                 return Ok(Again::After(ASK));
@@ -107,14 +116,19 @@ impl Writer {
             if begun.elapsed() > TURN {
                 return Ok(Again::Now);
             }
-            let (time, index, born) = (front.time, inbox.index(front.input), front.parcel.born);
-            let Some(batch) = inbox.stash.pop_front().and_then(|a| a.parcel.batch) else { continue };
-            let ticket = Ticket(self.next);
-            self.next += 1;
-            self.open.insert(ticket, (time.epoch, batch.len()));
-            *self.epochs.entry(time.epoch).or_default() += 1;
-            sink.write(index, &batch, ticket)?;
-            self.dirty = true;
+            let Some(arrival) = inbox.stash.remove(at) else { continue };
+            let (time, index, born) = (arrival.time, inbox.index(arrival.input), arrival.parcel.born);
+            let Some(batch) = arrival.parcel.batch else { continue };
+            if let Some(outgoing) = &mut self.outgoing {
+                outgoing.add(&mut **sink, index, &batch)?;
+            } else {
+                let ticket = Ticket(self.next);
+                self.next += 1;
+                self.open.insert(ticket, (time.epoch, batch.len()));
+                *self.epochs.entry(time.epoch).or_default() += 1;
+                sink.write(index, &batch, ticket)?;
+                self.dirty = true;
+            }
             let meters = &outlet.shared.meters;
             let node = &meters.nodes[self.exit.node];
             node.inputs[index.min(node.inputs.len() - 1)].fetch_add(batch.len() as u64, Relaxed);
@@ -126,12 +140,32 @@ impl Writer {
         Ok(Again::Never)
     }
 
+    /// Answers a boundary once everything before it is in the outbox, or safe; true: rows from behind it may go on.
+    fn answer(&mut self, inbox: &mut Inbox, outlet: &Outlet, frontiers: &[MutableAntichain<Ts>]) -> bool {
+        let mut closed = false;
+        while let Some(b) = inbox.boundary(frontiers) {
+            let bounds = &outlet.shared.bounds;
+            match &mut self.outgoing {
+                Some(outgoing) => outgoing.answer(b),
+                None if self.epochs.keys().next().is_some_and(|&e| e < b.epoch) => break,
+                None if self.sink.is_some() => bounds.ack(Ack { attempt: b.attempt, from: self.spot, body: Body::Written }),
+                None => {}
+            }
+            inbox.close();
+            closed = true;
+        }
+        closed
+    }
+
     fn poll(&mut self, outlet: &mut Outlet) -> Result<(), Fault> {
         let mut acks = Acks::default();
         if let Some(sink) = &mut self.sink {
             sink.poll(&mut acks)?;
         }
         self.settle(acks, outlet);
+        for r in outlet.shared.take_refused(self.spot) {
+            self.refused(&r, outlet);
+        }
         Ok(())
     }
 

@@ -1,17 +1,19 @@
 //! The source operator: reads partitions in event-time step, washes rows, gives them their time, and keeps count of what the sinks
 //! have acknowledged.
 
+use crate::checkpoint::{Ack, Body, Boundary, Spot};
 use crate::control::{Reading, Shared};
 use crate::event_time::{Assigner, PartitionTime};
 use crate::outlet::{Exit, Outlet};
 use crate::progress::Blocked;
 use crate::stateless::{PAUSE as PIECE_PAUSE, Todo};
 use crate::ts::{Ts, meet};
+use millrace_durable::PartitionState;
 use millrace_plan::plan::SourceNode;
 use millrace_sdk::operator::Operator;
 use millrace_sdk::source::Pull;
 use millrace_sdk::{BatchBuilder, Clock, Fault, PartitionInfo, Poll, Position, Reject, SchemaRef, Source};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -60,6 +62,8 @@ pub struct Setup {
     pub exit: Exit,
     pub probe: Handle<Ts>,
     pub woken: Arc<AtomicBool>,
+    /// Where partitions go on, by name.
+    pub restored: HashMap<String, PartitionState>,
 }
 
 /// One instance of a source.
@@ -88,6 +92,15 @@ pub struct Reader {
     todo: Vec<Todo>,
     washed: (usize, u64),
     blocked: Blocked,
+    /// The attempt of the newest boundary that was answered.
+    answered: u64,
+    /// Nothing is read any more, and the capability stays until the run is over.
+    over: bool,
+    stopped: bool,
+    /// The watermark of the checkpoint that the stream goes on from.
+    promised: i64,
+    /// Positions of boundaries whose manifest is not yet written.
+    unsafe_positions: VecDeque<(u64, Vec<(u32, Position)>)>,
 }
 
 /// When the operator wants to run again.
@@ -101,7 +114,10 @@ pub enum Again {
 impl Reader {
     pub fn new(s: Setup, node: &SourceNode, outlet: Outlet, clock: Clock) -> Reader {
         let shared = outlet.shared.clone();
+        let bound = s.assigner.bound();
+        let promised = s.restored.values().filter(|p| !p.ended).map(|p| PartitionTime::restored(p).watermark(bound)).min();
         Reader {
+            promised: promised.unwrap_or(i64::MIN),
             outlet,
             shared,
             clock,
@@ -122,6 +138,10 @@ impl Reader {
             todo: vec![],
             washed: (0, 0),
             blocked: Blocked::default(),
+            answered: 0,
+            over: false,
+            stopped: false,
+            unsafe_positions: VecDeque::new(),
             s,
         }
     }
@@ -142,6 +162,9 @@ impl Reader {
         }
         self.enter_epoch();
         self.acknowledge()?;
+        if self.over || self.stopped {
+            return Ok(self.rest());
+        }
         if self.shared.control.draining() {
             self.end();
             return Ok(Again::Now);
@@ -179,8 +202,47 @@ impl Reader {
         if epoch <= held.epoch {
             return;
         }
+        while let Some(b) = self.shared.bounds.next(self.answered).filter(|b| b.epoch <= epoch) {
+            self.answer(b);
+        }
         self.take_off(held.epoch);
         self.outlet.downgrade(Ts::new(epoch, held.wm));
+    }
+
+    /// Nothing is read any more: boundaries are answered until the run is over, and then the capabilities go.
+    fn rest(&mut self) -> Again {
+        if self.shared.bounds.finished() {
+            self.outlet.close();
+            self.shared.tell(self.s.index, self.s.worker, i64::MAX, i64::MAX, Reading::Ended);
+        }
+        Again::After(Duration::from_millis(1))
+    }
+
+    /// All rows sent so far lie before the boundary, all others behind it.
+    fn answer(&mut self, b: Boundary) {
+        self.answered = b.attempt;
+        self.stopped |= b.stop;
+        let mut partitions = Vec::with_capacity(self.partitions.len());
+        if let Some(source) = &mut self.s.source {
+            let mut positions = Vec::with_capacity(self.partitions.len());
+            for p in &self.partitions {
+                let position = source.position(p.info.id);
+                partitions.push(p.time.state(&p.info.name, position.0.clone(), p.ended));
+                positions.push((p.info.id, position));
+            }
+            self.unsafe_positions.push_back((b.attempt, positions));
+        }
+        let from = Spot { node: self.s.exit.node, worker: self.s.worker };
+        self.shared.bounds.ack(Ack { attempt: b.attempt, from, body: Body::Source { partitions, over: self.over } });
+    }
+
+    /// What a manifest has is told to the outside.
+    fn committed(&mut self) -> Vec<(u32, Position)> {
+        let mut newest = vec![];
+        while self.unsafe_positions.front().is_some_and(|(a, _)| self.shared.bounds.is_committed(*a)) {
+            newest = self.unsafe_positions.pop_front().map(|(_, p)| p).unwrap_or_default();
+        }
+        newest
     }
 
     /// Closes the present epoch: what was read in it is now waited for.
@@ -209,6 +271,9 @@ impl Reader {
                     None => newest.push((p, position)),
                 }
             }
+        }
+        if self.shared.bounds.on() {
+            newest = self.committed();
         }
         let Some(source) = &mut self.s.source else { return Ok(()) };
         if !newest.is_empty() {
@@ -241,7 +306,7 @@ impl Reader {
         if full && self.current.0 > 0 {
             self.shared.hurry();
         }
-        let asks = self.shared.pending_asks.load(Relaxed) > 2 * o.max_pending_asks;
+        let asks = self.shared.pending_asks.load(Relaxed) > 2 * o.max_pending_asks || self.shared.clogged.load(Relaxed);
         // An operator that waits for the source furthest behind, while that one waits for the operator, would wait for ever.
         let awaited = self.shared.holding_back.load(Relaxed) && self.is_slowest();
         (behind || full || asks) && !awaited
@@ -268,9 +333,15 @@ impl Reader {
         }
         for info in found.new {
             self.shared.name_partition(self.number, info.id, &info.name);
-            // A partition that joins starts at the watermark that the stream has promised.
-            let time = PartitionTime::new(self.outlet.held().wm);
-            self.partitions.push(Partition { info, time, ended: false, pause: None, idle: false, active: Instant::now(), turn: 0 });
+            // A partition that joins starts at the watermark that the stream has promised, in an earlier run too.
+            let mut time = PartitionTime::new(self.outlet.held().wm.max(self.promised));
+            let mut ended = false;
+            if let Some(state) = self.s.restored.remove(&info.name) {
+                source.seek(info.id, &Position(state.position.clone()))?;
+                time = PartitionTime::restored(&state);
+                ended = state.ended;
+            }
+            self.partitions.push(Partition { info, time, ended, pause: None, idle: false, active: Instant::now(), turn: 0 });
         }
         Ok(())
     }
@@ -465,7 +536,8 @@ impl Reader {
         let lag = self.s.source.as_mut().and_then(|s| s.lag()).unwrap_or(0);
         let mine = lag == 0 && self.partitions.iter().all(|p| p.ended || p.pause.is_some());
         let passed = self.done_epoch() > self.shared.retry_epoch.load(SeqCst) + 1;
-        let empty = mine && passed && self.current.0 == 0 && self.flights.is_empty() && self.shared.pending_asks.load(SeqCst) == 0;
+        let sent = self.flights.is_empty() && self.shared.pending_asks.load(SeqCst) == 0 && self.shared.all_published();
+        let empty = mine && passed && self.current.0 == 0 && sent;
         if !empty {
             self.quiet_since = None;
         } else if self.quiet_since.is_none() {
@@ -475,10 +547,17 @@ impl Reader {
         self.shared.quiet(self.s.index, self.s.worker, quiet)
     }
 
-    /// This instance reads no more: its capabilities go, and with the last one's the watermark is infinite.
+    /// This instance reads no more: the watermark is infinite. Its capabilities go, unless checkpoints are still to be answered.
     fn end(&mut self) {
-        self.take_off(self.outlet.held().epoch);
-        self.outlet.close();
+        let held = self.outlet.held();
+        self.take_off(held.epoch);
+        if self.shared.bounds.on() {
+            self.over = true;
+            self.outlet.flush(self.shared.micros());
+            self.outlet.downgrade(Ts::new(held.epoch, i64::MAX));
+        } else {
+            self.outlet.close();
+        }
         self.shared.tell(self.s.index, self.s.worker, i64::MAX, i64::MAX, Reading::Ended);
         self.shared.quiet(self.s.index, self.s.worker, true);
     }

@@ -105,7 +105,7 @@ impl Tree {
         let mut born = 0;
         loop {
             if self.todo.is_empty() {
-                let Some(a) = inbox.stash.pop_front() else { break };
+                let Some(a) = inbox.pop() else { break };
                 self.at = Some((a.time, a.parcel.born));
                 self.todo.extend(a.parcel.batch.map(|b| Todo::Run(0, b)));
             }
@@ -126,6 +126,10 @@ impl Tree {
         let root = &outlet.shared.meters.nodes[self.steps[0].exit.node];
         self.blocked.now(!self.todo.is_empty(), root, self.worker);
         outlet.flush(born);
+        while self.at.is_none() && inbox.boundary(frontiers).is_some() {
+            inbox.close();
+            again.activate();
+        }
         match inbox.time(frontiers, |_| true).into_iter().chain(self.at.map(|at| at.0)).reduce(Ts::meet) {
             Some(t) => outlet.downgrade(t),
             None => outlet.close(),

@@ -9,4 +9,4 @@ mod snapshot;
 mod state;
 
 pub use asker::Asker;
-pub use operator::{KeyedRunner, KeyedSetup};
+pub use operator::{KeyedRunner, KeyedSetup, Saves};

@@ -3,12 +3,14 @@
 use super::asker::{Answered, Asker};
 use super::context::{Cx, Effects, KeyedState};
 use super::state::KeyState;
+use crate::checkpoint::{Ack, Body, Boundary, Saved, Spot, Uploads};
 use crate::control::{RunOptions, Shared};
 use crate::inbox::Inbox;
 use crate::outlet::{Exit, Outlet};
 use crate::source::Again;
 use crate::stateless::TURN;
 use crate::ts::Ts;
+use millrace_durable::{Piece, StateInfo};
 use millrace_sdk::key::KEY_GROUPS;
 use millrace_sdk::operator::Keyed;
 use millrace_sdk::{Answer, Batch, Clock, Fault, Key, KeyedOperator, SchemaRef, StateDesc, TimeDomain};
@@ -44,6 +46,25 @@ pub struct KeyedRunner {
     scratch: Vec<u8>,
     ready: Vec<Answered>,
     born: u64,
+    saves: Option<Saves>,
+}
+
+/// How an operator's state gets into a checkpoint.
+pub struct Saves {
+    pub spot: Spot,
+    pub generation: u64,
+    pub groups: (u64, u64),
+    pub uploads: Arc<Uploads>,
+}
+
+fn describe(s: &StateDesc) -> StateInfo {
+    StateInfo {
+        name: s.name.into(),
+        kind: format!("{:?}", s.kind).to_lowercase(),
+        version: s.version,
+        schema: s.schema.as_ref().map_or(0, |s| s.id()),
+        layout: s.layout.clone(),
+    }
 }
 
 /// What a keyed operator needs beside its declaration.
@@ -55,6 +76,7 @@ pub struct KeyedSetup {
     pub retry: Vec<bool>,
     /// Of all ports but `errors`.
     pub ports: Vec<SchemaRef>,
+    pub saves: Option<Saves>,
 }
 
 impl KeyedRunner {
@@ -74,6 +96,7 @@ impl KeyedRunner {
             scratch: Vec::new(),
             ready: Vec::new(),
             born: 0,
+            saves: s.saves,
         }
     }
 
@@ -107,9 +130,16 @@ impl KeyedRunner {
             more = self.advance(inbox, outlet, frontiers, begun)?;
         }
         self.flush(outlet);
+        let mut closed = false;
+        while !more && let Some(b) = inbox.boundary(frontiers) {
+            self.answer_boundary(b)?;
+            inbox.close();
+            closed = true;
+        }
         if !more && self.downgrade(inbox, outlet, frontiers)? {
             return Ok(Again::Never);
         }
+        more |= closed;
         let timers = self.state.work.has_timers(TimeDomain::Processing);
         Ok(match () {
             _ if more => Again::Now,
@@ -121,6 +151,10 @@ impl KeyedRunner {
 
     /// The next arrival that may be processed. Input 0 waits while too much is held, everything while too many questions are open.
     fn next(&self, inbox: &Inbox) -> Option<usize> {
+        if inbox.is_closing() {
+            // What has come is little, and a checkpoint must not wait for a store or for another stream.
+            return inbox.next(|_| true);
+        }
         if self.state.work.asks.len() > self.options().max_pending_asks {
             return None;
         }
@@ -129,7 +163,7 @@ impl KeyedRunner {
         let others = (1..inputs.len()).filter(|&i| !self.retry[i]).map(|i| inputs[i]).min().unwrap_or(i64::MAX);
         let full = self.state.work.held > self.max_holds && inputs[0] > others;
         self.shared.hold_back(self.exit.node, full && !inbox.stash.is_empty());
-        if full { inbox.stash.iter().position(|a| inbox.index(a.input) != 0) } else { (!inbox.stash.is_empty()).then_some(0) }
+        if full { inbox.next(|index| index != 0) } else { inbox.next(|_| true) }
     }
 
     fn rows(&mut self, input: usize, batch: &Batch, outlet: &mut Outlet) -> Result<(), Fault> {
@@ -262,7 +296,8 @@ impl KeyedRunner {
         self.shared.meters.nodes[self.exit.node].watermark.store(work.watermark, Relaxed);
         let (watermark, right) = (work.watermark, work.right());
         // At the end of all input what waits for the clock need not wait any longer.
-        let clock = if inbox.time(frontiers, |_| true).is_none() { i64::MAX } else { work.now };
+        let over = inbox.time(frontiers, |_| true).is_none_or(|t| t.wm == i64::MAX);
+        let clock = if over { i64::MAX } else { work.now };
         loop {
             let more = self.fire(TimeDomain::Event, watermark, outlet, begun)?
                 || self.fire(TimeDomain::Right, right, outlet, begun)?
@@ -320,6 +355,44 @@ impl KeyedRunner {
         Ok(false)
     }
 
+    /// Everything before the boundary is processed and what was due has fired: says what is left.
+    fn answer_boundary(&mut self, b: Boundary) -> Result<(), Fault> {
+        let Some(saves) = &self.saves else { return Ok(()) };
+        let bytes = self.state.snapshot(&self.states, 0..KEY_GROUPS);
+        let work = &self.state.work;
+        let idle = work.asks.is_empty()
+            && work.held == 0
+            && ![TimeDomain::Event, TimeDomain::Processing, TimeDomain::Right].iter().any(|d| work.has_timers(*d));
+        let mut piece = Piece { groups: saves.groups, keys: self.state.keys.len() as u64, format: "snapshot".into(), ..Piece::default() };
+        let states = self.states.iter().map(describe).collect();
+        let (shared, from) = (self.shared.clone(), saves.spot);
+        let name = format!("g{}-a{}-n{}-w{}-state", saves.generation, b.attempt, from.node, from.worker);
+        saves.uploads.put(name, bytes, move |stored| {
+            let body = match stored {
+                Ok(file) => {
+                    piece.files.insert("state".into(), file);
+                    Body::State { states, piece, idle }
+                }
+                Err(fault) => Body::Failed { fault, chunks: vec![] },
+            };
+            shared.bounds.ack(Ack { attempt: b.attempt, from, body });
+        });
+        Ok(())
+    }
+
+    /// Takes what the forerunners of this operator had, as far as its keys live on this worker.
+    ///
+    /// # Errors
+    /// Damaged bytes, or states that are no longer declared as they were.
+    pub fn restore(&mut self, pieces: &[Saved], mine: impl Fn(u64) -> bool) -> Result<(), Fault> {
+        for piece in pieces.iter().filter(|p| (p.groups.0..p.groups.1).any(&mine)) {
+            self.state
+                .restore(&self.states, &piece.bytes, &mine)
+                .map_err(|f| Fault { message: format!("`{}`: {}", self.exit.name, f.message), ..f })?;
+        }
+        self.ask_again()
+    }
+
     /// Writes all state out and reads it back, in two pieces as two workers would have written it.
     fn roundtrip(&mut self) -> Result<(), Fault> {
         let inputs = std::mem::take(&mut self.state.work.inputs);
@@ -328,10 +401,15 @@ impl KeyedRunner {
         let mut fresh = KeyedState::new(self.states.len(), inputs.len());
         fresh.work.next_ask = next_ask;
         for piece in pieces {
-            fresh.restore(&self.states, &piece)?;
+            fresh.restore(&self.states, &piece, &|_| true)?;
         }
         fresh.work.inputs = inputs;
         self.state = fresh;
+        self.ask_again()
+    }
+
+    /// Puts the questions that had no answer yet once more.
+    fn ask_again(&mut self) -> Result<(), Fault> {
         let mut ids: Vec<u64> = self.state.work.asks.keys().copied().collect();
         ids.sort_unstable();
         ids.into_iter().try_for_each(|id| self.put_question(id))

@@ -136,11 +136,12 @@ impl KeyedState {
         o.0
     }
 
-    /// Adds what [`snapshot`](Self::snapshot) wrote, of any worker. Pending questions get new ids and are to be asked again.
+    /// Adds what [`snapshot`](Self::snapshot) wrote, of any worker, of those key groups that are `mine`. Pending questions get new ids
+    /// and are to be asked again.
     ///
     /// # Errors
     /// Damaged bytes, another layout, or states that are not these.
-    pub fn restore(&mut self, states: &[StateDesc], bytes: &[u8]) -> Result<(), Fault> {
+    pub fn restore(&mut self, states: &[StateDesc], bytes: &[u8], mine: &dyn Fn(u64) -> bool) -> Result<(), Fault> {
         let (body, sum) = bytes.split_last_chunk::<8>().ok_or_else(|| damaged("it is cut short"))?;
         if Key::hash(body) != u64::from_le_bytes(*sum) {
             return Err(damaged("its checksum does not fit"));
@@ -156,8 +157,8 @@ impl KeyedState {
         let mut want = Out(vec![]);
         describe(&mut want, states);
         if i.take(want.0.len()).ok() != Some(&want.0) {
-            return Err(Fault::config("saved state does not fit the operator: its states or their schemas have changed")
-                .hint("start without the saved state, or undo the edit of the topology"));
+            return Err(Fault::config("the saved state does not fit any more: its declaration or the schema of its rows has changed")
+                .hint("undo the edit of the topology, or start with --from scratch"));
         }
         // A worker's groups may come from several, which had fired up to different times: less has certainly been fired.
         let (watermark, now, sequence) = (i.i64()?, i.i64()?, i.u64()?);
@@ -168,25 +169,32 @@ impl KeyedState {
         for _ in 0..i.len()? {
             let key = i.bytes()?;
             let cells = states.iter().map(|desc| read_cell(&mut i, desc.kind)).collect::<Result<Vec<_>, _>>()?;
-            let place = self.keys.restore(key, cells);
+            let place = mine(Key::group(key)).then(|| self.keys.restore(key, cells));
             let mut refs = 0;
             for domain in 0..HOLDS {
                 for _ in 0..i.len()? {
-                    refs += u32::from(self.work.set_timer(domain, (i.i64()?, place, i.u32()?)));
+                    let (time, tag) = (i.i64()?, i.u32()?);
+                    refs += place.map_or(0, |p| u32::from(self.work.set_timer(domain, (time, p, tag))));
                 }
             }
             for _ in 0..i.len()? {
                 let (time, n) = (i.i64()?, i.u32()?);
-                (0..n).for_each(|_| self.work.hold(place, time));
-                refs += n;
+                if let Some(p) = place {
+                    (0..n).for_each(|_| self.work.hold(p, time));
+                    refs += n;
+                }
             }
             for _ in 0..i.len()? {
-                let ask = Ask { place, store: i.len()?, token: i.u64()?, key: i.bytes()?.to_vec() };
-                self.work.asks.insert(self.work.next_ask, ask);
-                self.work.next_ask += 1;
-                refs += 1;
+                let (store, token, key) = (i.len()?, i.u64()?, i.bytes()?.to_vec());
+                if let Some(place) = place {
+                    self.work.asks.insert(self.work.next_ask, Ask { place, store, token, key });
+                    self.work.next_ask += 1;
+                    refs += 1;
+                }
             }
-            *self.keys.entry(place).refs = refs;
+            if let Some(p) = place {
+                *self.keys.entry(p).refs = refs;
+            }
         }
         if i.0.is_empty() { Ok(()) } else { Err(damaged("it is too long")) }
     }
@@ -295,8 +303,8 @@ mod tests {
         let whole = s.snapshot(&states(), 0..KEY_GROUPS);
         for cut in [0, 1, 300, KEY_GROUPS] {
             let mut back = KeyedState::new(3, 2);
-            back.restore(&states(), &s.snapshot(&states(), 0..cut)).unwrap();
-            back.restore(&states(), &s.snapshot(&states(), cut..KEY_GROUPS)).unwrap();
+            back.restore(&states(), &s.snapshot(&states(), 0..cut), &|_| true).unwrap();
+            back.restore(&states(), &s.snapshot(&states(), cut..KEY_GROUPS), &|_| true).unwrap();
             assert_eq!(back.snapshot(&states(), 0..KEY_GROUPS), whole, "cut at {cut}");
             assert_eq!((back.keys.len(), back.work.held, back.work.asks.len()), (500, 1000, 500));
         }
@@ -308,14 +316,14 @@ mod tests {
         for at in [0, 5, 40, bytes.len() / 2, bytes.len() - 1] {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
-            assert!(KeyedState::new(3, 2).restore(&states(), &bad).is_err(), "byte {at}");
-            assert!(KeyedState::new(3, 2).restore(&states(), &bytes[..at]).is_err(), "cut at {at}");
+            assert!(KeyedState::new(3, 2).restore(&states(), &bad, &|_| true).is_err(), "byte {at}");
+            assert!(KeyedState::new(3, 2).restore(&states(), &bytes[..at], &|_| true).is_err(), "cut at {at}");
         }
         let changes: [fn(&mut StateDesc); 3] = [|s| s.version = 2, |s| s.layout = "n bigint = COUNT(*)".into(), |s| s.name = "w"];
         for change in changes {
             let mut other = states();
             change(&mut other[1]);
-            let fault = KeyedState::new(3, 2).restore(&other, &bytes).unwrap_err();
+            let fault = KeyedState::new(3, 2).restore(&other, &bytes, &|_| true).unwrap_err();
             assert_eq!(fault.kind, millrace_sdk::FaultKind::Config);
         }
     }

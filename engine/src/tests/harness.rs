@@ -6,11 +6,11 @@ use millrace_sdk::operator::{Env, Port, TimeCharacteristic};
 use millrace_sdk::sink::Acks;
 use millrace_sdk::source::{Discovery, Pull};
 use millrace_sdk::{
-    Assignment, Batch, BatchBuilder, Edge, Exec, Fault, Field, Guarantee, Meta, Operator, Outputs, PartitionInfo, Poll, Position, Reject,
-    Schema, SchemaRef, Sink, SinkContext, SinkFactory, Slot, Source, SourceContext, SourceFactory, Ticket, Type, Val,
+    Assignment, Batch, BatchBuilder, Edge, Exec, Fault, Field, Guarantee, Meta, Operator, Outbox, Outputs, PartitionInfo, Poll, Position,
+    Reject, Schema, SchemaRef, Sink, SinkContext, SinkFactory, Slot, Source, SourceContext, SourceFactory, Ticket, Type, Val,
 };
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Rows {
     pub knows: bool,
     pub acked: Arc<Mutex<BTreeMap<u32, u64>>>,
     pub missing: Option<&'static str>,
+    /// Polls after which the source fails.
+    pub polls_left: Option<Arc<AtomicI64>>,
 }
 
 impl Rows {
@@ -48,6 +50,7 @@ impl Rows {
             knows: false,
             acked: Arc::default(),
             missing: None,
+            polls_left: None,
         }
     }
 }
@@ -102,6 +105,9 @@ impl Source for Open {
         Ok(())
     }
     fn poll(&mut self, partition: u32, pull: &mut Pull<'_>) -> Result<Poll, Fault> {
+        if self.rows.polls_left.as_ref().is_some_and(|n| n.fetch_sub(1, SeqCst) <= 0) {
+            return Err(Fault::down("the source has broken down"));
+        }
         let polls = self.polls.entry(partition).or_default();
         *polls += 1;
         let rows = &self.rows.partitions[partition as usize];
@@ -155,6 +161,49 @@ pub struct Collect {
     pub refuse: Option<&'static str>,
     /// A server that is away for good: so many writes are acknowledged, and its `patience`.
     pub away: Option<(usize, Duration)>,
+    /// Where its outbox publishes to.
+    pub place: Option<Arc<Mutex<Place>>>,
+}
+
+/// A server with transactions: rows become visible together with the marker, or not at all.
+#[derive(Default)]
+pub struct Place {
+    pub rows: Vec<String>,
+    pub markers: BTreeMap<String, u64>,
+    /// A row of these is refused for good.
+    pub refuse: Option<&'static str>,
+    /// Calls that fail before one works, each time.
+    pub flaky: u32,
+    pub calls: u32,
+}
+
+struct Published(Arc<Mutex<Place>>);
+
+impl Outbox for Published {
+    fn fence(&mut self, _: &[String]) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn applied(&mut self, writer: &str) -> Result<Option<u64>, Fault> {
+        Ok(self.0.lock().unwrap().markers.get(writer).copied())
+    }
+    fn apply(&mut self, writer: &str, chunk: &[u8], marker: u64, rejects: &mut Vec<Reject>) -> Result<(), Fault> {
+        let mut place = self.0.lock().unwrap();
+        place.calls += 1;
+        if place.flaky > 0 && !place.calls.is_multiple_of(place.flaky + 1) {
+            return Err(Fault::down("not now"));
+        }
+        if place.markers.get(writer).is_some_and(|m| *m >= marker) {
+            return Err(Fault::bug(format!("{writer} publishes {marker:x} again")));
+        }
+        for line in std::str::from_utf8(chunk).unwrap().lines() {
+            match place.refuse {
+                Some(key) if line.starts_with(key) => rejects.push(Reject::new("refused", "no", Meta::default(), line.as_bytes())),
+                _ => place.rows.push(line.to_string()),
+            }
+        }
+        place.markers.insert(writer.to_string(), marker);
+        Ok(())
+    }
 }
 
 impl Collect {
@@ -174,6 +223,9 @@ struct Collector {
 impl SinkFactory for Collect {
     fn single_writer(&self) -> bool {
         self.single
+    }
+    fn outbox(&self, _: SinkContext) -> Result<Option<Box<dyn Outbox>>, Fault> {
+        Ok(self.place.clone().map(|p| Box::new(Published(p)) as Box<dyn Outbox>))
     }
     fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {
         assert!(cx.worker < cx.workers);
@@ -210,6 +262,14 @@ impl Sink for Collector {
         self.open.push_back((ticket, self.c.delay));
         Ok(())
     }
+    fn encode(&mut self, _: usize, batch: &Batch, chunk: &mut Vec<u8>) -> Option<Result<(), Fault>> {
+        for r in batch.rows() {
+            let fields: Vec<String> = (0..r.width()).map(|i| text(r.get(Slot(i as u16)))).collect();
+            chunk.extend_from_slice(fields.join(",").as_bytes());
+            chunk.push(b'\n');
+        }
+        Some(Ok(()))
+    }
     fn poll(&mut self, acks: &mut Acks) -> Result<(), Fault> {
         for o in &mut self.open {
             o.1 = o.1.saturating_sub(1);
@@ -238,6 +298,7 @@ pub struct PlanBuilder {
     pub nodes: Vec<Node>,
     pub env: Env,
     pub dead: Collect,
+    pub checkpoint: Option<CheckpointPlan>,
     sources: u16,
 }
 
@@ -248,7 +309,7 @@ pub fn at(node: usize, port: usize) -> PortRef {
 impl PlanBuilder {
     pub fn new(time: TimeCharacteristic) -> PlanBuilder {
         let env = Env { job: "test".into(), time, ..Env::default() };
-        PlanBuilder { nodes: vec![], env, dead: Collect { single: true, ..Collect::default() }, sources: 0 }
+        PlanBuilder { nodes: vec![], env, dead: Collect { single: true, ..Collect::default() }, checkpoint: None, sources: 0 }
     }
 
     fn add(&mut self, name: &str, kind: NodeKind, inputs: Vec<Input>, mut ports: Vec<(Port, Edge)>) -> usize {
@@ -309,7 +370,7 @@ impl PlanBuilder {
         Plan {
             env: Arc::new(self.env),
             parallelism: 1,
-            checkpoint: None,
+            checkpoint: self.checkpoint,
             restart: None,
             memory: None,
             metrics: None,

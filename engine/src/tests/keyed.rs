@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn state(name: &'static str, kind: StateKind) -> StateDesc {
+pub fn state(name: &'static str, kind: StateKind) -> StateDesc {
     StateDesc::new(name, kind)
 }
 
@@ -37,7 +37,7 @@ pub fn emit(cx: &mut dyn Context, port: usize, time: i64, key: &str, ms: i64, v:
 const WINDOW: i64 = 10_000;
 
 /// Sums by key in tumbling windows of 10 s; late rows leave by port 1.
-struct Tumbling;
+pub struct Tumbling;
 
 impl KeyedOperator for Tumbling {
     fn on_record(&mut self, _: usize, row: Record<'_>, state: &mut dyn State, cx: &mut dyn Context) -> Result<(), Fault> {
@@ -87,10 +87,10 @@ fn tumbling(rows: &[Rows], bound: u64, o: RunOptions) -> (Vec<String>, Vec<Strin
     (out.sorted(), late.sorted())
 }
 
-const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+pub const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
 /// Rows whose disorder stays below `disorder` milliseconds.
-fn disordered(seed: u64, rows: usize, disorder: i64) -> Vec<Row> {
+pub fn disordered(seed: u64, rows: usize, disorder: i64) -> Vec<Row> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut t = 1_000_000;
     let row = |_| {
@@ -100,7 +100,7 @@ fn disordered(seed: u64, rows: usize, disorder: i64) -> Vec<Row> {
     (0..rows).map(row).collect()
 }
 
-fn sums(partitions: &[Vec<Row>]) -> Vec<String> {
+pub fn sums(partitions: &[Vec<Row>]) -> Vec<String> {
     let mut want: BTreeMap<(&str, i64), i64> = BTreeMap::new();
     for (k, ts, v) in partitions.iter().flatten() {
         *want.entry((k, ts.div_euclid(WINDOW) * WINDOW)).or_default() += v;

@@ -1,4 +1,5 @@
 mod asks;
+mod durable;
 mod flow;
 mod harness;
 mod keyed;

@@ -1,0 +1,33 @@
+//! What the parts of the dataflow say to the coordinator.
+
+use millrace_durable::{FileRef, PartitionState, Piece, StateInfo};
+use millrace_sdk::Fault;
+
+/// A part of the dataflow that must answer every boundary: a node on a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spot {
+    pub node: usize,
+    pub worker: usize,
+}
+
+pub struct Ack {
+    /// 0 where no attempt is meant.
+    pub attempt: u64,
+    pub from: Spot,
+    pub body: Body,
+}
+
+pub enum Body {
+    /// Every partition that this instance reads, as it stood at the boundary. `over`: it reads no more.
+    Source { partitions: Vec<PartitionState>, over: bool },
+    /// An operator's state. `idle`: no timer, question or held time is left in it.
+    State { states: Vec<StateInfo>, piece: Piece, idle: bool },
+    /// What a sink's writer has gathered since its last answer, safe in storage: (rows, file), in order.
+    Outbox { chunks: Vec<(u64, FileRef)> },
+    /// All that was written before the boundary is safe.
+    Written,
+    /// The answer could not be stored: the attempt fails. Chunks that were are told all the same.
+    Failed { fault: Fault, chunks: Vec<(u64, FileRef)> },
+    /// A writer's chunks up to this marker are published.
+    Applied { marker: u64 },
+}

@@ -1,0 +1,434 @@
+//! The coordinator: wants boundaries, gathers what the parts say, writes manifests, has outboxes published, and ends the run.
+//!
+//! It is a thread of its own beside worker 0, as it waits for disks and servers.
+
+use super::ack::{Ack, Body, Spot};
+use super::publish::Publishers;
+use super::start::Writers;
+use crate::control::{Asked, Request, Shared};
+use millrace_durable::{
+    Chunk, FileRef, JobLog, Kind, Manifest, OperatorState, PartitionState, Piece, Record, SinkState, SourceState, StateInfo, marker,
+};
+use millrace_sdk::{Clock, Fault, point};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+/// How often it looks at the clock and at what is asked of it.
+const TICK: Duration = Duration::from_millis(5);
+/// Checkpoints whose output is not yet published; more wait for these.
+const UNPUBLISHED: usize = 8;
+/// Between two tries to end a run whose operators are not yet idle.
+const AGAIN: Duration = Duration::from_millis(50);
+/// While only retry streams are left, output is published this often: their end waits for it.
+const HURRY: Duration = Duration::from_millis(200);
+
+/// What a coordinator must know beside what is shared.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub job: String,
+    pub config: u64,
+    pub workers: usize,
+    pub interval: Duration,
+    pub min_pause: Duration,
+    pub timeout: Duration,
+    pub retained: usize,
+    /// Failed checkpoints in a row that the job lives through.
+    pub tolerable_failures: u32,
+}
+
+/// A part that keeps something, as the manifest names it.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub name: String,
+    pub part: String,
+}
+
+struct Attempt {
+    attempt: u64,
+    kind: Want,
+    asked: Instant,
+    /// Who has not yet answered.
+    missing: BTreeSet<Spot>,
+    pieces: Vec<(Spot, Vec<StateInfo>, Piece)>,
+    /// An operator still has something to fire, or a source something to read.
+    busy: bool,
+    fault: Option<Fault>,
+}
+
+/// Why a boundary is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Periodic,
+    Savepoint,
+    Stop {
+        savepoint: bool,
+    },
+    /// All input has ended or is no longer read, and everything fires.
+    End,
+}
+
+/// Invariants: one periodic boundary is in flight at most; what the job wants besides may overlap it. A manifest is written only in the
+/// next slot, and who does not get that slot is no longer the newest generation. Chunks of an attempt that failed belong to the next.
+pub struct Coordinator {
+    pub settings: Settings,
+    pub shared: Arc<Shared>,
+    pub log: Arc<JobLog>,
+    pub generation: u64,
+    /// Who must answer a boundary.
+    pub spots: BTreeSet<Spot>,
+    pub sources: BTreeMap<usize, Part>,
+    pub operators: BTreeMap<usize, Part>,
+    pub sinks: BTreeMap<usize, Part>,
+    /// By node, then the partition's name: as told last, or as restored.
+    pub positions: BTreeMap<usize, BTreeMap<String, PartitionState>>,
+    /// Outbox writers by spot.
+    pub writers: Writers,
+    pub publishers: Publishers,
+    pub clock: Clock,
+    pub acks: Receiver<Ack>,
+}
+
+/// What changes while it runs.
+struct Live {
+    slot: u64,
+    attempts: Vec<Attempt>,
+    next: u64,
+    ended: Option<Instant>,
+    begun: Instant,
+    failures: u32,
+    /// Chunks that no manifest names yet.
+    unnamed: BTreeMap<Spot, Vec<(u64, FileRef)>>,
+    /// Published up to here, and what is named and not yet published.
+    applied: BTreeMap<Spot, u64>,
+    pending: BTreeMap<Spot, Vec<Chunk>>,
+    replies: HashMap<u64, Vec<Sender<Result<String, Fault>>>>,
+    over: BTreeSet<Spot>,
+    stopping: bool,
+    last: bool,
+}
+
+impl Coordinator {
+    /// Works until the run is over.
+    pub fn run(mut self) {
+        let base = marker(self.generation, 0);
+        let mut live = Live {
+            slot: self.generation,
+            attempts: vec![],
+            next: 1,
+            ended: None,
+            begun: Instant::now(),
+            failures: 0,
+            unnamed: BTreeMap::new(),
+            applied: self.writers.keys().map(|s| (*s, base)).collect(),
+            pending: BTreeMap::new(),
+            replies: HashMap::new(),
+            over: BTreeSet::new(),
+            stopping: false,
+            last: false,
+        };
+        while !self.shared.failed() && !self.shared.bounds.finished() {
+            match self.acks.recv_timeout(TICK) {
+                Ok(ack) => {
+                    self.hear(ack, &mut live);
+                    while let Ok(ack) = self.acks.try_recv() {
+                        self.hear(ack, &mut live);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if let Err(fault) = self.step(&mut live) {
+                self.shared.fail(fault);
+            }
+        }
+        let over = || Fault::down("the run ended before the checkpoint was complete");
+        live.replies.into_values().flatten().for_each(|r| _ = r.send(Err(over())));
+        self.publishers.stop();
+    }
+
+    fn step(&mut self, live: &mut Live) -> Result<(), Fault> {
+        self.requests(live);
+        self.want(live);
+        while let Some(i) = live.attempts.iter().position(|a| a.missing.is_empty() || a.asked.elapsed() > self.settings.timeout) {
+            let attempt = live.attempts.remove(i);
+            self.settle(attempt, live)?;
+        }
+        let published = live.pending.values().all(Vec::is_empty);
+        self.shared.clogged.store(waiting(live) >= UNPUBLISHED, Relaxed);
+        if live.last && published && live.attempts.is_empty() {
+            self.shared.bounds.finish();
+        }
+        Ok(())
+    }
+
+    fn requests(&mut self, live: &mut Live) {
+        while let Some(Asked { request, reply }) = self.shared.control.next_request() {
+            let want = match request {
+                Request::Savepoint => Want::Savepoint,
+                Request::Stop { drain: true, .. } => {
+                    self.shared.control.drain();
+                    live.replies.entry(0).or_default().push(reply);
+                    continue;
+                }
+                Request::Stop { savepoint, drain: false } => Want::Stop { savepoint },
+            };
+            if live.last || live.stopping {
+                let _ = reply.send(Err(Fault::refused("the job is stopping already")));
+                continue;
+            }
+            live.stopping |= matches!(want, Want::Stop { .. });
+            let attempt = self.ask(want, live);
+            live.replies.entry(attempt).or_default().push(reply);
+        }
+    }
+
+    /// Asks for the next boundary if it is time.
+    fn want(&mut self, live: &mut Live) {
+        if live.last || !live.attempts.is_empty() {
+            return;
+        }
+        let since = live.ended.unwrap_or(live.begun).elapsed();
+        if live.stopping {
+            // The one before failed.
+            if since >= AGAIN {
+                self.ask(Want::Stop { savepoint: false }, live);
+            }
+            return;
+        }
+        let rows_left = live.pending.values().any(|c| !c.is_empty()) || !live.unnamed.is_empty();
+        if self.shared.all_ended() {
+            if since >= AGAIN || live.ended.is_none() {
+                self.ask(Want::End, live);
+            }
+            return;
+        }
+        let hurry = self.shared.inputs_ended() && !rows_left;
+        let interval = if hurry { self.settings.interval.min(HURRY) } else { self.settings.interval };
+        if since >= interval.max(self.settings.min_pause) && waiting(live) < UNPUBLISHED {
+            self.ask(Want::Periodic, live);
+        }
+    }
+
+    fn ask(&mut self, kind: Want, live: &mut Live) -> u64 {
+        let attempt = live.next;
+        live.next += 1;
+        let missing = self.spots.clone();
+        live.attempts.push(Attempt { attempt, kind, asked: Instant::now(), missing, pieces: vec![], busy: false, fault: None });
+        self.shared.bounds.want(attempt, matches!(kind, Want::Stop { .. }));
+        attempt
+    }
+
+    fn hear(&mut self, ack: Ack, live: &mut Live) {
+        let Ack { attempt, from, body } = ack;
+        let at = live.attempts.iter().position(|a| a.attempt == attempt);
+        if let Some(i) = at {
+            live.attempts[i].missing.remove(&from);
+            point::reach("ack-sent");
+        }
+        match body {
+            Body::Applied { marker } => {
+                live.applied.insert(from, marker);
+                if let Some(chunks) = live.pending.get_mut(&from) {
+                    chunks.retain(|c| c.marker > marker);
+                }
+            }
+            Body::Outbox { chunks } => self.gathered(from, chunks, live),
+            Body::Failed { fault, chunks } => {
+                self.gathered(from, chunks, live);
+                if let Some(i) = at {
+                    live.attempts[i].fault.get_or_insert(fault);
+                }
+            }
+            Body::Source { partitions, over } => {
+                // Positions of a failed attempt are those of the next one or older, so they may be kept.
+                let known = self.positions.entry(from.node).or_default();
+                known.extend(partitions.into_iter().map(|p| (p.name.clone(), p)));
+                if over {
+                    live.over.insert(from);
+                }
+                if let Some(i) = at {
+                    live.attempts[i].busy |= !over;
+                }
+            }
+            Body::State { states, piece, idle } => {
+                if let Some(i) = at {
+                    live.attempts[i].busy |= !idle;
+                    live.attempts[i].pieces.push((from, states, piece));
+                }
+            }
+            Body::Written => {}
+        }
+    }
+
+    fn gathered(&self, from: Spot, chunks: Vec<(u64, FileRef)>, live: &mut Live) {
+        if !chunks.is_empty() {
+            live.unnamed.entry(from).or_default().extend(chunks);
+        }
+    }
+
+    /// An attempt has all its answers, or no more time.
+    fn settle(&mut self, a: Attempt, live: &mut Live) -> Result<(), Fault> {
+        live.ended = Some(Instant::now());
+        self.shared.bounds.settle(a.attempt);
+        let missing: Vec<Spot> = a.missing.iter().copied().collect();
+        let fault = match (&a.fault, missing.first()) {
+            (Some(fault), _) => Some(fault.clone()),
+            (None, Some(spot)) => {
+                let name = [&self.sources, &self.operators, &self.sinks]
+                    .into_iter()
+                    .find_map(|m| m.get(&spot.node))
+                    .map_or("?", |p| p.name.as_str());
+                let what = format!("checkpoint {} was not complete after {} s", a.attempt, self.settings.timeout.as_secs());
+                Some(Fault::down(what).detail(format!(
+                    "{} of {} answers are missing, among them that of `{name}` on worker {}",
+                    missing.len(),
+                    self.spots.len(),
+                    spot.worker
+                )))
+            }
+            (None, None) => None,
+        };
+        let written = match fault {
+            Some(fault) => Err(fault),
+            None => self.commit(&a, live),
+        };
+        let slot = match written {
+            Ok(slot) => slot,
+            Err(fault) if !fault.retry && fault.kind != millrace_sdk::FaultKind::Dependency => return Err(fault),
+            Err(fault) => return self.failed(&a, fault, live),
+        };
+        live.failures = 0;
+        if let Some(meter) = &self.shared.meters.checkpoints {
+            meter.completed.fetch_add(1, Relaxed);
+            meter.duration.add(a.asked.elapsed().as_micros() as u64, 1);
+            meter.completed_at.store(self.shared.micros(), Relaxed);
+        }
+        for reply in live.replies.remove(&a.attempt).unwrap_or_default() {
+            let _ = reply.send(Ok(slot.to_string()));
+        }
+        match a.kind {
+            Want::Stop { .. } => live.last = true,
+            Want::End if !a.busy => {
+                live.last = true;
+                live.replies.remove(&0).unwrap_or_default().into_iter().for_each(|r| _ = r.send(Ok(slot.to_string())));
+            }
+            _ => {}
+        }
+        if let Err(fault) = self.log.prune(self.settings.retained, self.generation) {
+            tracing::warn!(target: "checkpoint", "old checkpoints could not be deleted: {fault}");
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, a: &Attempt, fault: Fault, live: &mut Live) -> Result<(), Fault> {
+        if let Some(meter) = &self.shared.meters.checkpoints {
+            meter.failed.fetch_add(1, Relaxed);
+        }
+        live.replies.remove(&a.attempt).unwrap_or_default().into_iter().for_each(|r| _ = r.send(Err(fault.clone())));
+        live.failures += 1;
+        if self.log.superseded(self.generation).unwrap_or(false) {
+            return Err(taken_over());
+        }
+        tracing::error!(target: "checkpoint", in_a_row = live.failures, "checkpoint {} failed: {fault}", a.attempt);
+        if live.failures > self.settings.tolerable_failures {
+            let what = format!("{} checkpoints in a row failed, {} are tolerated", live.failures, self.settings.tolerable_failures);
+            return Err(Fault { retry: true, ..Fault::new(fault.kind, what) }.detail(fault.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Writes the manifest and has its outboxes published.
+    fn commit(&mut self, a: &Attempt, live: &mut Live) -> Result<u64, Fault> {
+        let slot = live.slot + 1;
+        let mut fresh: Vec<(Spot, Chunk)> = vec![];
+        for (spot, chunks) in &live.unnamed {
+            for (i, (rows, file)) in chunks.iter().enumerate() {
+                fresh.push((*spot, Chunk { marker: marker(slot, i as u64 + 1), rows: *rows, file: file.clone() }));
+            }
+        }
+        let ended = matches!(a.kind, Want::End) && !a.busy;
+        let kind = match a.kind {
+            Want::Savepoint | Want::Stop { savepoint: true } => Kind::Savepoint,
+            Want::Stop { .. } => Kind::Stop,
+            Want::End if ended && self.shared.drained() => Kind::Drained,
+            Want::End if ended => Kind::Finished,
+            Want::Periodic | Want::End => Kind::Periodic,
+        };
+        let manifest = Manifest {
+            version: Manifest::VERSION,
+            release: env!("CARGO_PKG_VERSION").into(),
+            slot,
+            generation: self.generation,
+            kind,
+            time: self.clock.now(),
+            job: self.settings.job.clone(),
+            config: self.settings.config,
+            workers: self.settings.workers,
+            took: a.asked.elapsed().as_micros() as u64,
+            sources: self.source_states(),
+            operators: self.operator_states(a),
+            sinks: self.sink_states(live, &fresh),
+        };
+        point::reach("before-slot");
+        if !self.log.take(slot, &Record::Manifest(Box::new(manifest)))? {
+            return Err(taken_over());
+        }
+        point::reach("slot-linked");
+        live.slot = slot;
+        live.unnamed.clear();
+        self.shared.bounds.commit(a.attempt);
+        for (spot, chunk) in fresh {
+            live.pending.entry(spot).or_default().push(chunk.clone());
+            self.publishers.publish(spot, chunk);
+        }
+        Ok(slot)
+    }
+
+    fn source_states(&self) -> Vec<SourceState> {
+        let state = |(node, part): (&usize, &Part)| SourceState {
+            name: part.name.clone(),
+            partitions: self.positions.get(node).map(|p| p.values().cloned().collect()).unwrap_or_default(),
+        };
+        self.sources.iter().map(state).collect()
+    }
+
+    fn operator_states(&self, a: &Attempt) -> Vec<OperatorState> {
+        let state = |(node, part): (&usize, &Part)| {
+            let mine = || a.pieces.iter().filter(|(spot, ..)| spot.node == *node);
+            OperatorState {
+                name: part.name.clone(),
+                part: part.part.clone(),
+                states: mine().next().map(|(_, states, _)| states.clone()).unwrap_or_default(),
+                pieces: mine().map(|(.., piece)| piece.clone()).collect(),
+            }
+        };
+        self.operators.iter().map(state).collect()
+    }
+
+    fn sink_states(&self, live: &Live, fresh: &[(Spot, Chunk)]) -> Vec<SinkState> {
+        let state = |(node, part): (&usize, &Part)| {
+            let mut sink = SinkState { name: part.name.clone(), part: part.part.clone(), writers: BTreeMap::new() };
+            for (spot, writer) in self.writers.iter().filter(|(s, _)| s.node == *node) {
+                let w = sink.writers.entry(writer.clone()).or_default();
+                w.applied = live.applied[spot];
+                w.chunks.extend(live.pending.get(spot).into_iter().flatten().cloned());
+                w.chunks.extend(fresh.iter().filter(|(s, _)| s == spot).map(|(_, c)| c.clone()));
+            }
+            sink
+        };
+        self.sinks.iter().map(state).collect()
+    }
+}
+
+/// Completed checkpoints whose output is not all published.
+fn waiting(live: &Live) -> usize {
+    live.pending.values().flatten().map(|c| c.marker >> 20).collect::<BTreeSet<u64>>().len()
+}
+
+pub fn taken_over() -> Fault {
+    Fault::config("another run of this job has taken over: this one ends without writing anything more")
+        .hint("stop one of the two; the job's name and its checkpoint folder say which runs belong together")
+}

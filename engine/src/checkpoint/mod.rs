@@ -1,0 +1,15 @@
+//! Checkpoints: where an interval ends (boundaries), what every part says at its end (acknowledgements), and who puts that together
+//! (the coordinator). The protocol is Chandy and Lamport's idea with epochs in place of markers: "all rows before epoch b are processed
+//! here" is what the dataflow's own frontiers say.
+
+mod ack;
+mod bounds;
+mod coordinator;
+mod publish;
+mod start;
+mod upload;
+
+pub use ack::{Ack, Body, Spot};
+pub use bounds::{Boundary, Bounds};
+pub use start::{Restored, Saved, start};
+pub use upload::Uploads;

@@ -1,0 +1,229 @@
+//! A start: takes the generation, reads the manifest that it goes on from, and publishes what the forerunner left.
+//!
+//! Order matters. First the slot log is asked, so that a run that has been taken over does no harm; then every old writer is fenced;
+//! only then is its marker final; then what is missing is published; then each writer gets a base marker, so that a lost marker
+//! and a first chunk never look the same. Sources start after all that.
+
+use super::ack::{Ack, Spot};
+use super::coordinator::{Coordinator, Part, Settings};
+use super::publish::{Publishers, again, apply};
+use super::upload::Uploads;
+use crate::control::Shared;
+use millrace_durable::{Begun, Generation, JobLog, Kind, Local, Manifest, PartitionState, StartFrom, Storage, WriterState, marker};
+use millrace_plan::plan::{NodeKind, Plan};
+use millrace_sdk::{Fault, Outbox, SinkContext, point};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+/// The names of all outbox writers of this run.
+pub type Writers = BTreeMap<Spot, String>;
+
+/// An operator's state as one worker of the forerunner had it.
+pub struct Saved {
+    /// Key groups, from (included) to (excluded).
+    pub groups: (u64, u64),
+    pub bytes: Vec<u8>,
+}
+
+/// What the dataflow starts from.
+#[derive(Default)]
+pub struct Restored {
+    /// By stream and partition.
+    pub sources: HashMap<String, HashMap<String, PartitionState>>,
+    /// By part.
+    pub operators: HashMap<String, Vec<Saved>>,
+    /// The clock never shows less, microseconds.
+    pub time: i64,
+}
+
+/// A run's part of the protocol, ready to work.
+pub struct Started {
+    pub coordinator: Coordinator,
+    pub uploads: Arc<Uploads>,
+    pub restored: Option<Restored>,
+    /// Everything was read and has fired; what was to publish is published.
+    pub finished: bool,
+}
+
+/// Begins a generation and brings the outside to where its manifest says.
+pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<Ack>) -> Result<Option<Started>, Fault> {
+    let Some(checkpoint) = &plan.checkpoint else { return Ok(None) };
+    let options = &shared.options;
+    let storage: Arc<dyn Storage> = Arc::new(Local::open(Path::new(&checkpoint.location))?);
+    let job = plan.env.job.clone();
+    let log = Arc::new(JobLog::open(storage, &job, options.from == StartFrom::Scratch)?);
+    let clock = plan.env.clock.clone();
+    let record = Generation { run: options.run, from: 0, config: plan.hash, workers, time: clock.now() };
+    let begun = log.begin(&record, &options.from)?;
+    let manifest = begun.from.as_ref();
+    if let Some(m) = manifest {
+        fits(plan, m, options.allow_dropped_state)?;
+        tracing::info!(target: "checkpoint", slot = m.slot, workers = m.workers, "going on from checkpoint {} of {}", m.slot, log.place());
+    }
+    let uploads = Arc::new(Uploads::start(&log)?);
+    let mut c = Coordinator {
+        settings: Settings {
+            job,
+            config: plan.hash,
+            workers,
+            interval: checkpoint.interval,
+            min_pause: checkpoint.min_pause,
+            timeout: checkpoint.timeout,
+            retained: checkpoint.retained,
+            tolerable_failures: checkpoint.tolerable_failures,
+        },
+        shared: shared.clone(),
+        log: log.clone(),
+        generation: begun.generation,
+        spots: BTreeSet::new(),
+        sources: BTreeMap::new(),
+        operators: BTreeMap::new(),
+        sinks: BTreeMap::new(),
+        positions: BTreeMap::new(),
+        writers: Writers::new(),
+        publishers: Publishers::none(),
+        clock,
+        acks,
+    };
+    let mut outboxes: BTreeMap<usize, Box<dyn Outbox>> = BTreeMap::new();
+    for (i, node) in plan.nodes.iter().enumerate() {
+        let part = Part { name: node.name.clone(), part: node.part.into() };
+        let hosts = match &node.kind {
+            NodeKind::Source(_) => {
+                let known = manifest.and_then(|m| m.sources.iter().find(|s| s.name == node.name));
+                let known = known.into_iter().flat_map(|s| s.partitions.iter().map(|p| (p.name.clone(), p.clone())));
+                c.positions.insert(i, known.collect());
+                c.sources.insert(i, part);
+                workers
+            }
+            NodeKind::Operator(op) if matches!(op.exec, millrace_sdk::Exec::Keyed(_)) => {
+                c.operators.insert(i, part);
+                workers
+            }
+            NodeKind::Operator(_) => continue,
+            NodeKind::Sink(s) => {
+                let hosts = if s.factory.single_writer() { 1 } else { node.parallelism.map_or(workers, |p| p.clamp(1, workers)) };
+                if checkpoint.exactly_once {
+                    let cx = SinkContext {
+                        worker: 0,
+                        workers: hosts,
+                        clock: plan.env.clock.clone(),
+                        waker: Arc::new(|| ()),
+                        env: plan.env.clone(),
+                    };
+                    if let Some(outbox) = s.factory.outbox(cx)? {
+                        outboxes.insert(i, outbox);
+                        c.writers.extend((0..hosts).map(|worker| (Spot { node: i, worker }, writer(log.instance(), &node.name, worker))));
+                    }
+                }
+                c.sinks.insert(i, part);
+                hosts
+            }
+        };
+        c.spots.extend((0..hosts).map(|worker| Spot { node: i, worker }));
+    }
+    for (node, outbox) in &mut outboxes {
+        let name = &c.sinks[node].name;
+        let mine: Vec<String> = c.writers.iter().filter(|(s, _)| s.node == *node).map(|(_, w)| w.clone()).collect();
+        settle(&mut **outbox, Sink { node: *node, name, mine }, &begun, &log, shared)?;
+    }
+    let finished = manifest.is_some_and(|m| m.kind == Kind::Finished);
+    c.publishers = Publishers::start(outboxes, &c.writers, &log, begun.generation, shared)?;
+    let restored = manifest.map(|m| restore(m, &log)).transpose()?;
+    Ok(Some(Started { coordinator: c, uploads, restored, finished }))
+}
+
+/// A writer's name: unique among all jobs, sinks and workers, and the same in every run of this instance.
+fn writer(instance: &str, sink: &str, worker: usize) -> String {
+    let plain: String = sink.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+    let mark = if plain == sink { String::new() } else { format!("-{:08x}", millrace_sdk::Key::hash(sink.as_bytes()) as u32) };
+    format!("{instance}-{plain}{mark}-{worker}")
+}
+
+/// Refuses a manifest that names parts which the topology no longer has.
+fn fits(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault> {
+    let has = |name: &str, keyed: bool| {
+        plan.nodes.iter().any(|n| {
+            n.name == name
+                && match &n.kind {
+                    NodeKind::Source(_) => !keyed,
+                    NodeKind::Operator(op) => keyed && matches!(op.exec, millrace_sdk::Exec::Keyed(_)),
+                    NodeKind::Sink(_) => false,
+                }
+        })
+    };
+    let dropped: Vec<String> = (m.sources.iter().filter(|s| !has(&s.name, false)).map(|s| format!("stream `{}`", s.name)))
+        .chain(m.operators.iter().filter(|o| !has(&o.name, true)).map(|o| format!("`{}` ({})", o.name, o.part)))
+        .collect();
+    let unsent: Vec<&str> = m.sinks.iter().filter(|s| s.writers.values().any(|w| !w.chunks.is_empty())).map(|s| s.name.as_str()).collect();
+    let homeless = unsent.into_iter().find(|name| !plan.nodes.iter().any(|n| n.name == *name && matches!(n.kind, NodeKind::Sink(_))));
+    if let Some(name) = homeless {
+        return Err(Fault::config(format!("checkpoint {} has output for the sink `{name}`, which the topology no longer has", m.slot))
+            .hint("run the job once more with that sink, stop it with a savepoint, and go on from that"));
+    }
+    if dropped.is_empty() || allow_dropped {
+        dropped.iter().for_each(|d| tracing::warn!(target: "checkpoint", "the state of {d} is dropped: the topology no longer has it"));
+        return Ok(());
+    }
+    Err(Fault::config(format!("checkpoint {} has state of parts that the topology no longer has: {}", m.slot, dropped.join(", ")))
+        .hint("parts are matched by their names; give the part its old name, or start with --allow-dropped-state"))
+}
+
+/// A sink and its writers in this run.
+struct Sink<'a> {
+    node: usize,
+    name: &'a str,
+    mine: Vec<String>,
+}
+
+/// Fences a sink's writers of all times, publishes what they left, and gives each its base marker.
+fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &JobLog, shared: &Shared) -> Result<(), Fault> {
+    let Sink { node, name: sink, mine } = s;
+    let known: BTreeMap<String, WriterState> =
+        begun.from.iter().flat_map(|m| &m.sinks).filter(|s| s.name == sink).flat_map(|s| s.writers.clone()).collect();
+    let old = begun.fence.get(sink).into_iter().flatten().cloned();
+    let all: Vec<String> = mine.into_iter().chain(old).chain(known.keys().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
+    if log.superseded(begun.generation)? {
+        return Err(Fault::config("another run of this job has started meanwhile: this one ends"));
+    }
+    again(shared, log, begun.generation, sink, || outbox.fence(&all))?;
+    point::reach("fenced");
+    let mut missing = vec![];
+    for name in &all {
+        let applied = again(shared, log, begun.generation, sink, || outbox.applied(name))?;
+        let Some(state) = known.get(name) else { continue };
+        let Some(applied) = applied else {
+            if state.chunks.is_empty() && state.applied == 0 {
+                continue;
+            }
+            let rows: u64 = state.chunks.iter().map(|c| c.rows).sum();
+            return Err(Fault::data(format!("the marker of `{sink}` is gone: nobody can say which of its output was published"))
+                .detail(format!("writer {name}: {} chunks with {rows} rows were waiting to be published", state.chunks.len()))
+                .hint("look at the output; then start from scratch, or from a savepoint with --accept-duplicates"));
+        };
+        missing.extend(state.chunks.iter().filter(|c| c.marker > applied).map(|c| (c.marker, name.clone(), c.clone())));
+    }
+    missing.sort_by_key(|(marker, ..)| *marker);
+    for (_, name, chunk) in &missing {
+        let mut rejects = vec![];
+        again(shared, log, begun.generation, sink, || apply(outbox, log, name, chunk, &mut rejects))?;
+        shared.refused(Spot { node, worker: 0 }, rejects);
+    }
+    let base = marker(begun.generation, 0);
+    all.iter().try_for_each(|name| again(shared, log, begun.generation, sink, || outbox.apply(name, &[], base, &mut vec![])))
+}
+
+fn restore(m: &Manifest, log: &JobLog) -> Result<Restored, Fault> {
+    let mut out = Restored { time: m.time, ..Restored::default() };
+    for s in &m.sources {
+        out.sources.insert(s.name.clone(), s.partitions.iter().map(|p| (p.name.clone(), p.clone())).collect());
+    }
+    for op in &m.operators {
+        let files = op.pieces.iter().flat_map(|p| p.files.values().map(|f| (p.groups, f)));
+        let saved = files.map(|(groups, f)| Ok(Saved { groups, bytes: log.get(f)? }));
+        out.operators.insert(op.name.clone(), saved.collect::<Result<_, Fault>>()?);
+    }
+    Ok(out)
+}

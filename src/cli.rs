@@ -74,9 +74,18 @@ pub struct RunArgs {
     /// Stop after this many records have been read in all, draining
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// When stopped, let all windows and timers fire before the end (always so as long as state is not durable)
+    /// When stopped, let all windows and timers fire before the end (always so in a job that takes no checkpoints)
     #[arg(long)]
     pub drain: bool,
+    /// Which checkpoint the job goes on from: `latest`, the number of one, or `scratch`, which forgets all there is
+    #[arg(long, value_name = "CHECKPOINT", default_value = "latest", value_parser = from)]
+    pub from: millrace_engine::StartFrom,
+    /// Forget the state of parts that the topology no longer has, rather than refuse to start
+    #[arg(long)]
+    pub allow_dropped_state: bool,
+    /// Start from an older checkpoint although what was published since is published again
+    #[arg(long)]
+    pub accept_duplicates: bool,
     /// Plan the job and check that its servers, topics, tables and files are there, but read nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -152,6 +161,15 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((k, v)) if !k.is_empty() => Ok((k.into(), v.into())),
         _ => Err("expected KEY=VALUE".into()),
+    }
+}
+
+fn from(text: &str) -> Result<millrace_engine::StartFrom, String> {
+    use millrace_engine::StartFrom;
+    match text {
+        "latest" => Ok(StartFrom::Latest),
+        "scratch" => Ok(StartFrom::Scratch),
+        number => number.parse().map(StartFrom::Slot).map_err(|_| "write `latest`, `scratch` or the number of a checkpoint".to_string()),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::cli::{LogFormat, RunArgs};
 use crate::exit::Exit;
 use crate::{lint, report, supervise};
-use millrace_engine::{Control, Progress, Reporter, RunOptions, Summary};
+use millrace_engine::{Control, Progress, Reporter, Request, RunOptions, Summary};
 use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
 use millrace_sdk::Severity;
@@ -53,7 +53,8 @@ fn once(args: &RunArgs, plan: Plan) -> Exit {
         return Exit::Dependency;
     }
     let control = Control::new();
-    if let Err(e) = on_signals(&control, args.supervised.is_some()) {
+    let stops = plan.checkpoint.is_some() && !args.drain;
+    if let Err(e) = on_signals(&control, stops, args.supervised.is_some()) {
         eprintln!("error: signals cannot be handled: {e}");
         return Exit::Bug;
     }
@@ -63,6 +64,9 @@ fn once(args: &RunArgs, plan: Plan) -> Exit {
         duration: args.for_.map(|d| d.saturating_sub(elapsed)),
         limit: args.limit,
         roundtrip_state: args.roundtrip_state,
+        from: args.from.clone(),
+        allow_dropped_state: args.allow_dropped_state,
+        accept_duplicates: args.accept_duplicates,
         ..RunOptions::default()
     };
     if args.dry_run {
@@ -135,9 +139,9 @@ fn start_log(args: &RunArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT drains; a second one ends the process at once. A terminal's SIGINT goes to a supervisor too, which passes it
-/// on as SIGTERM.
-fn on_signals(control: &Control, supervised: bool) -> std::io::Result<()> {
+/// The first SIGTERM or SIGINT stops the job, by a last checkpoint or by draining; a second one ends the process at once. A terminal's
+/// SIGINT goes to a supervisor too, which passes it on as SIGTERM.
+fn on_signals(control: &Control, stops: bool, supervised: bool) -> std::io::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = match supervised {
         true => {
@@ -152,8 +156,14 @@ fn on_signals(control: &Control, supervised: bool) -> std::io::Result<()> {
             if i > 0 {
                 std::process::exit(128 + signal);
             }
-            eprintln!("stopping: what has been read is finished, open windows fire now (again to stop at once)");
-            control.drain();
+            if stops {
+                eprintln!("stopping: a last checkpoint is taken and published; nothing fires early (again to stop at once)");
+                // Whether it worked is told by the run's end.
+                drop(control.request(Request::Stop { savepoint: false, drain: false }));
+            } else {
+                eprintln!("stopping: what has been read is finished, open windows fire now (again to stop at once)");
+                control.drain();
+            }
         }
     })?;
     Ok(())

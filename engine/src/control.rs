@@ -113,6 +113,8 @@ pub struct RunOptions {
     pub run: u64,
     /// State of parts that the topology no longer has is forgotten rather than refused.
     pub allow_dropped_state: bool,
+    /// A start from a checkpoint that is not the newest may publish again what was published since.
+    pub accept_duplicates: bool,
 }
 
 impl Default for RunOptions {
@@ -131,6 +133,7 @@ impl Default for RunOptions {
             from: StartFrom::Latest,
             run: 0,
             allow_dropped_state: false,
+            accept_duplicates: false,
         }
     }
 }

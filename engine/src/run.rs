@@ -56,7 +56,7 @@ pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Rep
         Err(fault) => return summary(&job_name, &shared, workers, plan.dead_letter.0, Some(fault)),
     };
     let Some((durable, coordinator)) = started else {
-        tracing::info!(target: "checkpoint", "the job had finished before; what it left to publish is published");
+        tracing::warn!(target: "checkpoint", "the job had finished before, and what it left to publish is published; --from scratch begins anew");
         return summary(&job_name, &shared, workers, plan.dead_letter.0, None);
     };
     let uploads = durable.as_ref().map(|d| d.uploads.clone());

@@ -123,11 +123,8 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
     if let Err(e) = millrace_sdk::convert::TimeReader::new(&millrace_sdk::convert::TimeFormat::EpochMs, &time_zone) {
         report.push(Found::error("unknown-time-zone", at("time_zone"), e).hint("use a name of the IANA database, like `Asia/Shanghai`"));
     }
-    for key in ["checkpoint", "memory"] {
-        if let Some(e) = node(key).filter(|e| !matches!(e.value.content, yaml::Content::Null | yaml::Content::Bad)) {
-            let message = format!("`{key}` is checked but not active yet: state does not survive the process");
-            report.push(Found::note("not-durable-yet", e.key_span, message));
-        }
+    if let Some(e) = node("memory").filter(|e| !matches!(e.value.content, yaml::Content::Null | yaml::Content::Bad)) {
+        report.push(Found::note("not-active-yet", e.key_span, "`memory` is checked but not active yet: nothing holds the job to it"));
     }
     if run.max_record.is_some_and(|s| s.bytes == 0) {
         report.push(Found::error("out-of-range", at("max_record"), "records of no bytes are no records"));

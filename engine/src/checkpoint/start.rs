@@ -9,7 +9,7 @@ use super::coordinator::{Coordinator, Part, Settings};
 use super::publish::{Publishers, again, apply};
 use super::upload::Uploads;
 use crate::control::Shared;
-use millrace_durable::{Begun, Generation, JobLog, Kind, Local, Manifest, PartitionState, StartFrom, Storage, WriterState, marker};
+use millrace_durable::{Begun, Generation, JobLog, Kind, Local, Manifest, PartitionState, Record, StartFrom, Storage, WriterState, marker};
 use millrace_plan::plan::{NodeKind, Plan};
 use millrace_sdk::{Fault, Outbox, SinkContext, point};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -59,6 +59,9 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
     let begun = log.begin(&record, &options.from)?;
     let manifest = begun.from.as_ref();
     if let Some(m) = manifest {
+        if m.slot < begun.newest && !options.accept_duplicates && checkpoint.exactly_once {
+            forward(&log, m.slot, begun.newest)?;
+        }
         fits(plan, m, options.allow_dropped_state)?;
         tracing::info!(target: "checkpoint", slot = m.slot, workers = m.workers, "going on from checkpoint {} of {}", m.slot, log.place());
     }
@@ -140,6 +143,31 @@ fn writer(instance: &str, sink: &str, worker: usize) -> String {
     let plain: String = sink.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
     let mark = if plain == sink { String::new() } else { format!("-{:08x}", millrace_sdk::Key::hash(sink.as_bytes()) as u32) };
     format!("{instance}-{plain}{mark}-{worker}")
+}
+
+/// Refuses a start from a checkpoint behind whose back more was published: that would be published again.
+fn forward(log: &JobLog, from: u64, newest: u64) -> Result<(), Fault> {
+    let mut rows: BTreeMap<String, u64> = BTreeMap::new();
+    let mut later = vec![];
+    for slot in log.slots()?.into_iter().filter(|s| *s > from && *s <= newest) {
+        let Record::Manifest(m) = log.read(slot)? else { continue };
+        later.push(slot.to_string());
+        for s in &m.sinks {
+            *rows.entry(s.name.clone()).or_default() +=
+                s.writers.values().flat_map(|w| &w.chunks).filter(|c| c.marker >> 20 == slot).map(|c| c.rows).sum::<u64>();
+        }
+    }
+    rows.retain(|_, n| *n > 0);
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<String> = rows.iter().map(|(name, n)| format!("`{name}` {n} rows")).collect();
+    Err(Fault::config(format!(
+        "a start from checkpoint {from} would publish again what the checkpoints {} have published",
+        later.join(", ")
+    ))
+    .detail(rows.join(", "))
+    .hint("start from `latest`, or say --accept-duplicates"))
 }
 
 /// Refuses a manifest that names parts which the topology no longer has.

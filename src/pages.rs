@@ -101,9 +101,11 @@ pub fn explain(name: &str) -> Exit {
         let examples: String = h.examples.iter().map(|e| format!("    {}  over  {}  gives  {}\n", e.0, e.1, e.2)).collect();
         pages.push(format!("{} (helper of templates)\n\n    {}\n\n{}\n\n{examples}", h.name, h.signature, h.doc));
     }
+    pages.extend(millrace_plan::ids::page(name).map(|p| p.text()));
     if pages.is_empty() {
         let names = entries(None);
-        let near = millrace_sdk::problem::did_you_mean(name, names.iter().map(|e| e.name.as_str()));
+        let known = names.iter().map(|e| e.name.as_str()).chain(millrace_plan::ids::PAGES.iter().map(|p| p.id));
+        let near = millrace_sdk::problem::did_you_mean(name, known);
         eprintln!("error: nothing is called `{name}`{}", near.map_or(String::new(), |n| format!(", did you mean `{n}`?")));
         eprintln!("  Hint: `millrace list` names everything");
         return Exit::Usage;

@@ -32,6 +32,7 @@ use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::{Scope, Stream};
+use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::Activator;
 
 /// All that a worker needs to build its part of a run.
@@ -267,12 +268,12 @@ impl<'j, 's> Build<'j, 's> {
     fn keyed(&mut self, node: usize, keyed: &Keyed) -> Result<(), Fault> {
         let job = self.job;
         let mut b = self.builder(node);
-        let (mut outlet, mut exits) = self.outlet(&mut b, &[node]);
+        let (outlet, mut exits) = self.outlet(&mut b, &[node]);
         let workers = self.hosts(node);
         if let Some((_, index)) = job.graph.inputs[node].iter().find(|(_, i)| *i >= keyed.keys.len()) {
             return Err(Fault::bug(format!("`{}` has no key for its input {index}", job.plan.nodes[node].name)));
         }
-        let mut inbox = self.inbox(&mut b, node, |index| Route::Keyed { key: keyed.keys[index].clone(), workers });
+        let inbox = self.inbox(&mut b, node, |index| Route::Keyed { key: keyed.keys[index].clone(), workers });
         let retry = (0..keyed.keys.len()).map(|i| {
             let mut from = job.graph.inputs[node].iter().filter(|(_, x)| *x == i).peekable();
             from.peek().is_some() && from.all(|(o, _)| job.graph.retry[o.node.0])
@@ -299,17 +300,25 @@ impl<'j, 's> Build<'j, 's> {
             runner.restore(pieces, |group| Key::worker(group, workers) == me)?;
             millrace_sdk::point::reach("restore-half");
         }
-        let (again, shared, me) = (self.activator(&b), job.shared.clone(), self.me());
+        self.finish(node, b, inbox, outlet, move |inbox, outlet, frontiers| runner.turn(inbox, outlet, frontiers));
+        Ok(())
+    }
+
+    /// Completes an operator that runs whenever something has arrived, and when it asks for it.
+    fn finish<F>(&self, node: usize, b: OperatorBuilder<'s, Ts>, mut inbox: Inbox, mut outlet: Outlet, mut turn: F)
+    where
+        F: FnMut(&mut Inbox, &mut Outlet, &[MutableAntichain<Ts>]) -> Result<Again, Fault> + 'static,
+    {
+        let (again, shared, me) = (self.activator(&b), self.job.shared.clone(), self.me());
         b.build(move |caps| {
             outlet.open(caps);
             move |frontiers| {
                 let begun = Instant::now();
-                let next = runner.turn(&mut inbox, &mut outlet, frontiers);
+                let next = turn(&mut inbox, &mut outlet, frontiers);
                 shared.meters.worked(node, me, begun);
                 schedule(&again, &shared, next);
             }
         });
-        Ok(())
     }
 
     fn client(&self, node: usize, i: usize) -> Result<(Arc<Client>, tokio::runtime::Handle), Fault> {
@@ -326,22 +335,13 @@ impl<'j, 's> Build<'j, 's> {
 
     fn lookup(&mut self, node: usize, exec: &LookupExec) -> Result<(), Fault> {
         let mut b = self.builder(node);
-        let (mut outlet, mut exits) = self.outlet(&mut b, &[node]);
-        let mut inbox = self.inbox(&mut b, node, |_| Route::Local);
+        let (outlet, mut exits) = self.outlet(&mut b, &[node]);
+        let inbox = self.inbox(&mut b, node, |_| Route::Local);
         let (client, runtime) = self.client(node, 0)?;
         let waker = self.waker(&b, Arc::default());
         let exit = exits.remove(0);
         let mut runner = LookupRunner::new((exec.make)(), client, runtime, waker, exit, exec.ordered, exec.on_store_error);
-        let (again, shared, me) = (self.activator(&b), self.job.shared.clone(), self.me());
-        b.build(move |caps| {
-            outlet.open(caps);
-            move |frontiers| {
-                let begun = Instant::now();
-                let next = runner.turn(&mut inbox, &mut outlet, frontiers);
-                shared.meters.worked(node, me, begun);
-                schedule(&again, &shared, next);
-            }
-        });
+        self.finish(node, b, inbox, outlet, move |inbox, outlet, frontiers| runner.turn(inbox, outlet, frontiers));
         Ok(())
     }
 
@@ -350,7 +350,7 @@ impl<'j, 's> Build<'j, 's> {
         let dead_letter = node == job.plan.dead_letter.0;
         let mut b = self.builder(node);
         let dead = if dead_letter { std::mem::take(&mut self.dead) } else { vec![] };
-        let (mut outlet, mut exits) = self.outlet(&mut b, &[node]);
+        let (outlet, mut exits) = self.outlet(&mut b, &[node]);
         let workers = if s.factory.single_writer() { 1 } else { self.hosts(node) };
         let route = if workers == self.scope.peers() { Route::Local } else { Route::First { workers } };
         let mut inbox = self.inbox(&mut b, node, |_| route.clone());
@@ -381,16 +381,7 @@ impl<'j, 's> Build<'j, 's> {
             .filter(|d| d.boxed.contains(&node))
             .map(|d| Outgoing::new(spot, d.generation, d.uploads.clone(), job.shared.clone()));
         let mut writer = Writer::new(sink, outgoing, spot, exits.remove(0), dead_letter);
-        let (again, shared, me) = (self.activator(&b), job.shared.clone(), self.me());
-        b.build(move |caps| {
-            outlet.open(caps);
-            move |frontiers| {
-                let begun = Instant::now();
-                let next = writer.turn(&mut inbox, &mut outlet, frontiers);
-                shared.meters.worked(node, me, begun);
-                schedule(&again, &shared, next);
-            }
-        });
+        self.finish(node, b, inbox, outlet, move |inbox, outlet, frontiers| writer.turn(inbox, outlet, frontiers));
         Ok(())
     }
 }

@@ -364,6 +364,15 @@ mod tests {
             let got = run(&[e], &[]);
             assert!(got.contains(&want.to_string()), "{e}: {got:?}");
         }
+        for (e, want) in [
+            ("summ(i)", &["0:unknown-function"][..]),
+            ("sum(smu(i))", &["0:unknown-function"]),
+            ("summ(upper(s))", &["0:unknown-function"]),
+            ("summ(zzz)", &["0:unknown-function"]),
+            ("summ(i) + i", &["0:unknown-function", "0:not-aggregated"]),
+        ] {
+            assert_eq!(run(&[e], &[]), want, "{e}: what follows from an unknown name is not told");
+        }
         let max = [I(i64::MAX), N, N, N, N];
         assert_eq!(run(&["count(*)", "sum(i)"], &[max, max]), ["!overflow"]);
         assert_eq!(run(&["avg(i)"], &[max, max]), ["9.223372036854776e18"]);

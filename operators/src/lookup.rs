@@ -14,6 +14,7 @@ use std::sync::Arc;
 /// Adds columns of a store's row to each row.
 ///
 /// The store is asked by its own `key` template over the row, or by `key` here. Its columns become fields behind the row's own.
+/// A row has no key if a value in the key's template is null or missing: then nothing is asked, and the row counts as missing.
 /// Questions are asked in batches, several at a time; equal ones of a batch once. `order: key` (the default) keeps the rows of a
 /// key in their order, `order: any` lets each batch go as soon as its answers are there.
 ///
@@ -240,12 +241,7 @@ struct Run {
 
 impl LookupOperator for Run {
     fn key(&mut self, row: Record<'_>, key: &mut Vec<u8>) -> bool {
-        let begun = key.len();
-        let made = self.plan.key.render(&row, key).is_ok();
-        if !made {
-            key.truncate(begun);
-        }
-        made
+        self.plan.key.render_key(&row, key) == Ok(true)
     }
 
     fn merge(&mut self, batch: Batch, answers: &[Option<&[u8]>], out: &mut Outputs) {
@@ -360,6 +356,35 @@ mod tests {
     fn a_key_of_its_own() {
         let out = run(json!({"store": "keyless", "key": "x-{{uid}}", "fields": ["city"]}), r#"[{"uid":"u3","n":3}]"#);
         assert_eq!(out.lines(""), [r#"{"uid":"u3","n":3,"city":"Oslo"}"#]);
+    }
+
+    #[test]
+    fn null_in_a_key_asks_nothing() {
+        for (key, input, made) in [
+            ("{{uid}}", r#"{"uid":null,"n":1}"#, None),
+            ("{{uid}}", r#"{"n":1}"#, None),
+            ("{{uid}}", r#"{"uid":"","n":1}"#, Some("")),
+            ("{{uid}}_{{n}}", r#"{"uid":"u1","n":null}"#, None),
+            ("{{uid}}_{{n}}", r#"{"uid":"u1","n":7}"#, Some("u1_7")),
+            ("{{md5_prefix uid 2}}", r#"{"uid":null}"#, None),
+            ("{{upper uid}}", r#"{"uid":null}"#, None),
+            ("{{default uid 'x'}}", r#"{"uid":null}"#, Some("x")),
+            ("{{#if uid}}{{uid}}{{else}}none{{/if}}", r#"{"uid":null}"#, Some("none")),
+            ("a{{#if n}}{{uid}}{{/if}}", r#"{"uid":null,"n":1}"#, None),
+            ("{{#each uid}}{{this}}{{/each}}", r#"{"uid":null}"#, None),
+        ] {
+            let config = json!({"store": "keyless", "key": key, "fields": ["city"], "on_missing": "port"});
+            let (_, bound) = setup(config).bind().unwrap_or_else(|p| panic!("{p:?}"));
+            let Exec::Lookup(exec) = bound.exec else { panic!("not a look-up") };
+            let (mut lookup, batch) = ((exec.make)(), batch(&schema(FIELDS), &rows(&format!("[{input}]"))));
+            let mut bytes = vec![];
+            let asks = lookup.key(batch.row(0), &mut bytes);
+            assert_eq!(asks.then(|| String::from_utf8(bytes.clone()).unwrap()), made.map(String::from), "{key} {input}");
+            assert!(asks || bytes.is_empty());
+            let mut out = Outputs::default();
+            lookup.merge(batch, &[None], &mut out);
+            assert_eq!((out.batches.len(), out.batches[0].0, out.rejects.len()), (1, 1, 0), "it is missing, not rejected");
+        }
     }
 
     #[test]

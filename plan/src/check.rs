@@ -162,6 +162,10 @@ impl<'a> Checker<'a> {
             || (types.is_empty() && !["anyOf", "oneOf", "allOf", "enum", "const", "properties"].iter().any(|k| rules.contains_key(*k)))
     }
 
+    fn takes_text(&self, schema: &Value) -> bool {
+        self.resolve(schema).as_object().is_some_and(|rules| types(rules).contains(&"string"))
+    }
+
     /// The values of an enum of texts; None: it is something else.
     fn names(&self, schema: &Value) -> Option<Vec<String>> {
         let schema = self.resolve(schema);
@@ -212,7 +216,11 @@ impl<'a> Checker<'a> {
         if let Some(value) = self.tagged(node, &merged, owner) {
             return value;
         }
-        let fitting: Vec<&Value> = merged.iter().filter(|s| self.fits(node, s)).collect();
+        let mut fitting: Vec<&Value> = merged.iter().filter(|s| self.fits(node, s)).collect();
+        if matches!(&node.content, Content::Scalar(s) if s.variable) && fitting.iter().any(|s| self.takes_text(s)) {
+            // A text stays one where one is wanted.
+            fitting.retain(|s| self.takes_text(s));
+        }
         match fitting[..] {
             [] => {
                 let names: Vec<String> = merged.iter().filter_map(|s| self.names(s)).flatten().collect();
@@ -297,8 +305,8 @@ impl<'a> Checker<'a> {
         }
         types.iter().any(|t| match (&node.content, *t) {
             (Content::Map(_), "object") | (Content::Seq(_), "array") | (Content::Scalar(_), "string") | (Content::Null, "null") => true,
-            (Content::Scalar(s), "integer" | "number") => scalar::resolve(s).is_number(),
-            (Content::Scalar(s), "boolean") => scalar::resolve(s).is_boolean(),
+            (Content::Scalar(s), "integer" | "number") => scalar::unquoted(s).is_number(),
+            (Content::Scalar(s), "boolean") => scalar::unquoted(s).is_boolean(),
             _ => false,
         })
     }
@@ -480,7 +488,7 @@ impl<'a> Checker<'a> {
     fn number(&mut self, node: &Node, rules: &Map<String, Value>, integer: bool) -> Option<Value> {
         let what = if integer { "a whole number" } else { "a number" };
         let Content::Scalar(s) = &node.content else { return self.wrong(node, what) };
-        let Value::Number(n) = scalar::resolve(s) else { return self.wrong(node, what) };
+        let Value::Number(n) = scalar::unquoted(s) else { return self.wrong(node, what) };
         let n = match n.as_f64() {
             Some(f) if integer && !n.is_i64() && !n.is_u64() => {
                 if f.abs() > 9e15 {
@@ -528,7 +536,7 @@ impl<'a> Checker<'a> {
 
     fn boolean(&mut self, node: &Node) -> Option<Value> {
         match &node.content {
-            Content::Scalar(s) => match scalar::resolve(s) {
+            Content::Scalar(s) => match scalar::unquoted(s) {
                 Value::Bool(b) => Some(Value::Bool(b)),
                 _ => {
                     let meant = match s.text.to_ascii_lowercase().as_str() {

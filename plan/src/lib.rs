@@ -6,6 +6,7 @@ pub mod diagnostic;
 mod durability;
 pub mod graph;
 pub mod host;
+pub mod ids;
 mod lints;
 mod load;
 pub mod plan;

@@ -27,6 +27,7 @@ pub(crate) fn run(report: &mut Report, t: &Topology, graph: &Graph, built: &Buil
         unread(report, t, graph);
         stores(report, t, built);
         useless_keyby(report, t, graph);
+        lost_order(report, t, graph, built);
     }
     time(report, t, graph, env);
     sources(report, t);
@@ -159,6 +160,81 @@ fn useless_keyby(report: &mut Report, t: &Topology, graph: &Graph) {
             report.push(found.hint("windows need a KeyBy before them; joins have `keys` of their own"));
         }
     }
+}
+
+/// How the rows of one key of a window come to lose their order at a part before it.
+enum Loss {
+    /// There they meet in whatever order they arrive in.
+    Meet(&'static str),
+    /// It works under another key, so that they come from several workers.
+    Spread,
+    /// A join gives a row when its match has come.
+    Join,
+}
+
+/// Which rows share a count window, and which are first and last in it, goes by the order in which they arrive.
+fn lost_order(report: &mut Report, t: &Topology, graph: &Graph, built: &Built) {
+    for (i, item) in graph.items.iter().enumerate() {
+        let What::Transform(n) = item.what else { continue };
+        if t.transforms[n].part.part_name() != "CountWindowWithTimeOut" || item.tainted {
+            continue;
+        }
+        let Some(key) = key_before(graph, built, i) else { continue };
+        let mut reached = vec![i];
+        let mut at = 0;
+        while at < reached.len() {
+            let here = reached[at];
+            at += 1;
+            if let Some(loss) = loss(t, graph, built, here, &key, here == i) {
+                let name = &graph.items[here].name;
+                let message = match loss {
+                    Loss::Meet(how) => format!("which rows share a window depends on chance: {how} `{name}`"),
+                    Loss::Spread => format!("which rows share a window depends on chance: `{name}` works under another key"),
+                    Loss::Join => format!("which rows share a window depends on when `{name}` finds their matches"),
+                };
+                let found = match loss {
+                    Loss::Join => Found::note("order-lost-before-count-window", item.span, message),
+                    _ => Found::warning("order-lost-before-count-window", item.span, message),
+                };
+                let found = if here == i { found } else { found.second(graph.items[here].span, "here the order is lost") };
+                report.push(found.hint("sums over all windows of a key are right all the same"));
+                break;
+            }
+            for w in &graph.items[here].wires {
+                if !reached.contains(&w.from) {
+                    reached.push(w.from);
+                }
+            }
+        }
+    }
+}
+
+fn key_before(graph: &Graph, built: &Built, item: usize) -> Option<Vec<String>> {
+    let wire = graph.items[item].wires.first()?;
+    built.flows[wire.from].as_ref()?.edges.get(wire.port?)?.key.clone()
+}
+
+fn loss(t: &Topology, graph: &Graph, built: &Built, item: usize, key: &[String], window: bool) -> Option<Loss> {
+    let What::Transform(n) = graph.items[item].what else { return None };
+    let part = &t.transforms[n].part;
+    if part.operator().is_some_and(|o| matches!(o.inputs(), Inputs::LeftRight { .. })) {
+        return Some(Loss::Join);
+    }
+    if graph.items[item].wires.len() > 1 {
+        return Some(Loss::Meet("several inputs meet in"));
+    }
+    if part.part_name() == "Lookup" && part.config.get("order").is_some_and(|o| o.text() == Some("any")) {
+        return Some(Loss::Meet("`order: any` lets them overtake each other in"));
+    }
+    let own = match part.part_name() {
+        "Dedup" => part
+            .config
+            .get("keys")
+            .map(|k| k.text().into_iter().chain(k.items().iter().filter_map(|i| i.text())).map(String::from).collect()),
+        name if name.contains("Window") && !window => key_before(graph, built, item),
+        _ => None,
+    };
+    own.is_some_and(|own| own.iter().any(|k| !key.contains(k))).then_some(Loss::Spread)
 }
 
 fn sources(report: &mut Report, t: &Topology) {

@@ -35,6 +35,11 @@ pub fn resolve(s: &Scalar) -> Value {
     core(&s.text)
 }
 
+/// Where a number or a boolean is wanted: inside braces a variable must be quoted, and the quotes say nothing then.
+pub fn unquoted(s: &Scalar) -> Value {
+    if s.variable { core(&s.text) } else { resolve(s) }
+}
+
 pub fn core(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,

@@ -43,6 +43,8 @@ pub struct Scalar {
     pub text: String,
     /// Without quotes: may be a number or a boolean.
     pub plain: bool,
+    /// In quotes, and nothing but one variable: it may be a number or a boolean where a text is not wanted.
+    pub variable: bool,
     style: ScalarStyle,
     /// Where variables were replaced: start in `text`, start and end in the text as parsed.
     pieces: Vec<scalar::Piece>,
@@ -416,11 +418,13 @@ impl<'a> Composer<'a> {
         if plain && (span.start == span.end || matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")) && !tagged {
             return Node::null(span);
         }
-        let mut scalar = Scalar { text, plain: plain && !tagged, style, pieces: vec![] };
+        let mut scalar = Scalar { text, plain: plain && !tagged, variable: false, style, pieces: vec![] };
         if scalar.text.contains("${") && !self.is_key_next() {
             let node = Node { span, content: Content::Scalar(scalar.clone()) };
             match self.vars.replace(&scalar.text) {
                 Ok((text, pieces)) => {
+                    let whole = |p: &scalar::Piece| p.old == (0..scalar.text.len()) && p.new == (0..text.len());
+                    scalar.variable = !plain && matches!(&pieces[..], [p] if whole(p));
                     scalar.text = text;
                     scalar.pieces = pieces;
                 }

@@ -103,6 +103,29 @@ fn nothing_else_reads_the_clock() {
     assert!(found.is_empty(), "{found:?} read the clock: use millrace_sdk::Clock");
 }
 
+/// `explain` has a page for every id that lint can tell, as far as the code writes it out.
+#[test]
+fn every_problem_has_a_page() {
+    let makers = ["Problem::", "Found::"].iter().flat_map(|t| ["error(", "warning(", "note("].map(|m| format!("{t}{m}")));
+    let makers: Vec<String> = makers.chain([".issue(".into(), "Issue { id: ".into()]).collect();
+    let mut ids = BTreeSet::new();
+    for (file, text) in sources() {
+        let is_test = file.contains("tests") || file.contains("testing");
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for (at, maker) in makers.iter().flat_map(|m| code.match_indices(m.as_str())).filter(|_| file.ends_with(".rs") && !is_test) {
+            let id = code[at + maker.len()..].trim_start().strip_prefix('"').and_then(|t| t.split('"').next());
+            ids.extend(id.map(String::from));
+        }
+    }
+    assert!(ids.len() > 90, "{}", ids.len());
+    let without: Vec<_> = ids.iter().filter(|id| millrace_plan::ids::page(id).is_none()).collect();
+    assert!(without.is_empty(), "plan/src/ids.rs has no page for {without:?}");
+    let pages = millrace_plan::ids::PAGES;
+    assert!(pages.is_sorted_by(|a, b| a.id < b.id), "the table is sorted by id");
+    let o = millrace().args(["explain", "order-lost-before-count-window"]).output().expect("runs");
+    assert!(o.status.success() && text(&o.stdout).contains("Fix: "), "{}", said(&o));
+}
+
 #[test]
 fn no_unfinished_places() {
     let words = [["to", "do!("].concat(), ["unimple", "mented!("].concat(), ["FIX", "ME"].concat()];

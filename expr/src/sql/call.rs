@@ -79,8 +79,12 @@ impl Compiler<'_> {
             self.issue("unsupported-expression", range, format!("`{name}` is no aggregate: `*`, DISTINCT and FILTER do not go with it"));
             return None;
         }
+        let told = self.issues.len();
         let args = self.exprs(args);
-        if args.is_none() && function::find(&name).is_none() && !special(&name) {
+        if function::find(&name).is_none() && !special(&name) {
+            // Whether it would have taken values of single rows, nobody knows.
+            let own = self.issues.split_off(told).into_iter().filter(|i| i.id != "not-aggregated");
+            self.issues.extend(own);
             self.unknown(&name, name_range);
             return None;
         }

@@ -89,6 +89,23 @@ impl Template {
         done
     }
 
+    /// Appends the text for a row as the key of something: false, and `out` as it was, where the row has no key, as the value of a
+    /// part of it is null or missing. Of a template that handlebars runs only the whole is looked at: it must not be empty.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn render_key(&self, row: &Record<'_>, out: &mut Vec<u8>) -> Result<bool, EvalError> {
+        let begun = out.len();
+        let done = match &self.kind {
+            Kind::Program(program) => program.write_key(row, &self.cx, out),
+            Kind::Handlebars(f) => f.render(row, out).map(|()| out.len() > begun),
+        };
+        if done != Ok(true) {
+            out.truncate(begun);
+        }
+        done
+    }
+
     /// Appends the value as the next field of a row being built, converted to `ty` if one is given. `out` is new, or was made over
     /// the row's own batch: then values are kept without copying.
     ///

@@ -70,6 +70,11 @@ impl Program {
         with_buffers(self.buffers, |b| self.node.write_in(row, b, cx, out))
     }
 
+    /// As [`write`](Self::write), of a key: false where a part of it is null or missing.
+    pub fn write_key(&self, row: &Record<'_>, cx: &Cx, out: &mut Vec<u8>) -> Result<bool, EvalError> {
+        with_buffers(self.buffers, |b| self.node.write_key_in(row, b, cx, out))
+    }
+
     /// Appends the value as a field.
     pub fn push(&self, row: &Record<'_>, cx: &Cx, ty: Option<Type>, out: &mut BatchBuilder) -> Result<(), EvalError> {
         with_buffers(self.buffers, |b| self.node.push_in(row, b, cx, ty, out))
@@ -214,6 +219,22 @@ impl Node {
             node => render(node.eval(row, buffers, cx)?, out),
         }
         Ok(())
+    }
+
+    fn write_key_in(&self, row: &Record<'_>, buffers: &mut [String], cx: &Cx, out: &mut Vec<u8>) -> Result<bool, EvalError> {
+        match self {
+            Node::If(i) => i.pick(row, buffers, cx)?.write_key_in(row, buffers, cx, out),
+            Node::Text(parts) => {
+                for p in parts {
+                    if !p.write_key_in(row, buffers, cx, out)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            node if node.eval(row, buffers, cx)?.is_null() => Ok(false),
+            node => node.write_in(row, buffers, cx, out).map(|()| true),
+        }
     }
 
     fn push_in(

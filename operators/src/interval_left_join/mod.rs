@@ -50,7 +50,7 @@ mod tests;
 ///
 /// Ports: the main output; `unmatched` (with `unmatched: port`); `late` (to the dead letter unless it is read).
 /// Counters: `left`, `matched`, `by_fallback`, `unmatched`, `pairs`, `lookups`, `lookups_saved` (left rows that matched, so that the
-/// store was not asked), `without_store_key` (no key can be made of the row; it is unmatched), `outside_interval` (what the store
+/// store was not asked), `without_store_key` (no key can be made of the row, as a field of it is null; it is unmatched), `outside_interval` (what the store
 /// has may not be taken), `store_unavailable` (with `on_store_error: unmatched`), `retried`, `retried_by_fallback`,
 /// `retried_unmatched`. Dropped: `unmatched` (with `unmatched: drop`),
 /// `right_unmatched` (right rows on time that no left row wanted).

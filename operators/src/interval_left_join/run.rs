@@ -627,7 +627,7 @@ impl Plan {
     fn ask(&self, row: &Record<'_>, token: u64, store_key: &mut Vec<u8>, cx: &mut dyn Context) -> bool {
         let Some(fallback) = &self.fallback else { return false };
         store_key.clear();
-        if fallback.key.render(row, store_key).is_err() {
+        if fallback.key.render_key(row, store_key) != Ok(true) {
             cx.count("without_store_key", 1);
             return false;
         }

@@ -558,3 +558,20 @@ proptest! {
         empty(&h);
     }
 }
+
+#[test]
+fn a_row_with_null_in_its_store_key_is_unmatched_unasked() {
+    let mut h = Harness::new(&setup(json!({"fallback": "old"})));
+    h.row(0, json!({"k": "a", "l": null, "@time": 100_000}));
+    h.row(0, json!({"k": "a", "@time": 100_000}));
+    left(&mut h, "a", 3, 100, false);
+    h.watermark(0, 200_000);
+    h.watermark(1, 200_000);
+    assert_eq!(h.asked().iter().map(|a| a.store_key.as_str()).collect::<Vec<_>>(), ["a/3"]);
+    assert_eq!(h.out().port("unmatched").len(), 2);
+    h.answer(0, Ok(Some(json!({"r": 70}))));
+    let c = |name| h.out().count(name);
+    assert_eq!([c("without_store_key"), c("unmatched"), c("by_fallback"), c("lookups")], [2, 2, 1, 1]);
+    conserved(&h);
+    empty(&h);
+}

@@ -11,7 +11,11 @@ use std::path::Path;
 
 fn plan_with(text: &str, set: &[(&str, &str)]) -> Planned {
     let set = set.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    load_text("job.yaml", text, Path::new("."), &Options { set, ..Options::default() })
+    let planned = load_text("job.yaml", text, Path::new("."), &Options { set, ..Options::default() });
+    for d in planned.diagnostics.iter().filter(|d| !["bad-topic", "unknown-column"].contains(&d.id.as_str())) {
+        assert!(crate::ids::page(&d.id).is_some(), "plan/src/ids.rs has no page for `{}`", d.id);
+    }
+    planned
 }
 
 /// What lint says, one line each, without the file's name.
@@ -232,4 +236,76 @@ fn null_can_be_a_word() {
     assert_eq!(lint(&text("nul")), "1:20: error[unknown-value] unknown value `nul`; did you mean `null`?\n");
     let twice = text("null").replace("sink:", "runEnv: {}\nsink:");
     assert_eq!(lint(&twice), "3:1: error[duplicate-key] the key `run_env` stands twice in one map\n");
+}
+
+#[test]
+fn a_quoted_variable_is_what_its_key_wants() {
+    let text = around(
+        "  - {type: KeyBy, config: {keys: [a]}}\n  - {type: CountWindowWithTimeOut, config: {count: \"${N}\", timeout: '${T:-5s}', rows: \"${R:-7}\"}}\n  - {type: SplitElement, config: {field: '${R:-7}', into: e, skip_empty: \"${B:-true}\"}}",
+    );
+    let lint = |set: &[(&str, &str)]| {
+        let all = plan_with(&text, set).diagnostics;
+        let errors = all.iter().filter(|d| d.severity == millrace_sdk::Severity::Error);
+        errors.map(|d| format!("{}: {} {}", d.line, d.id, d.message)).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(lint(&[("N", "100")]), "");
+    assert_eq!(lint(&[("N", "100"), ("B", "false"), ("T", "1m"), ("R", "true")]), "");
+    assert_eq!(lint(&[("N", "many")]), "5: wrong-type expected a whole number, found a text");
+    assert_eq!(lint(&[("N", "1.5")]), "5: wrong-type expected a whole number, found a text");
+    assert_eq!(lint(&[("N", "0")]), "5: out-of-range 0 is too small: the least is 1");
+    assert_eq!(lint(&[("N", "7"), ("B", "7")]), "6: wrong-type expected true or false, found a text");
+    let both = text.replace("\"${N}\"", "\"1${N}\"");
+    let found = plan_with(&both, &[("N", "0")]).diagnostics;
+    assert!(found.iter().any(|d| d.id == "wrong-type"), "a variable and more is a text: {found:?}");
+}
+
+#[test]
+fn order_that_is_lost_before_a_count_window() {
+    let job = |transforms: &str| {
+        let feed = "{config: {source: {type: Feed, config: {fields: {k: string, j: string}}}}}";
+        format!(
+            "streams:\n  a: {feed}\n  b: {feed}\nstores:\n  t: {{type: Table, config: {{key: \"{{{{k}}}}\"}}}}\ntransforms:\n{transforms}\n  - {{type: CountWindowWithTimeOut, name: w, config: {{count: 2, timeout: 5s}}}}\nsink: [{{type: Out}}]\n"
+        )
+    };
+    let by = |keys: &str| format!("  - {{type: KeyBy, config: {{keys: [{keys}]}}}}");
+    let cases = [
+        (format!("  - {{type: Filter, input: a, config: {{where: k > ''}}}}\n{}", by("k")), ""),
+        (format!("  - {{type: Union, name: u, input: [a, b]}}\n{}", by("k")), "warning several inputs meet in `u`"),
+        (
+            format!("  - {{type: Union, name: u, input: [a, b]}}\n  - {{type: Filter, config: {{where: k > ''}}}}\n{}", by("k, j")),
+            "warning several inputs meet in `u`",
+        ),
+        (format!("  - {{type: Dedup, name: d, input: a, config: {{keys: [k]}}}}\n{}", by("k, j")), ""),
+        (format!("  - {{type: Dedup, name: d, input: a, config: {{keys: [k, j]}}}}\n{}", by("k")), "warning `d` works under another key"),
+        (format!("  - {{type: Dedup, name: d, input: a, config: {{keys: j}}}}\n{}", by("k")), "warning `d` works under another key"),
+        (format!("  - {{type: Lookup, name: l, input: a, config: {{store: t, fields: {{pos: pos}}}}}}\n{}", by("k")), ""),
+        (
+            format!("  - {{type: Lookup, name: l, input: a, config: {{store: t, fields: {{pos: pos}}, order: any}}}}\n{}", by("k")),
+            "warning `order: any` lets them overtake each other in `l`",
+        ),
+        (
+            format!(
+                "  - {{type: IntervalLeftJoin, name: jo, left: a, right: b, config: {{keys: [k], lower: -1s, upper: 1s, right_fields: {{jj: j}}, unmatched: emit}}}}\n{}",
+                by("k")
+            ),
+            "note which rows share a window depends on when `jo` finds their matches",
+        ),
+    ];
+    for (transforms, expected) in cases {
+        let text = job(&transforms);
+        let all = plan_with(&text, &[]).diagnostics;
+        let errors: Vec<_> = all.iter().filter(|d| d.severity == millrace_sdk::Severity::Error).collect();
+        assert!(errors.is_empty(), "{transforms}\n{errors:?}");
+        let found: Vec<_> = all.iter().filter(|d| d.id == "order-lost-before-count-window").collect();
+        let told: Vec<String> = found.iter().map(|d| format!("{:?} {}", d.severity, d.message)).collect();
+        let severity = expected.split(' ').next().unwrap_or("");
+        let says = expected.strip_prefix(severity).unwrap_or("").trim();
+        match told.first() {
+            None => assert_eq!(expected, "", "{transforms}"),
+            Some(t) => {
+                assert!(told.len() == 1 && t.to_lowercase().starts_with(severity) && t.contains(says), "{transforms}\n{told:?}");
+                assert!(found[0].snippet.contains("name: w") && found[0].second.is_some(), "{:?}", found[0]);
+            }
+        }
+    }
 }

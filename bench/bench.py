@@ -8,7 +8,10 @@ A B A B, pinned to one core. Prints records/s, CPU seconds per million records, 
 the ratio of CPU per record to the floor of the same round. --quick: without Flink, fewer rows.
 
 The floors of a ratio are those that promise no more than the job does: J1 any key order (J1any), J1t the regex crate (J1tre), J1d and
-J1c one search for each separator. The other floors know the generator's layout: the limit, printed beside."""
+J1c one search for each separator. The other floors know the generator's layout: the limit, printed beside.
+
+`latency` is a job of its own, on Millrace alone: each of jobs/latency-*.yaml runs flat out, then at half of that rate; printed are the
+times from a row's arrival to its emission in that second run."""
 import argparse
 import json
 import os
@@ -36,6 +39,8 @@ JOBS = {
     "J3": ("join", ["exposures.jsonl", "clicks.jsonl"], ["J3"]),
     "J4": ("events", ["events.jsonl"], ["J4"]),
 }
+# jobs/latency-NAME.yaml: how many streams share its rate
+LATENCY = {"wash": 1, "dedup": 1, "join": 2}
 BENTHOS = {"J1", "J1t", "J2"}
 FLINK = {"J1": "J1", "J1t": "J1t", "J2": "J2", "J3": "J3co", "J4": "J4fn"}
 
@@ -125,6 +130,39 @@ def content(name, out, canonical=False):
     return digests
 
 
+def rated(name, rate, event_rate, seconds, work, cpu):
+    """One run of a latency job, `rate` records/s a stream: its summary."""
+    env = {"RATE": str(rate), "EVENT_RATE": str(event_rate), "OUT": str(work / "out"), "STATE": str(work / "state")}
+    options = ["--quiet", "--workers", "1", "--for", f"{seconds}s", "--summary", work / "summary"]
+    m = measure([TARGET / "release/millrace", "run", *options, HERE / f"jobs/latency-{name}.yaml"], env, cpu)
+    if m.code != 0:
+        sys.exit(f"latency {name}: exit code {m.code}: {m.err}")
+    summary = json.loads((work / "summary").read_text())
+    for f in work.iterdir():
+        shutil.rmtree(f) if f.is_dir() else f.unlink()
+    return summary
+
+
+def latency(work, cpu, rounds):
+    """p50, p99 and the longest time from arrival to emission at half of the rate that the same job reaches flat out."""
+    print(f"\nlatency at 50 % load, {rounds} rounds on core {cpu}, ms")
+    print(f"  {'':16} {'full M records/s':>24} {'p50':>24} {'p99':>24} {'max':>24}")
+    found = []
+    for name, streams in LATENCY.items():
+        full, figures = [], {"p50_micros": [], "p99_micros": [], "max_micros": []}
+        for _ in range(rounds):
+            full.append(rated(name, 1e9, 200_000, 6, work, cpu)["in"] / 6)
+            half = int(full[-1] / 2 / streams)
+            summary = rated(name, half, half, 12, work, cpu)
+            for k, values in figures.items():
+                values.append(summary["latency"][k] / 1000)
+            if summary["in"] < 0.95 * half * streams * 12:
+                print(f"  {name}: half of the rate was not held, the core was not free: {summary['in'] / 12:,.0f} records/s")
+        print(f"  {name:16} {show([f / 1e6 for f in full], 3):>24} " + " ".join(f"{show(v, 1):>24}" for v in figures.values()))
+        found.append({"job": "latency", "name": name, "full": full, **figures})
+    return found
+
+
 def show(values, digits):
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
 
@@ -132,16 +170,17 @@ def show(values, digits):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--quick", action="store_true")
-    p.add_argument("--jobs", default=",".join(JOBS))
+    p.add_argument("--jobs", default=",".join([*JOBS, "latency"]))
     p.add_argument("--rows", type=int)
     p.add_argument("--rounds", type=int)
     p.add_argument("--cpu", default="1")
     p.add_argument("--no-peers", action="store_true", help="Millrace and the floors alone")
     p.add_argument("--json", help="write the figures here too")
     args = p.parse_args()
-    jobs = args.jobs.split(",")
+    jobs = [j for j in args.jobs.split(",") if j != "latency"]
     rows, rounds = args.rows or (500_000 if args.quick else 4_000_000), args.rounds or 3
-    build(args, jobs)
+    if jobs:
+        build(args, jobs)
     shm = pathlib.Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else pathlib.Path(tempfile.gettempdir())
     work = pathlib.Path(tempfile.mkdtemp(prefix="millrace-bench-", dir=shm))
     wrong, figures = 0, []
@@ -181,6 +220,8 @@ def main():
                 ratio = [m.cpu / y.cpu for m, y in zip(ms, yard)] if yard else [0]
                 print(f"  {name:16} {show(rate, 3):>24} {show(cpu, 3):>24} {max(m.rss for m in ms):9.0f} {show(ratio, 2):>24}")
                 figures.append({"job": job, "name": name, "records": records, "rate": rate, "cpu": cpu, "ratio": ratio, "rss": max(m.rss for m in ms)})
+        if "latency" in args.jobs.split(","):
+            figures += latency(work, args.cpu, 1 if args.quick else rounds)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if args.json:

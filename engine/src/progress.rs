@@ -7,38 +7,42 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Latency buckets: 8 a power of two, microseconds.
-const BUCKETS: usize = 8 * 40;
+/// Latency buckets: 32 a power of two, microseconds.
+const FINE: usize = 32;
+const BUCKETS: usize = FINE * 36;
 
-/// A histogram of times with a resolution of an eighth.
+/// A histogram of times with a resolution of a thirty-second.
 pub struct Histogram {
     buckets: Vec<AtomicU64>,
     /// Of all times, microseconds.
     sum: AtomicU64,
+    /// The longest.
+    max: AtomicU64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
+        Histogram { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0), max: AtomicU64::new(0) }
     }
 }
 
 impl Histogram {
     fn index(micros: u64) -> usize {
-        if micros < 8 {
+        if micros < FINE as u64 {
             return micros as usize;
         }
-        let top = 63 - micros.leading_zeros() as usize;
-        ((top - 2) * 8 + ((micros >> (top - 3)) & 7) as usize).min(BUCKETS - 1)
+        let shift = (micros / FINE as u64).ilog2() as usize;
+        (shift * FINE + (micros >> shift) as usize).min(BUCKETS - 1)
     }
 
     fn lower(index: usize) -> u64 {
-        if index < 8 { index as u64 } else { (8 + (index % 8) as u64) << (index / 8 - 1) }
+        if index < FINE { index as u64 } else { ((FINE + index % FINE) as u64) << (index / FINE - 1) }
     }
 
     pub fn add(&self, micros: u64, rows: u64) {
         self.buckets[Self::index(micros)].fetch_add(rows, Relaxed);
         self.sum.fetch_add(micros.saturating_mul(rows), Relaxed);
+        self.max.fetch_max(micros, Relaxed);
     }
 
     /// How many lie below each of these powers of two (microseconds), how many there are, and their sum in microseconds.
@@ -46,6 +50,11 @@ impl Histogram {
         let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Relaxed)).collect();
         let below = |power: u32| counts[..Self::index(1 << power)].iter().sum();
         (powers.map(below).collect(), counts.iter().sum(), self.sum.load(Relaxed))
+    }
+
+    /// The longest time; None if there are no rows.
+    pub fn max(&self) -> Option<u64> {
+        self.quantile(1.0).map(|_| self.max.load(Relaxed))
     }
 
     /// The time below which this part of all rows lies; None if there are no rows.
@@ -306,7 +315,7 @@ impl Meters {
     }
 
     pub fn latency(&self) -> Latency {
-        Latency { p50_micros: self.latency.quantile(0.5), p99_micros: self.latency.quantile(0.99) }
+        Latency { p50_micros: self.latency.quantile(0.5), p99_micros: self.latency.quantile(0.99), max_micros: self.latency.max() }
     }
 }
 
@@ -379,12 +388,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn histogram_resolves_an_eighth() {
-        for micros in [0u64, 1, 7, 8, 9, 15, 16, 100, 999, 1_000_000, 60_000_000] {
+    fn histogram_resolves_a_thirty_second() {
+        for micros in [0u64, 1, 7, 8, 9, 15, 16, 31, 32, 33, 63, 64, 65, 66, 100, 999, 1_000_000, 60_000_000, 86_400_000_000] {
             let h = Histogram::default();
             h.add(micros, 3);
             let got = h.quantile(0.5).unwrap();
-            assert!(got <= micros && micros - got <= micros / 8, "{micros}: {got}");
+            assert_eq!(h.max(), Some(micros));
+            assert!(got <= micros && micros - got <= micros / 32, "{micros}: {got}");
         }
         let h = Histogram::default();
         h.add(10, 98);

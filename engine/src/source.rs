@@ -24,8 +24,11 @@ const POLL_ROWS: usize = 1024;
 const POLL_BYTES: usize = 256 << 10;
 /// Rows after which an activation ends, if its partitions give little each.
 const TURN_ROWS: usize = 1024;
-/// How long a partition without rows is left alone, unless the source wakes us.
+/// How long a partition without rows is left alone, unless the source wakes us; and while it had some within `RECENT`, for each eight
+/// partitions that there are.
 const PAUSE: Duration = Duration::from_millis(10);
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
+const RECENT: Duration = Duration::from_millis(100);
 /// Between two questions for new partitions.
 const DISCOVER: Duration = Duration::from_millis(200);
 /// A retry stream has ended when nothing moved for this long.
@@ -37,6 +40,8 @@ struct Partition {
     ended: bool,
     /// Nothing to read before this moment.
     pause: Option<Instant>,
+    /// When it was last asked, microseconds, if it had nothing then and has not called since.
+    asked: Option<u64>,
     idle: bool,
     /// When it last had rows, or was not asked for any.
     active: Instant,
@@ -171,7 +176,7 @@ impl Reader {
         }
         self.discover()?;
         if self.s.woken.swap(false, SeqCst) {
-            self.partitions.iter_mut().for_each(|p| p.pause = None);
+            self.partitions.iter_mut().for_each(|p| (p.pause, p.asked) = (None, None));
         }
         let throttled = self.throttled();
         self.blocked.now(throttled, &self.shared.meters.nodes[self.s.exit.node], self.s.worker);
@@ -341,7 +346,7 @@ impl Reader {
                 time = PartitionTime::restored(&state);
                 ended = state.ended;
             }
-            self.partitions.push(Partition { info, time, ended, pause: None, idle: false, active: Instant::now(), turn: 0 });
+            self.partitions.push(Partition { info, time, ended, pause: None, asked: None, idle: false, active: Instant::now(), turn: 0 });
         }
         Ok(())
     }
@@ -376,16 +381,24 @@ impl Reader {
                 break;
             }
         }
-        Ok(if self.next(Instant::now()).is_some() { Again::Now } else { Again::After(PAUSE) })
+        let now = Instant::now();
+        if self.next(now).is_some() {
+            return Ok(Again::Now);
+        }
+        let soonest = self.partitions.iter().filter(|p| !p.ended).filter_map(|p| p.pause).min();
+        Ok(Again::After(soonest.map_or(PAUSE, |t| t.saturating_duration_since(now))))
     }
 
     /// Reads a little of one partition and sends it; the number of rows read.
     fn poll(&mut self, i: usize, max_rows: usize) -> Result<usize, Fault> {
+        let short = SHORT_PAUSE * (1 + self.partitions.len() as u32 / 8);
         let Some(source) = &mut self.s.source else { return Ok(0) };
-        let born = self.shared.micros();
+        let now = self.shared.micros();
         let mut rows = BatchBuilder::new(self.schema.clone());
         let mut rejects: Vec<Reject> = Vec::new();
         let p = &mut self.partitions[i];
+        // What was not there when it was last asked for may have arrived right after.
+        let born = p.asked.take().unwrap_or(now);
         let mut pull = Pull { rows: &mut rows, rejects: &mut rejects, max_rows, max_bytes: POLL_BYTES };
         let result = source.poll(p.info.id, &mut pull)?;
         self.turns += 1;
@@ -394,9 +407,12 @@ impl Reader {
         match result {
             Poll::Ready => {}
             Poll::Pending => {
-                p.pause = Some(Instant::now() + PAUSE);
+                p.asked = Some(now);
+                let now = Instant::now();
+                let busy = !rows.is_empty() || now - p.active < RECENT;
+                p.pause = Some(now + if busy { short.min(PAUSE) } else { PAUSE });
                 if self.idle_after.is_some() && !source.drained(p.info.id) {
-                    p.active = Instant::now();
+                    p.active = now;
                 }
             }
             Poll::Ended => p.ended = true,

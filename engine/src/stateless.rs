@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::Activator;
 
-/// An operator that has run this long gives the others a turn.
-pub const TURN: Duration = Duration::from_millis(10);
+/// An operator that has run this long gives the others a turn: a row at another one waits no longer than that for each.
+pub const TURN: Duration = Duration::from_millis(2);
 /// Between two looks whether the readers have taken enough.
 pub const PAUSE: Duration = Duration::from_millis(1);
 

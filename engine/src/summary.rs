@@ -104,11 +104,13 @@ pub struct StoreSummary {
     pub failed: u64,
 }
 
-/// From the arrival of a row in its source to the batch that it caused reaching a sink.
+/// From the arrival of a row in its source to the batch that it caused reaching a sink. A row arrives when it
+/// is read; one that comes after a time in which the source had none, right after the source was last asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     pub p50_micros: Option<u64>,
     pub p99_micros: Option<u64>,
+    pub max_micros: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

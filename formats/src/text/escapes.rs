@@ -12,13 +12,12 @@ impl Escapes {
     /// Looks at a text, which takes the place of the one before.
     pub fn look(&mut self, text: &[u8]) {
         self.bits.clear();
+        self.ascii = text.is_ascii();
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has AVX2.
-            self.ascii = unsafe { wide::look(text, &mut self.bits) };
-            return;
+            return unsafe { wide::look(text, &mut self.bits) };
         }
-        self.ascii = text.is_ascii();
         self.bits.extend(text.chunks(64).map(plain));
     }
 
@@ -55,26 +54,26 @@ mod wide {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn escaped(v: __m256i) -> u32 {
+        // At the place of its low four bits lies the character itself, for the two that are no control characters.
+        const TWO: [u8; 16] = [0, 0, b'"', 0, 0, 0, 0, 0, 0, 0, 0, 0, b'\\', 0, 0, 0];
+        // SAFETY: the array has 16 bytes.
+        let two = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(TWO.as_ptr().cast()) });
+        let one_of_two = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(two, v), v);
         let control = _mm256_cmpeq_epi8(_mm256_min_epu8(v, _mm256_set1_epi8(0x1f)), v);
-        let quote = _mm256_cmpeq_epi8(v, _mm256_set1_epi8(b'"' as i8));
-        let backslash = _mm256_cmpeq_epi8(v, _mm256_set1_epi8(b'\\' as i8));
-        _mm256_movemask_epi8(_mm256_or_si256(control, _mm256_or_si256(quote, backslash))) as u32
+        (_mm256_movemask_epi8(control) | _mm256_movemask_epi8(one_of_two)) as u32
     }
 
-    /// Appends the bits of the text; whether it is ASCII.
+    /// Appends the bits of the text.
     #[target_feature(enable = "avx2")]
-    pub fn look(text: &[u8], bits: &mut Vec<u64>) -> bool {
+    pub fn look(text: &[u8], bits: &mut Vec<u64>) {
         let (blocks, rest) = text.as_chunks::<64>();
-        bits.reserve(blocks.len() + 1);
-        let mut high = _mm256_setzero_si256();
-        for block in blocks {
+        bits.resize(blocks.len(), 0);
+        for (bits, block) in bits.iter_mut().zip(blocks) {
             // SAFETY: both halves of the block have 32 bytes.
             let (a, b) = unsafe { (_mm256_loadu_si256(block.as_ptr().cast()), _mm256_loadu_si256(block.as_ptr().add(32).cast())) };
-            high = _mm256_or_si256(high, _mm256_or_si256(a, b));
-            bits.push(u64::from(escaped(a)) | u64::from(escaped(b)) << 32);
+            *bits = u64::from(escaped(a)) | u64::from(escaped(b)) << 32;
         }
         bits.push(super::plain(rest));
-        _mm256_movemask_epi8(high) == 0 && rest.is_ascii()
     }
 }
 

@@ -80,6 +80,29 @@ pub struct RowParser {
     shape: Shape,
     width: usize,
     fresh: String,
+    bits: u32,
+    sure: u64,
+}
+
+/// What a planned slot should hold, where the parser can tell at no cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Anything, if it is there.
+    Any,
+    /// A string without escapes.
+    Text,
+    /// A number written as an integer of at most 18 characters.
+    Integer,
+    /// A number without exponent, of less than 300 characters.
+    Real,
+}
+
+/// An expectation as the scanner uses it: kinds of tokens that meet it, and the bit that says so.
+#[derive(Clone, Copy, Debug, Default)]
+struct Expected {
+    kinds: u8,
+    longest: u32,
+    bit: u64,
 }
 
 impl RowParser {
@@ -95,6 +118,27 @@ impl RowParser {
             parser.width = parser.width.max(slot + 1);
         }
         parser
+    }
+
+    /// Asks for a bit of [`sure`](Self::sure) that says that the slot is as expected; 0 when all bits are given away.
+    pub fn expect(&mut self, slot: usize, expect: Expect) -> u64 {
+        let bit = 1u64.checked_shl(self.bits).unwrap_or(0);
+        self.bits += 1;
+        let kind = |k: Kind| 1 << k as u8;
+        let (kinds, longest) = match expect {
+            Expect::Any => (u8::MAX, u32::MAX),
+            Expect::Text => (kind(Kind::Str), u32::MAX),
+            Expect::Integer => (kind(Kind::Int), 18),
+            Expect::Real => (kind(Kind::Int) | kind(Kind::Dec), 299),
+        };
+        self.shape.expect(slot, Expected { kinds, longest, bit });
+        bit
+    }
+
+    /// Bits of the slots that the row parsed last filled as expected. Without its bit a slot may still hold what fits.
+    #[inline]
+    pub fn sure(&self) -> u64 {
+        self.sure
     }
 
     /// Parses the object at `span` and fills the planned slots of `row`; slots that the object does not have are left as they are,
@@ -115,16 +159,18 @@ impl RowParser {
             return Err(JsonError { reason: "invalid-utf8", message: format!("invalid UTF-8 at byte {}", at + 1) });
         }
         let base = text.all.len() - PAD;
-        let mut fill = Fill { row, fresh: &mut self.fresh, text: text.all, base: base as u32 };
+        let mut fill = Fill { row, fresh: &mut self.fresh, text: text.all, base: base as u32, sure: 0 };
         // Lines hold no newline; only what does is read again by the slower scanner that allows them.
         let result = match Scan::<false>::new(text.all, end).document(start, &mut self.shape, &mut fill) {
             Err(bad) if bad.at < end && text.all[bad.at] == b'\n' => {
                 fill.row[..self.width].fill(Value::Missing);
                 fill.fresh.clear();
+                fill.sure = 0;
                 Scan::<true>::new(text.all, end).document(start, &mut self.shape, &mut fill)
             }
             result => result,
         };
+        self.sure = fill.sure;
         match result {
             Ok((s, e)) => Ok(Span { off: s as u32, len: (e - s) as u32 }),
             Err(bad) => Err(bad.explain(&text.all[start..end], start)),
@@ -144,9 +190,13 @@ enum Kind {
     Str,
     /// With escapes, valid ones.
     Escaped,
+    /// A number without fraction and exponent.
+    Int,
+    /// A number with a fraction, without exponent.
+    Dec,
+    /// Any other number.
     Num,
-    True,
-    False,
+    Bool,
     Null,
     Json,
 }
@@ -164,18 +214,21 @@ struct Fill<'a> {
     fresh: &'a mut String,
     text: &'a [u8],
     base: u32,
+    sure: u64,
 }
 
 impl Fill<'_> {
     #[inline(always)]
-    fn put(&mut self, slot: usize, t: Token) -> Result<(), Bad> {
+    fn put(&mut self, slot: usize, expected: Expected, t: Token) -> Result<(), Bad> {
         let span = Span { off: t.start as u32, len: (t.end - t.start) as u32 };
+        let met = expected.kinds >> t.kind as u8 & 1 != 0 && span.len <= expected.longest;
+        // Of equal keys the last one counts.
+        self.sure = if met { self.sure | expected.bit } else { self.sure & !expected.bit };
         self.row[slot] = match t.kind {
             Kind::Str => Value::Str(span),
-            Kind::Num => Value::Num(span),
+            Kind::Int | Kind::Dec | Kind::Num => Value::Num(span),
             Kind::Json => Value::Json(span),
-            Kind::True => Value::Bool(true),
-            Kind::False => Value::Bool(false),
+            Kind::Bool => Value::Bool(self.text[t.start] == b't'),
             Kind::Null => Value::Null,
             Kind::Escaped => self.decode(t)?,
         };

@@ -2,7 +2,7 @@
 //!
 //! Why no read leaves the text: [`PAD`] zero bytes follow it (checked by `Padded::new`), every loop below stops at a zero byte, as
 //! zero belongs to no token, and the scanner only moves past bytes it has found to belong to one. So its place is never behind
-//! the first zero of the padding, and 16 bytes from there, the widest load, are still padding.
+//! the first zero of the padding, and 16 bytes from there, the widest load that is not checked, are still padding.
 
 use super::shape::{Shape, UNKNOWN};
 use super::{Fill, JsonError, Kind, Token};
@@ -44,6 +44,37 @@ fn bad<T>(at: usize, what: &'static str) -> Scanned<T> {
     Err(Bad { at, what })
 }
 
+/// Bits of the bytes that may end a string: `"`, `\`, control characters.
+#[inline(always)]
+fn stops(block: &[u8; 16]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE2 belongs to x86_64; the block is 16 bytes.
+    unsafe {
+        use std::arch::x86_64::*;
+        let v = _mm_loadu_si128(block.as_ptr().cast());
+        let quote = _mm_cmpeq_epi8(v, _mm_set1_epi8(b'"' as i8));
+        let slash = _mm_cmpeq_epi8(v, _mm_set1_epi8(b'\\' as i8));
+        let control = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
+        _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), control)) as u32
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    block.iter().enumerate().fold(0u32, |m, (i, c)| m | u32::from(*c < 0x20 || *c == b'"' || *c == b'\\') << i)
+}
+
+/// How many digits the block begins with.
+#[inline(always)]
+fn digits(block: &[u8; 16]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE2 belongs to x86_64; the block is 16 bytes.
+    unsafe {
+        use std::arch::x86_64::*;
+        let v = _mm_sub_epi8(_mm_loadu_si128(block.as_ptr().cast()), _mm_set1_epi8(b'0' as i8));
+        (_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(9)), v)) as u32).trailing_ones() as usize
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    block.iter().take_while(|c| c.is_ascii_digit()).count()
+}
+
 /// Scans a text that ends at `end`; NEWLINES: they are blanks.
 pub struct Scan<'a, const NEWLINES: bool> {
     text: &'a [u8],
@@ -72,7 +103,12 @@ impl<'a, const NEWLINES: bool> Scan<'a, NEWLINES> {
     }
 
     #[inline(always)]
-    fn blanks(&self, mut p: usize) -> usize {
+    fn blanks(&self, p: usize) -> usize {
+        if self.at(p) > b' ' { p } else { self.some_blanks(p) }
+    }
+
+    #[inline(never)]
+    fn some_blanks(&self, mut p: usize) -> usize {
         while matches!(self.at(p), b' ' | b'\t' | b'\r') || (NEWLINES && self.at(p) == b'\n') {
             p += 1;
         }
@@ -81,21 +117,24 @@ impl<'a, const NEWLINES: bool> Scan<'a, NEWLINES> {
 
     /// The first `"`, `\` or control character at or after `p`.
     #[inline(always)]
-    fn text_end(&self, mut p: usize) -> usize {
+    fn text_end(&self, p: usize) -> usize {
+        let stops = stops(self.block(p));
+        if stops != 0 { p + stops.trailing_zeros() as usize } else { self.long_text_end(p + 16) }
+    }
+
+    /// As [`text_end`](Self::text_end), for what is longer than a block.
+    #[inline(never)]
+    fn long_text_end(&self, mut p: usize) -> usize {
+        while p + 64 <= self.text.len() {
+            let at = |i: usize| u64::from(stops(self.block(p + i))) << i;
+            let stops = at(0) | at(16) | at(32) | at(48);
+            if stops != 0 {
+                return p + stops.trailing_zeros() as usize;
+            }
+            p += 64;
+        }
         loop {
-            let block = self.block(p);
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: SSE2 belongs to x86_64; the block is 16 bytes.
-            let stops = unsafe {
-                use std::arch::x86_64::*;
-                let v = _mm_loadu_si128(block.as_ptr().cast());
-                let quote = _mm_cmpeq_epi8(v, _mm_set1_epi8(b'"' as i8));
-                let slash = _mm_cmpeq_epi8(v, _mm_set1_epi8(b'\\' as i8));
-                let control = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
-                _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), control)) as u32
-            };
-            #[cfg(not(target_arch = "x86_64"))]
-            let stops = block.iter().enumerate().fold(0u32, |m, (i, c)| m | u32::from(*c < 0x20 || *c == b'"' || *c == b'\\') << i);
+            let stops = stops(self.block(p));
             if stops != 0 {
                 return p + stops.trailing_zeros() as usize;
             }
@@ -154,28 +193,34 @@ impl<'a, const NEWLINES: bool> Scan<'a, NEWLINES> {
     }
 
     #[inline(always)]
-    fn digits(&self, mut p: usize) -> Scanned<usize> {
-        let first = p;
-        while self.at(p).is_ascii_digit() {
-            p += 1;
+    fn digits(&self, first: usize) -> Scanned<usize> {
+        let mut p = first;
+        loop {
+            let n = digits(self.block(p));
+            p += n;
+            if n < 16 {
+                return if p == first { bad(p, "expected a digit") } else { Ok(p) };
+            }
         }
-        if p == first { bad(p, "expected a digit") } else { Ok(p) }
     }
 
     #[inline(always)]
     fn number(&self, start: usize) -> Scanned<(Token, usize)> {
         let first = start + usize::from(self.at(start) == b'-');
         let mut p = self.digits(first)?;
+        let mut kind = Kind::Int;
         if self.at(first) == b'0' && p > first + 1 {
             return bad(first, "a number with leading zeros");
         }
         if self.at(p) == b'.' {
             p = self.digits(p + 1)?;
+            kind = Kind::Dec;
         }
         if self.at(p) | 32 == b'e' {
             p = self.digits(p + 1 + usize::from(matches!(self.at(p + 1), b'+' | b'-')))?;
+            kind = Kind::Num;
         }
-        Ok((Token { kind: Kind::Num, start, end: p }, p))
+        Ok((Token { kind, start, end: p }, p))
     }
 
     fn word(&self, start: usize, word: &[u8], kind: Kind) -> Scanned<(Token, usize)> {
@@ -193,8 +238,8 @@ impl<'a, const NEWLINES: bool> Scan<'a, NEWLINES> {
         match self.at(p) {
             b'"' => self.string(p + 1),
             b'-' | b'0'..=b'9' => self.number(p),
-            b't' => self.word(p, b"true", Kind::True),
-            b'f' => self.word(p, b"false", Kind::False),
+            b't' => self.word(p, b"true", Kind::Bool),
+            b'f' => self.word(p, b"false", Kind::Bool),
             b'n' => self.word(p, b"null", Kind::Null),
             _ => bad(p, "expected a value"),
         }
@@ -307,15 +352,17 @@ impl<'a, const NEWLINES: bool> Scan<'a, NEWLINES> {
             if self.at(p) != b'"' {
                 return bad(p, "expected a key in quotes");
             }
-            let guess = shape.guess(n);
             let index;
-            if guess.fits(self.block(p + 1)) {
-                index = guess.key;
-                p = self.blanks(p + guess.len as usize + 3);
-            } else {
-                let (key, after) = self.string(p + 1)?;
-                index = self.find(key, n, shape);
-                p = self.colon(after)?;
+            match shape.guesses.get(n) {
+                Some(guess) if guess.fits(self.block(p + 1)) => {
+                    index = guess.key;
+                    p = self.blanks(p + guess.len as usize + 3);
+                }
+                _ => {
+                    let (key, after) = self.string(p + 1)?;
+                    index = self.find(key, n, shape);
+                    p = self.colon(after)?;
+                }
             }
             n += 1;
             if index == UNKNOWN {
@@ -333,7 +380,7 @@ impl<'a, const NEWLINES: bool> Scan<'a, NEWLINES> {
                     _ => (token, p) = self.value(p, depth + 1)?,
                 }
                 if let Some(slot) = key.slot {
-                    fill.put(slot, token)?;
+                    fill.put(slot, key.expect, token)?;
                 }
             }
             p = self.blanks(p);

@@ -1,6 +1,6 @@
 //! What the row parser looks for: keys by level, each perhaps with a slot, perhaps with keys below.
 
-use super::Fill;
+use super::{Expected, Fill};
 use millrace_sdk::Value;
 
 /// No planned key.
@@ -12,16 +12,18 @@ const GUESSES: usize = 64;
 pub struct Shape {
     pub keys: Vec<Key>,
     /// The key last seen at each position of this object.
-    guesses: Vec<Guess>,
+    pub guesses: Vec<Guess>,
 }
 
 #[derive(Debug, Clone)]
 pub struct Key {
     name: Box<[u8]>,
     pub slot: Option<usize>,
+    pub expect: Expected,
     pub below: Option<Shape>,
     /// All slots below: what a repeated key takes back.
     slots_below: Vec<usize>,
+    bits_below: u64,
 }
 
 /// A key with its closing quote and colon, to be compared in one load.
@@ -59,7 +61,7 @@ impl Shape {
     pub fn plan(&mut self, path: &[&str], slot: usize) {
         let Some((name, below)) = path.split_first() else { return };
         let i = self.keys.iter().position(|k| *k.name == *name.as_bytes()).unwrap_or_else(|| {
-            self.keys.push(Key { name: name.as_bytes().into(), slot: None, below: None, slots_below: vec![] });
+            self.keys.push(Key { name: name.as_bytes().into(), slot: None, expect: Expected::default(), below: None, slots_below: vec![], bits_below: 0 });
             self.keys.len() - 1
         });
         let key = &mut self.keys[i];
@@ -71,9 +73,19 @@ impl Shape {
         }
     }
 
-    #[inline(always)]
-    pub fn guess(&self, at: usize) -> Guess {
-        self.guesses.get(at).copied().unwrap_or_default()
+    /// Says what is expected in a planned slot.
+    pub fn expect(&mut self, slot: usize, expected: Expected) {
+        for key in &mut self.keys {
+            if key.slot == Some(slot) {
+                key.expect = expected;
+            }
+            if let Some(below) = &mut key.below
+                && key.slots_below.contains(&slot)
+            {
+                key.bits_below |= expected.bit;
+                below.expect(slot, expected);
+            }
+        }
     }
 
     /// The planned key of that name, to be guessed at this position next time.
@@ -98,5 +110,6 @@ impl Key {
         for &slot in &self.slots_below {
             fill.row[slot] = Value::Missing;
         }
+        fill.sure &= !self.bits_below;
     }
 }

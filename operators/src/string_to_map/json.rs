@@ -2,7 +2,7 @@
 
 use super::{From, Layout};
 use crate::fit::{Fit, fit};
-use millrace_formats::json::{JsonError, Padded, RowParser};
+use millrace_formats::json::{Expect, JsonError, Padded, RowParser};
 use millrace_sdk as sdk;
 use sdk::convert::{self, ConvertError};
 use sdk::operator::Outputs;
@@ -19,6 +19,10 @@ pub struct JsonPlan {
     /// The output slot of the object itself.
     tail: Option<usize>,
     checks: Vec<Check>,
+    /// The parser's bits of all checks.
+    all: u64,
+    /// There are checks without a bit.
+    more: bool,
     /// Slots behind the output's: fields that are only checked.
     extra: usize,
     strict: bool,
@@ -31,6 +35,19 @@ struct Check {
     slot: usize,
     name: Box<str>,
     ty: Type,
+    /// The parser's bit that says that the field is there and of its type; 0: it says nothing.
+    bit: u64,
+}
+
+/// What the parser can tell of a field that is as it should be.
+fn expected(ty: Type) -> Option<Expect> {
+    match ty {
+        Type::Any | Type::Json => Some(Expect::Any),
+        Type::String => Some(Expect::Text),
+        Type::Bigint => Some(Expect::Integer),
+        Type::Double => Some(Expect::Real),
+        _ => None,
+    }
 }
 
 impl JsonPlan {
@@ -44,7 +61,7 @@ impl JsonPlan {
                 From::Parsed(ty) => {
                     paths.push((field.name.split('.').collect(), slot));
                     if *ty != Type::Any || required {
-                        checks.push(Check { slot, name: field.name.clone(), ty: *ty });
+                        checks.push(Check { slot, name: field.name.clone(), ty: *ty, bit: 0 });
                     }
                 }
             }
@@ -52,10 +69,14 @@ impl JsonPlan {
         for (i, (name, ty)) in layout.checked.iter().enumerate() {
             let slot = schema.width() + i;
             paths.push((name.split('.').collect(), slot));
-            checks.push(Check { slot, name: name.as_str().into(), ty: *ty });
+            checks.push(Check { slot, name: name.as_str().into(), ty: *ty, bit: 0 });
         }
-        let parser = RowParser::new(paths);
-        JsonPlan { schema: schema.clone(), from, parser, kept, tail, checks, extra: layout.checked.len(), strict, required }
+        let mut parser = RowParser::new(paths);
+        for check in &mut checks {
+            check.bit = expected(check.ty).map_or(0, |e| parser.expect(check.slot, e));
+        }
+        let (all, more) = (checks.iter().fold(0, |m, c| m | c.bit), checks.iter().any(|c| c.bit == 0));
+        JsonPlan { schema: schema.clone(), from, parser, kept, tail, checks, all, more, extra: layout.checked.len(), strict, required }
     }
 
     pub fn operator(&self) -> JsonToMap {
@@ -128,7 +149,32 @@ impl JsonToMap {
         self.row.fill(Value::Missing);
         let object = plan.parser.parse(text, span, &mut self.row).map_err(|JsonError { reason, message }| (reason, message))?;
         self.convert.clear();
-        for (i, check) in plan.checks.iter().enumerate() {
+        if plan.more || plan.parser.sure() != plan.all {
+            self.check(text, input)?;
+        }
+        let plan = &self.plan;
+        for &(slot, from) in &plan.kept {
+            self.row[slot] = input.raw(from);
+        }
+        if let Some(tail) = plan.tail {
+            self.row[tail] = Value::Json(object);
+        }
+        if self.convert.is_empty() && plan.parser.fresh().is_empty() {
+            // SAFETY: nothing was decoded into fresh text, so every value is one that the parser found in the text of this batch, or
+            // one of the input row's.
+            unsafe { out.keep_parsed(&self.row[..plan.schema.width()]) };
+        } else {
+            self.row_with_new_text(input, out)?;
+        }
+        out.end_row(*input.meta());
+        Ok(())
+    }
+
+    /// Looks at the fields that the parser is not sure of.
+    fn check(&mut self, text: Padded<'_>, input: &Record<'_>) -> Result<(), Refused> {
+        let plan = &self.plan;
+        let sure = plan.parser.sure();
+        for (i, check) in plan.checks.iter().enumerate().filter(|(_, c)| c.bit & sure == 0) {
             let value = self.row[check.slot];
             let kind = match value {
                 // Containers become no scalars when they are parsed.
@@ -146,20 +192,6 @@ impl JsonToMap {
                 }
             }
         }
-        for &(slot, from) in &plan.kept {
-            self.row[slot] = input.raw(from);
-        }
-        if let Some(tail) = plan.tail {
-            self.row[tail] = Value::Json(object);
-        }
-        if self.convert.is_empty() && plan.parser.fresh().is_empty() {
-            // SAFETY: nothing was decoded into fresh text, so every value is one that the parser found in the text of this batch, or
-            // one of the input row's.
-            unsafe { out.keep_parsed(&self.row[..plan.schema.width()]) };
-        } else {
-            self.row_with_new_text(input, out)?;
-        }
-        out.end_row(*input.meta());
         Ok(())
     }
 

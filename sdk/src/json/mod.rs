@@ -1,5 +1,6 @@
 //! JSON text as values of records hold it: numbers as written, look-ups in unopened containers, canonical writing.
 
+mod pen;
 mod read;
 mod split;
 mod write;

@@ -1,45 +1,55 @@
 //! Text that is a map, `a=1|b=2`, and separators in text: found 64 bytes a step, so that a loop's exit is mispredicted once in
 //! 64 bytes rather than once a piece.
 
-/// Bits of those of the first `n <= 64` bytes that equal `a` or `b`.
+/// Bits of the bytes that equal `a`, and of those that equal `b`.
 #[inline(always)]
-fn mask(block: &[u8; 64], a: u8, b: u8) -> u64 {
+fn masks(block: &[u8; 64], a: u8, b: u8) -> (u64, u64) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::*;
-        let mut m = 0u64;
+        let (mut first, mut second) = (0u64, 0u64);
         for k in 0..4 {
             // SAFETY: SSE2 belongs to x86_64, and 16 * k + 16 <= 64 bytes of the block are read.
-            m |= unsafe {
+            unsafe {
                 let v = _mm_loadu_si128(block.as_ptr().add(16 * k).cast());
-                let hit = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(a as i8)), _mm_cmpeq_epi8(v, _mm_set1_epi8(b as i8)));
-                u64::from(_mm_movemask_epi8(hit) as u32) << (16 * k)
-            };
+                let hit = |c: u8| u64::from(_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(c as i8))) as u32) << (16 * k);
+                first |= hit(a);
+                second |= hit(b);
+            }
         }
-        m
+        (first, second)
     }
     #[cfg(not(target_arch = "x86_64"))]
-    block.iter().enumerate().fold(0, |m, (i, c)| m | u64::from(*c == a || *c == b) << i)
+    {
+        let bits = |of: u8| block.iter().enumerate().fold(0, |m, (i, c)| m | u64::from(*c == of) << i);
+        (bits(a), bits(b))
+    }
 }
 
-/// Calls `f` with the place of every byte that is `a` or `b`, in order, and then with the text's length.
+/// Calls `f` with the place in `text[off..off + len]` of every byte that is `a` (then with true) or `b`, in order, and then with
+/// `len` and true. What follows in `text` is read, so that few blocks have to be copied.
 #[inline(always)]
-pub fn stops(text: &[u8], a: u8, b: u8, mut f: impl FnMut(usize)) {
-    let mut at = 0;
+pub fn stops(text: &[u8], off: usize, len: usize, a: u8, b: u8, mut f: impl FnMut(usize, bool)) {
+    let (mut at, end) = (0, off + len);
+    assert!(end <= text.len());
     // `f` is called at one place, so that it can be inlined.
-    while at <= text.len() {
-        let rest = &text[at..];
-        let mut m = match rest.first_chunk::<64>() {
-            Some(block) => mask(block, a, b),
+    while at <= len {
+        let (mut first, second) = match text[off + at..].first_chunk::<64>() {
+            Some(block) => masks(block, a, b),
             None => {
                 let mut last = [0u8; 64];
-                last[..rest.len()].copy_from_slice(rest);
-                let end = 1 << rest.len();
-                (mask(&last, a, b) & (end - 1)) | end
+                last[..end - off - at].copy_from_slice(&text[off + at..end]);
+                masks(&last, a, b)
             }
         };
+        let mut m = first | second;
+        if len - at < 64 {
+            let bit = 1 << (len - at);
+            m = (m & (bit - 1)) | bit;
+            first |= bit;
+        }
         while m != 0 {
-            f(at + m.trailing_zeros() as usize);
+            f(at + m.trailing_zeros() as usize, first & m & m.wrapping_neg() != 0);
             m &= m - 1;
         }
         at += 64;
@@ -49,7 +59,7 @@ pub fn stops(text: &[u8], a: u8, b: u8, mut f: impl FnMut(usize)) {
 /// Calls `f` with the place of every byte that is `a` or `b`, in order.
 #[inline(always)]
 pub fn positions(text: &[u8], a: u8, b: u8, mut f: impl FnMut(usize)) {
-    stops(text, a, b, |at| {
+    stops(text, 0, text.len(), a, b, |at, _| {
         if at < text.len() {
             f(at);
         }
@@ -61,8 +71,8 @@ pub fn positions(text: &[u8], a: u8, b: u8, mut f: impl FnMut(usize)) {
 #[inline(always)]
 pub fn split_pairs(text: &[u8], pair: u8, key: u8, mut f: impl FnMut(usize, usize, usize)) {
     let (mut start, mut middle) = (0, usize::MAX);
-    stops(text, pair, key, |at| {
-        if at == text.len() || text[at] == pair {
+    stops(text, 0, text.len(), pair, key, |at, ends| {
+        if ends {
             if at > start {
                 f(start, middle.min(at), at);
             }
@@ -124,9 +134,11 @@ mod tests {
             split_pairs(t.as_bytes(), pair, key, |s, q, e| found.push((&t[s..q], t.get(q + 1..e).unwrap_or(""))));
             prop_assert_eq!(found, Pairs::new(&t, pair, key).collect::<Vec<_>>());
             let mut places = vec![];
-            stops(t.as_bytes(), pair, b'a', |at| places.push(at));
-            let mut plain: Vec<usize> = t.bytes().enumerate().filter(|(_, c)| [pair, b'a'].contains(c)).map(|(i, _)| i).collect();
-            plain.push(t.len());
+            let (off, len) = (t.len() / 3, t.len() / 2);
+            stops(t.as_bytes(), off, len, pair, b'a', |at, ends| places.push((at, ends)));
+            let part = t.as_bytes()[off..][..len].iter().enumerate();
+            let mut plain: Vec<_> = part.filter(|(_, c)| [pair, b'a'].contains(c)).map(|(i, c)| (i, *c == pair)).collect();
+            plain.push((len, true));
             prop_assert_eq!(places, plain);
         }
     }

@@ -1,0 +1,186 @@
+//! Appending to a buffer through a pointer held in a register: room is asked for once a field, and short texts are copied in steps
+//! of [`STEP`] bytes instead of by a call.
+
+/// Bytes copied in one step; a copy may write so many past its end.
+pub const STEP: usize = 32;
+/// Texts longer than this are copied by a call.
+const LONG: usize = 8 * STEP;
+
+/// The end of a buffer. The buffer's length is right again when the pen is dropped.
+///
+/// Invariant: `dst` lies in the buffer's allocation, at or behind its length; all bytes before `dst` are written.
+pub struct Pen<'a> {
+    out: &'a mut Vec<u8>,
+    dst: *mut u8,
+    /// Bytes that may be written at `dst`.
+    free: usize,
+}
+
+impl<'a> Pen<'a> {
+    #[inline(always)]
+    pub fn new(out: &'a mut Vec<u8>) -> Pen<'a> {
+        let (len, free) = (out.len(), out.capacity() - out.len());
+        // SAFETY: the length is inside the allocation.
+        let dst = unsafe { out.as_mut_ptr().add(len) };
+        Pen { out, dst, free }
+    }
+
+    /// Makes room for `n` bytes.
+    #[inline(always)]
+    pub fn room(&mut self, n: usize) {
+        if self.free < n {
+            (self.dst, self.free) = grow(self.out, self.dst, n);
+        }
+    }
+
+    /// Length of the buffer with what the pen wrote.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.dst.addr() - self.out.as_ptr().addr()
+    }
+
+    /// Lets `f` append to the buffer.
+    #[inline(always)]
+    pub fn with(&mut self, f: impl FnOnce(&mut Vec<u8>)) {
+        settle(self.out, self.dst);
+        f(self.out);
+        let (len, free) = (self.out.len(), self.out.capacity() - self.out.len());
+        // SAFETY: as in `new`.
+        (self.dst, self.free) = (unsafe { self.out.as_mut_ptr().add(len) }, free);
+    }
+
+    /// # Safety
+    /// There is room for `N` bytes.
+    #[inline(always)]
+    pub unsafe fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
+        debug_assert!(self.free >= N);
+        // SAFETY: the caller's promise.
+        unsafe { self.dst.cast::<[u8; N]>().write_unaligned(*bytes) };
+        self.advance(N);
+    }
+
+    /// Appends `from[off..off + len]`.
+    ///
+    /// # Panics
+    /// If that is not inside of `from`.
+    ///
+    /// # Safety
+    /// There is room for `len + STEP` bytes.
+    #[inline(always)]
+    pub unsafe fn copy(&mut self, from: &[u8], off: usize, len: usize) {
+        debug_assert!(self.free >= len + STEP);
+        if len > LONG || off + len + STEP > from.len() {
+            let text = &from[off..][..len];
+            // SAFETY: room is promised, and `out` is borrowed for writing, so `from` is no part of it.
+            unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), self.dst, len) };
+        } else {
+            // SAFETY: `off + len + STEP <= from.len()` and `len + STEP` bytes may be written, so the steps, the last of which ends at
+            // most STEP bytes past `len`, read inside `from` and write inside the allocation.
+            unsafe {
+                let src = from.as_ptr().add(off);
+                let mut i = 0;
+                loop {
+                    std::ptr::copy_nonoverlapping(src.add(i), self.dst.add(i), STEP);
+                    i += STEP;
+                    if i >= len {
+                        break;
+                    }
+                }
+            }
+        }
+        self.advance(len);
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, n: usize) {
+        // SAFETY: the callers have written `n` bytes of the allocation.
+        self.dst = unsafe { self.dst.add(n) };
+        self.free -= n;
+    }
+
+    /// Takes back the last `n` bytes.
+    #[inline(always)]
+    pub fn back(&mut self, n: usize) {
+        assert!(n <= self.len(), "the bytes are written");
+        // SAFETY: they lie before `dst`.
+        self.dst = unsafe { self.dst.sub(n) };
+        self.free += n;
+    }
+
+    /// Replaces the byte at `at`, which the pen or somebody before it wrote.
+    #[inline(always)]
+    pub fn replace(&mut self, at: usize, byte: u8) {
+        assert!(at < self.len(), "the byte is written");
+        // SAFETY: it lies before `dst`.
+        unsafe { *self.out.as_mut_ptr().add(at) = byte };
+    }
+}
+
+impl Drop for Pen<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        settle(self.out, self.dst);
+    }
+}
+
+/// Makes the buffer's length what ends at `dst`.
+#[inline(always)]
+fn settle(out: &mut Vec<u8>, dst: *mut u8) {
+    let len = dst.addr() - out.as_ptr().addr();
+    debug_assert!(len <= out.capacity());
+    // SAFETY: the pen's invariant.
+    unsafe { out.set_len(len) };
+}
+
+// The pen is passed in pieces: one whose address is taken would not be kept in registers.
+#[cold]
+#[inline(never)]
+fn grow(out: &mut Vec<u8>, dst: *mut u8, n: usize) -> (*mut u8, usize) {
+    settle(out, dst);
+    out.reserve(n);
+    let (len, free) = (out.len(), out.capacity() - out.len());
+    // SAFETY: as in `new`.
+    (unsafe { out.as_mut_ptr().add(len) }, free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_what_a_vector_would() {
+        let text: Vec<u8> = (0..2000u32).map(|i| (i * 7 % 251) as u8).collect();
+        for (off, len) in [(0, 0), (0, 1), (3, 31), (3, 32), (3, 33), (5, 256), (5, 257), (5, 1995), (1990, 10), (2000, 0), (1960, 8)] {
+            let (mut out, mut want) = (b"abc".to_vec(), b"abc".to_vec());
+            let mut pen = Pen::new(&mut out);
+            for _ in 0..3 {
+                pen.room(len + STEP + 2);
+                // SAFETY: room has been made.
+                unsafe {
+                    pen.copy(&text, off, len);
+                    pen.put(b"\",");
+                }
+                pen.with(|o| o.extend_from_slice(b"null"));
+                want.extend_from_slice(&text[off..][..len]);
+                want.extend_from_slice(b"\",null");
+            }
+            assert_eq!(pen.len(), want.len());
+            pen.back(2);
+            want.truncate(want.len() - 2);
+            pen.replace(1, b'x');
+            want[1] = b'x';
+            drop(pen);
+            assert_eq!(out, want, "{off} {len}");
+        }
+    }
+
+    #[test]
+    #[should_panic]
+    fn reads_nothing_behind_a_text() {
+        let mut out = vec![];
+        let mut pen = Pen::new(&mut out);
+        pen.room(100);
+        // SAFETY: room has been made.
+        unsafe { pen.copy(b"abc", 1, 3) };
+    }
+}

@@ -137,6 +137,12 @@ impl Expr {
             out.keep(row, slot);
             return Ok(());
         }
+        if self.ty == Type::Bigint
+            && let Some(i) = self.node.int(row)
+        {
+            out.push_int(i);
+            return Ok(());
+        }
         with_scratch(|scratch| {
             let cx = self.with(row, scratch);
             let v = self.node.val(&cx).and_then(|v| fitted(v, self.ty, self.settings.null_on_error)).map_err(|e| *e)?;

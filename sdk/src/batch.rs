@@ -480,6 +480,30 @@ impl BatchBuilder {
         self.vals.push(value);
     }
 
+    /// A clean string of the record as the text map that it is, if it lies in the text below; false: nothing was pushed.
+    #[inline]
+    pub fn keep_split(&mut self, row: &Record<'_>, slot: Slot, (pair, key): (u8, u8)) -> bool {
+        match row.raw(slot) {
+            Value::Str(span) if pair.is_ascii() && key.is_ascii() && self.is_below(row) => {
+                self.vals.push(Value::Split(span, pair, key));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A string in which one ASCII character takes the place of another. `clean`: nothing in the result needs a JSON escape.
+    #[inline]
+    pub fn push_swapped(&mut self, s: &str, from: u8, to: u8, clean: bool) {
+        assert!(from.is_ascii() && to.is_ascii(), "what is swapped is ASCII");
+        let begun = self.text.len();
+        let span = self.copy(s.as_bytes());
+        for b in &mut self.text[begun..] {
+            *b = if *b == from { to } else { *b };
+        }
+        self.vals.push(if clean { Value::Str(span) } else { Value::Text(span) });
+    }
+
     /// Values that a parser found in the text below.
     ///
     /// # Safety

@@ -56,6 +56,7 @@ pub fn push(value: Val<'_>, ty: Type, out: &mut BatchBuilder) -> Result<(), Conv
         (Type::Any, v) => out.push_val(v),
         (Type::String, Val::Str(t)) => out.push_str(t),
         (Type::Bigint, Val::Int(i)) => out.push_int(i),
+        (Type::Bigint, Val::Float(f)) if f as i64 as f64 == f && f.abs() < 9e15 => out.push_int(f as i64),
         (Type::Bigint, Val::Str(t)) => out.push_int(bigint(t).ok_or_else(|| refuse(value, ty))?),
         (Type::Double, Val::Float(f)) => out.push_float(f),
         (Type::Double, Val::Str(t)) => out.push_float(double(t).ok_or_else(|| refuse(value, ty))?),

@@ -122,7 +122,11 @@ impl<'a> Record<'a> {
 
     #[inline]
     pub fn str(&self, slot: Slot) -> Option<&'a str> {
-        self.get(slot).as_str()
+        match self.vals[slot.index()] {
+            // SAFETY: it is one of this record's values.
+            Value::Str(s) | Value::Text(s) => Some(unsafe { self.text(s) }),
+            _ => None,
+        }
     }
 
     #[inline]

@@ -28,6 +28,8 @@ pub struct Reading {
     skip: Option<Skip>,
     /// Estimated bytes a record.
     width: usize,
+    /// Places of the line feeds of the block at hand.
+    ends: Vec<usize>,
     /// What was read behind `at`, where records are copied (CSV, other charsets).
     block: Vec<u8>,
     used: usize,
@@ -89,6 +91,7 @@ impl Reading {
             meta,
             skip: None,
             width: 256,
+            ends: vec![],
             block: vec![],
             used: 0,
             header: None,
@@ -211,15 +214,20 @@ impl Reading {
 
     /// Makes rows of the lines in `[begun, begun + len)`, which ends with a newline; returns the bytes used.
     fn push_lines(&mut self, shared: &Shared, pull: &mut Pull<'_>, begun: usize, len: usize, room: &mut usize) -> usize {
-        let (mut from, stop) = (begun, begun + len);
+        let mut from = begun;
         let first_row = pull.rows.len();
-        while from < stop && *room > 0 {
+        let mut ends = std::mem::take(&mut self.ends);
+        ends.clear();
+        json::positions(&pull.rows.text_mut()[begun..begun + len], b'\n', b'\n', |at| ends.push(at));
+        for &end in &ends {
+            if *room == 0 {
+                break;
+            }
             let text = pull.rows.text_mut();
-            let Some(n) = memchr(b'\n', &text[from..stop]) else { break };
-            let offset = self.at;
-            self.at += n as u64 + 1;
-            let (mut start, mut end) = (from, from + n);
+            let (mut start, mut end) = (from, begun + end);
             from = end + 1;
+            let offset = self.at;
+            self.at += (from - start) as u64;
             if end > start && text[end - 1] == b'\r' {
                 end -= 1;
                 text[end] = b'\n';
@@ -242,6 +250,7 @@ impl Reading {
             pull.rows.end_source_row(self.meta(offset, span));
             *room -= 1;
         }
+        self.ends = ends;
         let rows = pull.rows.len() - first_row;
         if rows > 0 {
             self.width = (self.width * 3 + (from - begun) / rows) / 4 + 1;

@@ -10,7 +10,7 @@ use crate::function::{Call, Prepared};
 use ahash::AHashSet;
 use jiff::tz::TimeZone;
 use millrace_sdk::convert;
-use millrace_sdk::{Access, Decimal, Record, Slot, Type, Val, json};
+use millrace_sdk::{Access, Decimal, Record, Slot, Type, Val, Value, json};
 use std::cmp::Ordering;
 
 /// What the job says about evaluation.
@@ -222,29 +222,60 @@ impl Node {
         match self {
             Node::Const(c) => Ok(c.view()),
             Node::Field(slot, ty) => field(cx, *slot, *ty),
-            Node::Path(access) => Ok(json::lookup(cx.row.get(access.slot), &access.rest, cx.pool.string()).into()),
-            Node::Acc(i) => Ok(cx.accs[*i]),
             Node::Arith(op, kind, ab) => match kind {
-                Kind::Float => Ok(match (ab[0].float(cx)?, ab[1].float(cx)?) {
-                    (Some(a), Some(b)) => V::Float(value::float_op(*op, a, b)?),
-                    _ => V::Null,
-                }),
-                Kind::Int => match (ab[0].int(cx), ab[1].int(cx)) {
+                Kind::Float => Ok(float_arith(*op, ab, cx)?.map_or(V::Null, V::Float)),
+                Kind::Int => match (ab[0].int(&cx.row), ab[1].int(&cx.row)) {
                     (Some(a), Some(b)) => value::int_op(*op, a, b).map(V::Int),
                     _ => value::any_op(*op, ab[0].val(cx)?, ab[1].val(cx)?),
                 },
                 Kind::Any => value::any_op(*op, ab[0].val(cx)?, ab[1].val(cx)?),
-                Kind::Dec(scale) => {
-                    let (a, b) = (ab[0].val(cx)?, ab[1].val(cx)?);
-                    if a.is_null() || b.is_null() {
-                        return Ok(V::Null);
-                    }
-                    match (a.number().and_then(value::Num::exact), b.number().and_then(value::Num::exact)) {
-                        (Some(a), Some(b)) => value::decimal_op(*op, a, b, Some(*scale)).map(V::dec),
-                        _ => a.not_a("a decimal"),
+                Kind::Dec(scale) => exact(*op, *scale, ab, cx),
+            },
+            Node::Case(arms, other) => {
+                for (condition, result) in arms {
+                    if condition.truth(cx)? == Some(true) {
+                        return result.val(cx);
                     }
                 }
+                other.val(cx)
+            }
+            Node::Coalesce(all) => {
+                for n in all {
+                    let v = n.val(cx)?;
+                    if !v.is_null() {
+                        return Ok(v);
+                    }
+                }
+                Ok(V::Null)
+            }
+            Node::Cast(n, ty) => match (n.val(cx)?, ty) {
+                (v @ V::Str(t), Type::Bigint) => match convert::bigint(t) {
+                    Some(i) => Ok(V::Int(i)),
+                    None => cast(v, Type::Bigint, cx),
+                },
+                (v, ty) => cast(v, *ty, cx),
             },
+            Node::Whole(up, n) => match n.val(cx)? {
+                V::Float(f) => Ok(V::Float(value::whole(f, *up))),
+                V::Null => Ok(V::Null),
+                v => match v.number() {
+                    Some(value::Num::Int(i)) => Ok(V::Int(i)),
+                    Some(value::Num::Float(f)) => Ok(V::Float(value::whole(f, *up))),
+                    Some(value::Num::Dec(d)) => Ok(V::dec(if *up { d.ceil() } else { d.floor() })),
+                    None => v.not_a("a number"),
+                },
+            },
+            Node::Call { call, args, prepared, strict } => call_function(*call, args, prepared, *strict, cx),
+            _ => self.compute_rare(cx),
+        }
+    }
+
+    // Apart from the others, which are in most rows: all arms together make every call save many registers.
+    #[inline(never)]
+    fn compute_rare<'a>(&'a self, cx: &Cx<'a>) -> R<V<'a>> {
+        match self {
+            Node::Path(access) => Ok(json::lookup(cx.row.get(access.slot), &access.rest, cx.pool.string()).into()),
+            Node::Acc(i) => Ok(cx.accs[*i]),
             Node::Neg(a) => match a.val(cx)? {
                 V::Null => Ok(V::Null),
                 v => match v.number() {
@@ -272,14 +303,6 @@ impl Node {
                     Bits::Right => shift(i64::checked_shr),
                 }))
             }
-            Node::Case(arms, other) => {
-                for (condition, result) in arms {
-                    if condition.truth(cx)? == Some(true) {
-                        return result.val(cx);
-                    }
-                }
-                other.val(cx)
-            }
             Node::CaseOf(operand, arms, other) => {
                 let v = operand.val(cx)?;
                 for (candidate, result) in arms {
@@ -289,26 +312,10 @@ impl Node {
                 }
                 other.val(cx)
             }
-            Node::Coalesce(all) => {
-                for n in all {
-                    let v = n.val(cx)?;
-                    if !v.is_null() {
-                        return Ok(v);
-                    }
-                }
-                Ok(V::Null)
-            }
             Node::NullIf(ab) => {
                 let a = ab[0].val(cx)?;
                 Ok(if value::compare(a, ab[1].val(cx)?)? == Some(Ordering::Equal) { V::Null } else { a })
             }
-            Node::Cast(n, ty) => match (n.val(cx)?, ty) {
-                (v @ V::Str(t), Type::Bigint) => match convert::bigint(t) {
-                    Some(i) => Ok(V::Int(i)),
-                    None => cast(v, Type::Bigint, cx),
-                },
-                (v, ty) => cast(v, *ty, cx),
-            },
             Node::TryCast(n, ty) => Ok(cast(n.val(cx)?, *ty, cx).unwrap_or(V::Null)),
             Node::Concat(parts) => {
                 let out = cx.pool.string();
@@ -325,44 +332,41 @@ impl Node {
                 V::Null => Ok(V::Null),
                 v => shift(v.time()?, *months, *micros, &cx.settings.zone).map(V::Time),
             },
-            Node::Whole(up, n) => match n.val(cx)? {
-                V::Float(f) => Ok(V::Float(if *up { f.ceil() } else { f.floor() })),
-                V::Null => Ok(V::Null),
-                v => match v.number() {
-                    Some(value::Num::Int(i)) => Ok(V::Int(i)),
-                    Some(value::Num::Float(f)) => Ok(V::Float(if *up { f.ceil() } else { f.floor() })),
-                    Some(value::Num::Dec(d)) => Ok(V::dec(if *up { d.ceil() } else { d.floor() })),
-                    None => v.not_a("a number"),
-                },
-            },
-            Node::Call { call, args, prepared, strict } => call_function(*call, args, prepared, *strict, cx),
             _ => Ok(self.truth(cx)?.map_or(V::Null, V::Bool)),
         }
     }
 
     /// A bigint, where it is at hand; None says nothing.
     #[inline]
-    fn int(&self, cx: &Cx<'_>) -> Option<i64> {
-        let field = |slot: Slot| match cx.row.get(slot) {
-            Val::Int(i) => Some(i),
-            Val::Num(t) => match json::number(t.as_bytes()) {
-                json::Number::Int(i) => Some(i),
-                _ => None,
-            },
-            _ => None,
-        };
+    pub fn int(&self, row: &Record<'_>) -> Option<i64> {
         match self {
             Node::Const(Const::Int(i)) => Some(*i),
-            Node::Field(slot, _) => field(*slot),
+            Node::Field(slot, _) => int_field(row, *slot),
+            Node::Arith(op, Kind::Int, ab) => value::checked_int(*op, ab[0].plain_int(row)?, ab[1].plain_int(row)?),
             Node::Cast(n, Type::Bigint) => match **n {
-                Node::Field(slot, _) => match cx.row.get(slot) {
+                Node::Field(slot, _) => match row.get(slot) {
                     Val::Str(t) => convert::bigint(t),
-                    _ => field(slot),
+                    _ => int_field(row, slot),
                 },
                 _ => None,
             },
             _ => None,
         }
+    }
+
+    /// As [`int`](Self::int), looking into no nodes within.
+    #[inline]
+    fn plain_int(&self, row: &Record<'_>) -> Option<i64> {
+        match self {
+            Node::Const(Const::Int(i)) => Some(*i),
+            Node::Field(slot, _) => int_field(row, *slot),
+            _ => self.int_within(row),
+        }
+    }
+
+    #[inline(never)]
+    fn int_within(&self, row: &Record<'_>) -> Option<i64> {
+        self.int(row)
     }
 
     /// The value as a double.
@@ -370,21 +374,31 @@ impl Node {
     pub fn float<'a>(&'a self, cx: &Cx<'a>) -> R<Option<f64>> {
         match self {
             Node::Const(Const::Float(f)) => return Ok(Some(*f)),
-            Node::Field(slot, _) => match cx.row.get(*slot) {
-                Val::Float(f) => return Ok(Some(f)),
-                Val::Num(t) => {
-                    if let json::Number::Float(f) = json::number(t.as_bytes()) {
+            Node::Field(slot, _) => match cx.row.raw(*slot) {
+                Value::Float(f) => return Ok(Some(f)),
+                Value::Num(span) => {
+                    if let json::Number::Float(f) = json::number(cx.row.bytes(span)) {
                         return Ok(Some(f));
                     }
                 }
                 _ => {}
             },
+            Node::Arith(op, Kind::Float, ab) => return float_arith(*op, ab, cx).or_else(|e| forgive(cx, e, None)),
             _ => {}
         }
         match self.val(cx)? {
             V::Float(f) => Ok(Some(f)),
             V::Null => Ok(None),
             v => v.float().map(Some).or_else(|e| forgive(cx, e, None)),
+        }
+    }
+
+    /// The value, quickly where it is a field's text.
+    #[inline]
+    fn text<'a>(&'a self, cx: &Cx<'a>) -> R<V<'a>> {
+        match self {
+            Node::Field(slot, _) if let Some(t) = cx.row.str(*slot) => Ok(V::Str(t)),
+            n => n.val(cx),
         }
     }
 
@@ -467,7 +481,7 @@ impl Node {
                 }
                 Ok((!unknown).then_some(false))
             }
-            Node::InTexts(n, set, null) => match n.val(cx)? {
+            Node::InTexts(n, set, null) => match n.text(cx)? {
                 V::Str(t) if set.contains(t) => Ok(Some(true)),
                 V::Str(_) => Ok((!null).then_some(false)),
                 V::Null => Ok(None),
@@ -516,6 +530,38 @@ pub fn field<'a>(cx: &Cx<'a>, slot: Slot, ty: Type) -> R<V<'a>> {
             None => value::fail("overflow", "a decimal has at most 38 digits"),
         },
         _ => Ok(v.into()),
+    }
+}
+
+#[inline]
+fn int_field(row: &Record<'_>, slot: Slot) -> Option<i64> {
+    match row.raw(slot) {
+        Value::Int(i) => Some(i),
+        Value::Num(span) => match json::number(row.bytes(span)) {
+            json::Number::Int(i) => Some(i),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn float_arith<'a>(op: Op, ab: &'a [Node; 2], cx: &Cx<'a>) -> R<Option<f64>> {
+    match (ab[0].float(cx)?, ab[1].float(cx)?) {
+        (Some(a), Some(b)) => value::float_op(op, a, b).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Decimal arithmetic.
+#[inline(never)]
+fn exact<'a>(op: Op, scale: u8, ab: &'a [Node; 2], cx: &Cx<'a>) -> R<V<'a>> {
+    let (a, b) = (ab[0].val(cx)?, ab[1].val(cx)?);
+    if a.is_null() || b.is_null() {
+        return Ok(V::Null);
+    }
+    match (a.number().and_then(value::Num::exact), b.number().and_then(value::Num::exact)) {
+        (Some(a), Some(b)) => value::decimal_op(op, a, b, Some(scale)).map(V::dec),
+        _ => a.not_a("a decimal"),
     }
 }
 

@@ -20,6 +20,12 @@ impl Pool {
     /// Takes all strings back.
     #[inline]
     pub fn reset(&mut self) {
+        if self.used.get() | self.used_bytes.get() > 0 {
+            self.take_back();
+        }
+    }
+
+    fn take_back(&mut self) {
         for s in &mut self.strings.get_mut()[..self.used.get()] {
             if s.capacity() > KEEP {
                 **s = String::new();

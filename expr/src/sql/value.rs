@@ -279,19 +279,36 @@ pub fn zero_division<T>() -> R<T> {
 /// Bigint arithmetic: checked; division truncates toward zero, the remainder has the dividend's sign.
 #[inline]
 pub fn int_op(op: Op, a: i64, b: i64) -> R<i64> {
-    let r = match op {
+    match checked_int(op, a, b) {
+        Some(r) => Ok(r),
+        None if b == 0 && matches!(op, Op::Div | Op::Rem) => zero_division(),
+        None => overflow(format_args!("{a} {} {b}", op.sign())),
+    }
+}
+
+/// As [`int_op`]; None where that fails.
+#[inline]
+pub fn checked_int(op: Op, a: i64, b: i64) -> Option<i64> {
+    match op {
         Op::Add => a.checked_add(b),
         Op::Sub => a.checked_sub(b),
         Op::Mul => a.checked_mul(b),
-        Op::Div | Op::Rem if b == 0 => return zero_division(),
         Op::Div => a.checked_div(b),
         // i64::MIN % -1 is 0, though the processor's division overflows.
-        Op::Rem => Some(a.wrapping_rem(b)),
-    };
-    match r {
-        Some(r) => Ok(r),
-        None => overflow(format_args!("{a} {} {b}", op.sign())),
+        Op::Rem => (b != 0).then(|| a.wrapping_rem(b)),
     }
+}
+
+/// The next whole number above or below, without a call for what an i64 holds.
+#[inline]
+pub fn whole(f: f64, up: bool) -> f64 {
+    if f.abs() < 4.5e15 {
+        let t = f as i64 as f64;
+        let t = if up { t + f64::from(t < f) } else { t - f64::from(t > f) };
+        // Zero keeps its sign.
+        return t.copysign(f);
+    }
+    if up { f.ceil() } else { f.floor() }
 }
 
 /// Double arithmetic: no infinities and no NaN come out.

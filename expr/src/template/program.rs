@@ -3,6 +3,7 @@
 use super::helpers::{Args, Cx, HelperDef};
 use super::value::{render, same, truth};
 use crate::EvalError;
+use crate::function::MAX_TEXT;
 use millrace_sdk::convert;
 use millrace_sdk::{Access, BatchBuilder, Record, Slot, Type, Val, Value, json};
 use std::cell::Cell;
@@ -44,6 +45,8 @@ pub enum Node {
     Same(Box<[Node; 2]>, bool),
     /// `split FIELD "|" "="`, which gives clean text as it lies; the call does the rest.
     Pairs(Slot, u8, u8, Call),
+    /// `replace FIELD "a" "b"` of one ASCII character by another, in text that stays clean; the call does the rest.
+    Swap(Slot, u8, u8, Call),
     If(Box<If>),
     Text(Vec<Node>),
 }
@@ -77,6 +80,18 @@ impl Program {
 
     /// Appends the value as a field.
     pub fn push(&self, row: &Record<'_>, cx: &Cx, ty: Option<Type>, out: &mut BatchBuilder) -> Result<(), EvalError> {
+        match (&self.node, ty) {
+            (Node::Pairs(slot, pair, key, _), None | Some(Type::Any | Type::Map)) if out.keep_split(row, *slot, (*pair, *key)) => {
+                return Ok(());
+            }
+            (Node::Swap(slot, from, to, _), None | Some(Type::Any | Type::String)) if let Value::Str(_) = row.raw(*slot) => {
+                if let Some(text) = row.str(*slot).filter(|t| t.len() <= MAX_TEXT) {
+                    out.push_swapped(text, *from, *to, true);
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
         with_buffers(self.buffers, |b| self.node.push_in(row, b, cx, ty, out))
     }
 }
@@ -122,6 +137,12 @@ impl Node {
                     _ => Node::Call(call),
                 }
             }
+            ("replace", [Node::Slot(slot, false), Node::Lit(Lit::Str(from)), Node::Lit(Lit::Str(to))]) => {
+                match (*slot, from.as_bytes(), to.as_bytes()) {
+                    (slot, &[f], &[t]) if json::clean(&[t]) => Node::Swap(slot, f, t, call),
+                    _ => Node::Call(call),
+                }
+            }
             _ => Node::Call(call),
         }
     }
@@ -163,7 +184,7 @@ impl Node {
         match self {
             Node::Lit(_) | Node::Slot(..) | Node::Same(..) => 0,
             Node::Path(_) => 1,
-            Node::Call(c) | Node::Pairs(.., c) => c.buffers,
+            Node::Call(c) | Node::Pairs(.., c) | Node::Swap(.., c) => c.buffers,
             Node::If(i) => i.cond.buffers().max(i.then.buffers()).max(i.other.buffers()),
             Node::Text(parts) => parts.iter().map(Node::buffers).max().unwrap_or(0),
         }
@@ -180,7 +201,7 @@ impl Node {
                 Ok(row.find(access, &mut buffers[0]))
             }
             Node::Call(call) => call.eval(row, buffers, cx),
-            Node::Same(both, negated) => Ok(Val::Bool(same(both[0].plain(row), both[1].plain(row)) != *negated)),
+            Node::Same(both, negated) => Ok(Val::Bool(both_same(both, row) != *negated)),
             Node::Pairs(slot, pair, key, call) => match row.raw(*slot) {
                 Value::Str(_) => match row.get(*slot) {
                     Val::Str(t) => Ok(Val::Split(t, *pair, *key)),
@@ -188,6 +209,7 @@ impl Node {
                 },
                 _ => call.eval(row, buffers, cx),
             },
+            Node::Swap(.., call) => call.eval(row, buffers, cx),
             // Statements are no arguments: the compiler makes none.
             Node::If(_) | Node::Text(_) => Ok(Val::Missing),
         }
@@ -199,7 +221,7 @@ impl Node {
         match self {
             Node::Slot(s, _) => row.get(*s),
             Node::Lit(l) => l.val(),
-            Node::Same(both, negated) => Val::Bool(same(both[0].plain(row), both[1].plain(row)) != *negated),
+            Node::Same(both, negated) => Val::Bool(both_same(both, row) != *negated),
             _ => Val::Missing,
         }
     }
@@ -342,10 +364,25 @@ impl Call {
     }
 }
 
+/// Whether two values that take no buffers are the same; a field's text and a literal without a detour.
+#[inline]
+fn both_same(both: &[Node; 2], row: &Record<'_>) -> bool {
+    if let [Node::Slot(slot, _), Node::Lit(Lit::Str(lit))] = both
+        && let Some(text) = row.str(*slot)
+    {
+        return *text == **lit;
+    }
+    same(both[0].plain(row), both[1].plain(row))
+}
+
 impl If {
     #[inline]
     fn pick(&self, row: &Record<'_>, buffers: &mut [String], cx: &Cx) -> Result<&Node, EvalError> {
-        Ok(if truth(self.cond.eval(row, buffers, cx)?) { &self.then } else { &self.other })
+        let holds = match &self.cond {
+            Node::Same(both, negated) => both_same(both, row) != *negated,
+            cond => truth(cond.eval(row, buffers, cx)?),
+        };
+        Ok(if holds { &self.then } else { &self.other })
     }
 }
 
@@ -364,7 +401,7 @@ impl Node {
                     Type::Array
                 }
             }
-            Node::Call(c) => c.def.gives,
+            Node::Call(c) | Node::Swap(.., c) => c.def.gives,
             Node::Lit(_) | Node::If(_) | Node::Text(_) => Type::String,
         }
     }

@@ -61,7 +61,14 @@ impl Shape {
     pub fn plan(&mut self, path: &[&str], slot: usize) {
         let Some((name, below)) = path.split_first() else { return };
         let i = self.keys.iter().position(|k| *k.name == *name.as_bytes()).unwrap_or_else(|| {
-            self.keys.push(Key { name: name.as_bytes().into(), slot: None, expect: Expected::default(), below: None, slots_below: vec![], bits_below: 0 });
+            self.keys.push(Key {
+                name: name.as_bytes().into(),
+                slot: None,
+                expect: Expected::default(),
+                below: None,
+                slots_below: vec![],
+                bits_below: 0,
+            });
             self.keys.len() - 1
         });
         let key = &mut self.keys[i];

@@ -53,6 +53,53 @@ fn values_go_to_their_slots() {
 }
 
 #[test]
+fn what_is_surely_as_expected() {
+    use Expect::{Any, Integer, Real, Text};
+    let nines = "9".repeat(300);
+    let cases: &[(Expect, &str, bool)] = &[
+        (Text, r#""x""#, true),
+        (Text, r#""""#, true),
+        (Text, r#""\u00e9""#, false),
+        (Text, "1", false),
+        (Text, "null", false),
+        (Integer, "0", true),
+        (Integer, "-12345678901234567", true),
+        (Integer, "-123456789012345678", false),
+        (Integer, "1.0", false),
+        (Integer, "1e2", false),
+        (Integer, r#""1""#, false),
+        (Real, "1", true),
+        (Real, "-0.50", true),
+        (Real, "1e2", false),
+        (Real, &nines, false),
+        (Real, "true", false),
+        (Any, "null", true),
+        (Any, "[1]", true),
+        (Any, r#""\n""#, true),
+    ];
+    for (expect, value, want) in cases {
+        let mut parser = parser(&["o.a", "b"]);
+        let bits = [parser.expect(0, *expect), parser.expect(1, Any)];
+        assert_eq!(bits, [1, 2]);
+        let mut sure = |doc: String| {
+            let parsed = parse_in(&mut parser, b"", doc.as_bytes(), b"\n", 2);
+            parsed.map(|_| parser.sure() & 1 != 0)
+        };
+        assert_eq!(sure(format!(r#"{{"o":{{"a":{value}}}}}"#)), Ok(*want), "{expect:?} {value}");
+        // With the guesses of the row before, blanks, and a line feed, which has the row read twice.
+        assert_eq!(sure(format!(r#"{{"o": {{ "a" : {value} }} , "b":1}}"#)), Ok(*want), "{expect:?} {value}");
+        assert_eq!(sure(format!("{{\"o\":{{\"a\":{value}}}\n}}")), Ok(*want), "{expect:?} {value}");
+        // The last of equal keys counts, and one above takes back those below.
+        assert_eq!(sure(format!(r#"{{"o":{{"a":{{}},"a":{value}}}}}"#)), Ok(*want), "{expect:?} {value}");
+        assert_eq!(sure(format!(r#"{{"o":{{"a":{value}}},"o":5}}"#)), Ok(false), "{expect:?} {value}");
+        assert_eq!(sure(r#"{"b":1}"#.into()), Ok(false));
+    }
+    let names: Vec<String> = (0..70).map(|i| format!("k{i}")).collect();
+    let mut many = parser(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!((0..70).map(|i| many.expect(i, Any)).fold((0, 0), |(all, none), b| (all | b, none + i32::from(b == 0))), (u64::MAX, 6));
+}
+
+#[test]
 fn of_equal_keys_the_last_counts() {
     let cases: &[(&str, [&str; 3])] = &[
         (r#"{"a":1,"a":2}"#, ["2", "", ""]),

@@ -34,8 +34,13 @@ pub fn number(text: &[u8]) -> Number {
     if d.len() > 18 || d.is_empty() {
         return slow_number(text);
     }
-    let (mut m, mut dot) = (0u64, usize::MAX);
-    for (i, c) in d.iter().enumerate() {
+    let (mut m, mut dot, mut done) = (0u64, usize::MAX, 0);
+    if let Some(first) = d.first_chunk::<8>()
+        && let Some(n) = eight_digits(first)
+    {
+        (m, done) = (n, 8);
+    }
+    for (i, c) in d.iter().enumerate().skip(done) {
         if c.is_ascii_digit() {
             m = m * 10 + (c - b'0') as u64;
         } else if *c == b'.' && dot == usize::MAX {
@@ -56,6 +61,21 @@ pub fn number(text: &[u8]) -> Number {
     }
     let f = m as f64 / POW[k];
     Number::Float(if neg { -f } else { f })
+}
+
+/// The value of eight digits, by multiplications of neighbours: pairs, then fours, then eight.
+#[inline]
+fn eight_digits(text: &[u8; 8]) -> Option<u64> {
+    let x = u64::from_le_bytes(*text);
+    let high = 0xF0F0_F0F0_F0F0_F0F0;
+    let zeros = 0x3030_3030_3030_3030;
+    // Above `9` the addition carries into the high half.
+    if (x & high) | ((x.wrapping_add(0x0606_0606_0606_0606) & high) >> 4) != zeros | zeros >> 4 {
+        return None;
+    }
+    let x = (x & 0x0F0F_0F0F_0F0F_0F0F).wrapping_mul(2561) >> 8;
+    let x = (x & 0x00FF_00FF_00FF_00FF).wrapping_mul(6_553_601) >> 16;
+    Some((x & 0x0000_FFFF_0000_FFFF).wrapping_mul(42_949_672_960_001) >> 32)
 }
 
 #[cold]
@@ -142,6 +162,10 @@ pub fn clean(s: &[u8]) -> bool {
         }
         return m == 0;
     }
+    if n >= 4 {
+        let half = |i: usize| u64::from(u32::from_le_bytes(s[i..i + 4].try_into().expect("4 bytes")));
+        return bad(half(0) | half(n - 4) << 32) == 0;
+    }
     !s.iter().any(|c| *c < 0x20 || *c == b'"' || *c == b'\\')
 }
 
@@ -171,4 +195,34 @@ pub fn quote(s: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_what_the_standard_library_reads(t in "-?(0|[1-9][0-9]{0,19})(\\.[0-9]{1,12})?([eE][+-]?[0-9]{1,2})?") {
+            let want = match t.parse::<i64>() {
+                Ok(i) if t != "-0" => Number::Int(i),
+                _ => Number::Float(t.parse().unwrap()),
+            };
+            prop_assert_eq!(number(t.as_bytes()), want);
+        }
+
+        #[test]
+        fn what_is_no_number_is_none(t in "[0-9:/.,a-f-]{0,20}") {
+            prop_assert_eq!(number(t.as_bytes()) == Number::Bad, t.parse::<f64>().is_err() || !is_number(t.as_bytes()), "{}", t);
+        }
+
+        #[test]
+        fn clean_finds_what_needs_an_escape(t in prop::collection::vec(prop::sample::select(vec![b'a', b' ', b'"', b'\\', 31, 0, 127, 200]), 0..40)) {
+            for len in 0..t.len() {
+                let part = &t[..len];
+                prop_assert_eq!(clean(part), !part.iter().any(|c| *c < 32 || *c == b'"' || *c == b'\\'));
+            }
+        }
+    }
 }

@@ -2,13 +2,12 @@
 
 use super::{Args, Done, Example, HelperDef, MANY, give};
 use crate::EvalError;
+use crate::function::MAX_TEXT;
 use millrace_sdk::json::clean;
 use millrace_sdk::{Type, Val};
 use std::borrow::Cow;
 
 const THEME: &str = "text";
-/// Longest text that a helper may make out of nothing, bytes.
-const MAX_TEXT: usize = 16 << 20;
 
 fn too_long(a: &Args<'_, '_>) -> EvalError {
     a.fail("overflow", format!("the result is longer than {MAX_TEXT} bytes"))

@@ -277,6 +277,13 @@ fn values_are_kept_typed_and_converted() {
         ("{{div i 5}}", None, "8", 0),
         ("{{#if b}}{{i}}{{else}}no{{/if}}", None, r#""42""#, usize::MAX),
         ("{{#if b}}yes{{else}}no{{/if}}", None, r#""yes""#, 3),
+        ("{{replace s \"|\" \"-\"}}", None, r#""a=1-b""#, 5),
+        ("{{replace s \"x\" \"é\"}}", None, r#""a=1|b""#, usize::MAX),
+        ("{{replace s \"|\" \"\\\"\"}}", Some(Type::String), r#""a=1\"b""#, usize::MAX),
+        ("{{replace q \"\\\"\" \"'\"}}", None, r#""say 'x'|y=1""#, usize::MAX),
+        ("{{replace i \"4\" \"5\"}}", None, r#""52""#, usize::MAX),
+        ("{{replace t \"7\" \"8\"}}", Some(Type::Bigint), "8", usize::MAX),
+        ("{{replace n \".\" \"_\"}}", None, r#""1_1""#, usize::MAX),
         ("{{q}}!", None, r#""say \"x\"|y=1!""#, usize::MAX),
     ] {
         let (_, copied, got) = pushed(template, &row, ty);

@@ -163,6 +163,7 @@ impl Schema {
         &self.fields
     }
 
+    #[inline]
     pub fn width(&self) -> usize {
         self.fields.len()
     }

@@ -235,6 +235,11 @@ impl Fill<'_> {
         Ok(())
     }
 
+    #[inline(never)]
+    fn put_rare(&mut self, slot: usize, expected: Expected, t: Token) -> Result<(), Bad> {
+        self.put(slot, expected, t)
+    }
+
     #[cold]
     fn decode(&mut self, t: Token) -> Result<Value, Bad> {
         let bad = |at, what| Bad { at: t.start + at, what };

@@ -370,17 +370,42 @@ impl<'a, const NEWLINES: bool> Scan<'a, NEWLINES> {
             } else {
                 let key = &mut shape.keys[index as usize];
                 key.forget_below(fill);
+                // One arm a kind: a token that several of them could have made would go through memory, and wait there.
                 let token;
-                match &mut key.below {
-                    Some(below) if self.at(p) == b'{' => {
+                match (self.at(p), &mut key.below) {
+                    (b'"', _) => {
+                        let e = self.text_end(p + 1);
+                        if self.at(e) == b'"' {
+                            if let Some(slot) = key.slot {
+                                fill.put(slot, key.expect, Token { kind: Kind::Str, start: p + 1, end: e })?;
+                            }
+                            p = e + 1;
+                        } else {
+                            (token, p) = self.escaped(p + 1, e)?;
+                            if let Some(slot) = key.slot {
+                                fill.put_rare(slot, key.expect, token)?;
+                            }
+                        }
+                    }
+                    (b'-' | b'0'..=b'9', _) => {
+                        (token, p) = self.number(p)?;
+                        if let Some(slot) = key.slot {
+                            fill.put(slot, key.expect, token)?;
+                        }
+                    }
+                    (b'{', Some(below)) => {
                         let end = self.object(p, below, fill, depth + 1)?;
-                        token = Token { kind: Kind::Json, start: p, end };
+                        if let Some(slot) = key.slot {
+                            fill.put(slot, key.expect, Token { kind: Kind::Json, start: p, end })?;
+                        }
                         p = end;
                     }
-                    _ => (token, p) = self.value(p, depth + 1)?,
-                }
-                if let Some(slot) = key.slot {
-                    fill.put(slot, key.expect, token)?;
+                    _ => {
+                        (token, p) = self.value(p, depth + 1)?;
+                        if let Some(slot) = key.slot {
+                            fill.put_rare(slot, key.expect, token)?;
+                        }
+                    }
                 }
             }
             p = self.blanks(p);

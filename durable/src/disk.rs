@@ -32,6 +32,8 @@ pub trait Disk: Send + Sync {
     fn remove(&self, file: &Path) -> io::Result<()>;
     fn read(&self, file: &Path) -> io::Result<Vec<u8>>;
     fn same(&self, one: &Path, other: &Path) -> io::Result<bool>;
+    /// Length and xxh3.
+    fn sum(&self, file: &Path) -> io::Result<(u64, u64)>;
     fn find(&self, folder: &Path) -> io::Result<Vec<Found>>;
 }
 
@@ -73,6 +75,10 @@ impl Disk for Real {
 
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(file)
+    }
+
+    fn sum(&self, file: &Path) -> io::Result<(u64, u64)> {
+        crate::storage::sum_of(std::fs::File::open(file)?)
     }
 
     fn same(&self, one: &Path, other: &Path) -> io::Result<bool> {

@@ -173,6 +173,11 @@ impl Storage for Local {
         }
     }
 
+    fn sum(&self, name: &str) -> Result<Option<(u64, u64)>, Fault> {
+        let path = self.path(name)?;
+        present(self.disk.sum(&path)).map_err(|e| fault("read", &path, &e))
+    }
+
     fn list(&self, folder: &str) -> Result<Vec<Entry>, Fault> {
         let path = if folder.is_empty() { self.root.clone() } else { self.path(folder)? };
         let found = present(self.disk.find(&path)).map_err(|e| fault("listed", &path, &e))?.unwrap_or_default();

@@ -6,10 +6,9 @@ use millrace_sdk::{Clock, Fault, FaultKind};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What a run starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,13 +201,18 @@ impl JobLog {
 
     /// Whether a generation began after `generation`.
     pub fn superseded(&self, generation: u64) -> Result<bool, Fault> {
+        Ok(self.newest_generation()? > generation)
+    }
+
+    /// The newest generation's slot; 0: none has begun.
+    pub fn newest_generation(&self) -> Result<u64, Fault> {
         // manifests after a generation's slot are its own until the next generation's: the newest slot says all
         match self.slots()?.last() {
-            Some(newest) if *newest > generation => Ok(match self.read(*newest)? {
-                Record::Generation(_) => true,
-                Record::Manifest(m) => m.generation > generation,
-            }),
-            _ => Ok(false),
+            None => Ok(0),
+            Some(newest) => match self.read(*newest)? {
+                Record::Generation(_) => Ok(*newest),
+                Record::Manifest(m) => Ok(m.generation),
+            },
         }
     }
 
@@ -233,7 +237,8 @@ impl JobLog {
         }
     }
 
-    /// Writes a file under a name that nobody has used: names begin with the generation and a dash (see [`file_name`](Self::file_name)).
+    /// Writes a file under a name that nobody has used: names tell the generation, as [`file_name`](Self::file_name)
+    /// makes them.
     pub fn put(&self, name: &str, bytes: &[u8]) -> Result<FileRef, Fault> {
         let created = self.storage.create(&self.file(name), bytes)?;
         self.made(created, FileRef { name: name.into(), len: bytes.len() as u64, sum: xxh3_64(bytes) })
@@ -270,6 +275,12 @@ impl JobLog {
         self.checked(file, len, sum)
     }
 
+    /// Whether a file is as [`get`](Self::get) wants it, without keeping it.
+    pub fn check(&self, file: &FileRef) -> Result<(), Fault> {
+        let (len, sum) = self.storage.sum(&self.file(&file.name))?.ok_or_else(|| self.missing(file))?;
+        self.checked(file, len, sum)
+    }
+
     fn missing(&self, file: &FileRef) -> Fault {
         Fault::data(format!("checkpoint file {} is missing", self.said(&self.file(&file.name))))
             .detail(format!("it has {} bytes", file.len))
@@ -287,7 +298,7 @@ impl JobLog {
 
     /// A file's name: `rest` must be chosen so that a generation makes no name twice.
     pub fn file_name(generation: u64, rest: &str) -> String {
-        format!("{generation:08}-{rest}")
+        format!("g{generation}-{rest}")
     }
 
     /// Deletes all but the newest `retain` completed checkpoints, savepoints, whatever they name, and unapplied outboxes; also files
@@ -316,7 +327,7 @@ impl JobLog {
             manifests.flat_map(|m| m.files()).map(|f| f.name.clone()).collect()
         };
         let (keep, drop) = (named(&|s| kept.contains(s)), named(&|s| !kept.contains(s)));
-        let old = |name: &str| name.split_once('-').and_then(|(g, _)| g.parse::<u64>().ok()).is_some_and(|g| g < generation);
+        let old = |name: &str| generation_of(name).is_some_and(|g| g < generation);
         let files: Vec<String> = self
             .storage
             .list(&self.folder("files"))?
@@ -375,6 +386,11 @@ fn kept(records: &BTreeMap<u64, Record>, retain: usize) -> BTreeSet<u64> {
     kept
 }
 
+/// The generation that a file's name tells.
+fn generation_of(name: &str) -> Option<u64> {
+    name.strip_prefix('g')?.split_once('-')?.0.parse().ok()
+}
+
 fn at_once(job: &str) -> Fault {
     Fault::refused(format!("job `{job}` is started twice at once"))
         .detail("another run took the next slot of the checkpoint log first; this one has changed nothing")
@@ -401,17 +417,6 @@ fn folder(job: &str) -> String {
 
 /// Length and xxh3 of a local file.
 fn sum_of(file: &Path) -> Result<(u64, u64), Fault> {
-    let sum = || -> std::io::Result<(u64, u64)> {
-        let (mut file, mut buffer, mut len, mut sum) = (std::fs::File::open(file)?, vec![0; 1 << 18], 0, Xxh3::new());
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok((len, sum.digest())),
-                n => {
-                    len += n as u64;
-                    sum.update(&buffer[..n]);
-                }
-            }
-        }
-    };
-    sum().map_err(|e| Fault::refused(format!("`{}` cannot be read", file.display())).detail(e.to_string()))
+    let sum = std::fs::File::open(file).and_then(crate::storage::sum_of);
+    sum.map_err(|e| Fault::refused(format!("`{}` cannot be read", file.display())).detail(e.to_string()))
 }

@@ -18,6 +18,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use xxhash_rust::xxh3::Xxh3;
 
 /// How an object storage is reached; what is None comes from the environment, by the names of Amazon's own clients.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +69,8 @@ impl S3 {
         let token = options.access_key.is_none().then(|| environment("AWS_SESSION_TOKEN")).flatten();
         let region = options.region.clone().or_else(|| environment("AWS_REGION")).unwrap_or_else(|| "us-east-1".into());
         let endpoint = options.endpoint.clone().or_else(|| environment("AWS_ENDPOINT_URL"));
+        // the environment's endpoint says nothing of it: a path works with all of them
+        let in_host = !options.path_style && (options.endpoint.is_some() || endpoint.is_none());
         let client = ClientOptions::new()
             .with_allow_http(true)
             .with_connect_timeout(Duration::from_secs(5))
@@ -77,7 +80,7 @@ impl S3 {
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(bucket)
             .with_region(region)
-            .with_virtual_hosted_style_request(!options.path_style && endpoint.is_none())
+            .with_virtual_hosted_style_request(in_host)
             .with_client_options(client)
             .with_crypto_provider(Arc::new(Signing))
             .with_retry(RetryConfig { backoff, max_retries: 5, retry_timeout: Duration::from_secs(30) });
@@ -100,6 +103,7 @@ impl S3 {
             builder = builder.with_token(token);
         }
         if let Some(endpoint) = endpoint {
+            let endpoint = if in_host { endpoint.replacen("://", &format!("://{bucket}."), 1) } else { endpoint };
             builder = builder.with_endpoint(endpoint);
         }
         let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("s3").enable_all().build();
@@ -298,6 +302,19 @@ impl Storage for S3 {
             Ok(true)
         });
         fetched.inspect_err(|_| drop(std::fs::remove_file(file)))
+    }
+
+    fn sum(&self, name: &str) -> Result<Option<(u64, u64)>, Fault> {
+        let (store, key) = (self.store.clone(), self.key(name)?);
+        self.wait("read", name, async move {
+            let Some(object) = present(store.get(&key).await)? else { return Ok(None) };
+            let (mut bytes, mut len, mut sum) = (object.into_stream(), 0, Xxh3::new());
+            while let Some(some) = bytes.next().await.transpose()? {
+                len += some.len() as u64;
+                sum.update(&some);
+            }
+            Ok(Some((len, sum.digest())))
+        })
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Entry>, Fault> {

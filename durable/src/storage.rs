@@ -1,7 +1,9 @@
 //! Where bytes are kept so that they survive the process and, if the place does, the machine.
 
 use millrace_sdk::Fault;
+use std::io::{self, Read};
 use std::path::Path;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// What lies in a folder of a [`Storage`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,11 @@ pub trait Storage: Send + Sync {
     /// there. False: there is no such file.
     fn fetch(&self, name: &str, file: &Path) -> Result<bool, Fault>;
 
+    /// Length in bytes and xxh3 of a file; None: there is no such file.
+    fn sum(&self, name: &str) -> Result<Option<(u64, u64)>, Fault> {
+        Ok(self.read(name)?.map(|bytes| (bytes.len() as u64, xxh3_64(&bytes))))
+    }
+
     /// Files of a folder by name; empty when there is no such folder. Unfinished ones are not told.
     fn list(&self, folder: &str) -> Result<Vec<Entry>, Fault>;
 
@@ -55,5 +62,19 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
     match name.split('/').all(|part| !part.is_empty() && !part.starts_with('.')) {
         true => Ok(()),
         false => Err(Fault::bug(format!("checkpoint storage: `{name}` is no name for a file"))),
+    }
+}
+
+/// Length and xxh3 of what is read.
+pub(crate) fn sum_of(mut bytes: impl Read) -> io::Result<(u64, u64)> {
+    let (mut buffer, mut len, mut sum) = (vec![0; 1 << 18], 0, Xxh3::new());
+    loop {
+        match bytes.read(&mut buffer)? {
+            0 => return Ok((len, sum.digest())),
+            n => {
+                len += n as u64;
+                sum.update(&buffer[..n]);
+            }
+        }
     }
 }

@@ -105,10 +105,10 @@ fn a_job_lives_in_a_bucket() {
         assert_eq!(log.place(), "s3://jobs/some/prefix");
         let first = log.begin(&generation(1), &StartFrom::Latest).unwrap();
         assert_eq!((first.generation, first.from), (1, None));
-        let file = log.put("00000001-a", b"state").unwrap();
-        assert_eq!(file, log.put("00000001-a", b"state").unwrap(), "mine already");
-        assert!(fails(log.put("00000001-a", b"other")).message.contains("00000001-a is there already"));
-        let empty = log.put("00000001-empty", b"").unwrap();
+        let file = log.put("g1-a", b"state").unwrap();
+        assert_eq!(file, log.put("g1-a", b"state").unwrap(), "mine already");
+        assert!(fails(log.put("g1-a", b"other")).message.contains("g1-a is there already"));
+        let empty = log.put("g1-empty", b"").unwrap();
         let (two, three) = (named(&file, manifest(2, 1, 0)), named(&empty, manifest(3, 1, 0)));
         assert!(log.take(2, &record(&two)).unwrap() && log.take(2, &record(&two)).unwrap());
         assert!(!log.take(2, &record(&manifest(2, 1, 9))).unwrap());
@@ -126,8 +126,9 @@ fn a_job_lives_in_a_bucket() {
         assert_eq!(again.prune(1, 4).unwrap(), (1, 1));
         assert_eq!(again.slots().unwrap(), [1, 3, 4]);
         let f = fails(again.get(&file));
-        assert!(f.kind == FaultKind::Data && f.message.contains("files/00000001-a is missing"), "{f}");
+        assert!(f.kind == FaultKind::Data && f.message.contains("files/g1-a is missing"), "{f}");
         fails(again.get_file(&file, &to));
+        fails(again.check(&file));
         assert_ne!(JobLog::open(server.storage(), job, true).unwrap().instance(), log.instance());
     }
     assert_eq!(server.storage().folders("").unwrap().len(), 2);
@@ -165,14 +166,15 @@ fn large_files_go_in_parts() {
     for (i, len) in [0, 1, 16 << 20, (16 << 20) + 1, 24 << 20, bytes.len()].into_iter().enumerate() {
         let (mine, back) = (server.data.path().join("mine"), server.data.path().join("back"));
         std::fs::write(&mine, &bytes[..len]).unwrap();
-        let file = log.put_file(&format!("00000001-{i}"), &mine).unwrap();
+        let file = log.put_file(&format!("g1-{i}"), &mine).unwrap();
         assert_eq!(file.len, len as u64);
-        assert_eq!(file, log.put_file(&format!("00000001-{i}"), &mine).unwrap(), "mine already");
+        assert_eq!(file, log.put_file(&format!("g1-{i}"), &mine).unwrap(), "mine already");
         log.get_file(&file, &back).unwrap();
+        log.check(&file).unwrap();
         assert!(std::fs::read(&back).unwrap() == bytes[..len] && log.get(&file).unwrap() == bytes[..len], "{len} bytes");
         if len > 0 {
             std::fs::write(&mine, [&[!bytes[0]], &bytes[1..len]].concat()).unwrap();
-            assert!(fails(log.put_file(&format!("00000001-{i}"), &mine)).message.contains("is there already"), "{len} bytes");
+            assert!(fails(log.put_file(&format!("g1-{i}"), &mine)).message.contains("is there already"), "{len} bytes");
             assert!(log.get(&file).unwrap() == bytes[..len], "{len} bytes");
         }
     }
@@ -215,12 +217,12 @@ fn what_is_wrong_is_said_and_no_secret_with_it() {
     assert!(!format!("{right:?}").contains("wonderland"));
 
     let log = JobLog::open(server.storage(), "job", false).unwrap();
-    let file = log.put("00000001-a", b"acknowledged").unwrap();
+    let file = log.put("g1-a", b"acknowledged").unwrap();
     server.kill();
-    let f = fails(log.put("00000001-b", b"b"));
-    assert!(f.kind == FaultKind::Dependency && f.retry && f.message.contains("00000001-b` cannot be written"), "{f}");
+    let f = fails(log.put("g1-b", b"b"));
+    assert!(f.kind == FaultKind::Dependency && f.retry && f.message.contains("g1-b` cannot be written"), "{f}");
     server.run();
-    log.put("00000001-b", b"b").unwrap();
+    log.put("g1-b", b"b").unwrap();
     assert_eq!(log.get(&file).unwrap(), b"acknowledged");
 }
 

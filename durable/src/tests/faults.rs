@@ -13,7 +13,7 @@ fn slot_file(root: &Path, log: &JobLog, slot: u64) -> PathBuf {
 fn filled(root: &Path) -> (JobLog, Manifest) {
     let log = job(root);
     begin(&log, 1, StartFrom::Latest);
-    let (a, b) = (log.put("00000001-a", &[7; 1000]).unwrap(), log.put("00000001-b", b"").unwrap());
+    let (a, b) = (log.put("g1-a", &[7; 1000]).unwrap(), log.put("g1-b", b"").unwrap());
     let m = with_files(manifest(2, 1), &[&a, &b]);
     assert!(take(&log, m.clone()));
     (log, m)
@@ -78,12 +78,13 @@ fn damaged_and_missing_files_are_named() {
     let path = tmp.path().join("job").join(log.instance()).join("files").join(&file.name);
     let to = tmp.path().join("fetched");
     let both = |what: &str| {
-        for f in [fails(log.get(&file)), fails(log.get_file(&file, &to))] {
+        for f in [fails(log.get(&file)), fails(log.get_file(&file, &to)), fails(log.check(&file))] {
             assert_eq!(f.kind, FaultKind::Data);
             assert!(f.message.contains(&path.display().to_string()), "{f}");
             assert!(f.to_string().contains(what) && f.hint.is_some(), "{what}: {f}");
         }
     };
+    log.check(&file).unwrap();
     std::fs::write(&path, [7; 999]).unwrap();
     both("999 bytes instead of 1000");
     let mut flipped = [7; 1000];
@@ -101,9 +102,9 @@ fn files_come_and_go_by_link_or_copy() {
     let mine = tmp.path().join("000007.sst");
     let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
     std::fs::write(&mine, &bytes).unwrap();
-    let file = log.put_file("00000001-sst", &mine).unwrap();
-    assert_eq!(file, log.put_file("00000001-sst", &mine).unwrap());
-    assert_eq!(file, log.put("00000001-sst", &bytes).unwrap());
+    let file = log.put_file("g1-sst", &mine).unwrap();
+    assert_eq!(file, log.put_file("g1-sst", &mine).unwrap());
+    assert_eq!(file, log.put("g1-sst", &bytes).unwrap());
     let back = tmp.path().join("back.sst");
     std::fs::write(&back, "in the way").unwrap();
     log.get_file(&file, &back).unwrap();
@@ -111,12 +112,12 @@ fn files_come_and_go_by_link_or_copy() {
     std::fs::remove_file(&mine).unwrap();
     assert!(log.get(&file).unwrap() == bytes);
     std::fs::write(&mine, &bytes[1..]).unwrap();
-    assert!(fails(log.put_file("00000001-sst", &mine)).message.contains("with other bytes"));
+    assert!(fails(log.put_file("g1-sst", &mine)).message.contains("with other bytes"));
     // where links cannot go
     if let Ok(shm) = tempfile::tempdir_in("/dev/shm") {
         let far = shm.path().join("far.sst");
         std::fs::write(&far, &bytes).unwrap();
-        assert_eq!(log.put_file("00000001-far", &far).unwrap().sum, file.sum);
+        assert_eq!(log.put_file("g1-far", &far).unwrap().sum, file.sum);
         log.get_file(&file, &far).unwrap();
         assert!(std::fs::read(&far).unwrap() == bytes);
     }
@@ -188,13 +189,13 @@ fn a_full_disk_is_said_and_passes() {
 #[ignore = "run by a_full_disk_is_said_and_passes"]
 fn on_a_full_disk() {
     let (log, m) = filled(&place());
-    let f = fails(log.put("00000001-big", &[1; 200_000]));
+    let f = fails(log.put("g1-big", &[1; 200_000]));
     assert!(f.kind == FaultKind::Dependency && f.retry, "{f}");
-    assert!(f.message.contains("00000001-big` cannot be written") && f.detail.as_ref().unwrap().contains("No space left"), "{f}");
+    assert!(f.message.contains("g1-big` cannot be written") && f.detail.as_ref().unwrap().contains("No space left"), "{f}");
     assert!(f.hint.as_ref().unwrap().contains("make room"), "{f}");
     // nothing is left of it, and what was there is
-    assert_eq!(log.put("00000001-small", &[1; 20_000]).unwrap().len, 20_000);
-    log.put("00000001-fill", &[1; 70_000]).unwrap();
+    assert_eq!(log.put("g1-small", &[1; 20_000]).unwrap().len, 20_000);
+    log.put("g1-fill", &[1; 70_000]).unwrap();
     let big = Manifest { job: "x".repeat(100_000), ..manifest(3, 1) };
     assert!(fails(log.take(3, &Record::Manifest(Box::new(big)))).retry);
     assert_eq!(log.slots().unwrap(), [1, 2]);
@@ -211,9 +212,9 @@ fn a_limit_of_file_sizes_is_said() {
 #[ignore = "run by a_limit_of_file_sizes_is_said"]
 fn under_a_limit() {
     let (log, _) = filled(&place());
-    let f = fails(log.put("00000001-big", &[1; 200_000]));
-    assert!(f.retry && f.message.contains("00000001-big` cannot be written") && f.hint.is_some(), "{f}");
-    log.put("00000001-small", &[1; 20_000]).unwrap();
+    let f = fails(log.put("g1-big", &[1; 200_000]));
+    assert!(f.retry && f.message.contains("g1-big` cannot be written") && f.hint.is_some(), "{f}");
+    log.put("g1-small", &[1; 20_000]).unwrap();
 }
 
 #[test]
@@ -229,10 +230,10 @@ fn on_a_read_only_disk() {
     assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr));
     let log = JobLog::find(local(&place()), log.job()).unwrap().expect("there");
     for f in [
-        fails(log.put("00000001-c", b"c").map(drop)),
+        fails(log.put("g1-c", b"c").map(drop)),
         fails(log.begin(&generation(2), &StartFrom::Latest).map(drop)),
         fails(log.storage.replace("x", b"x")),
-        fails(log.storage.delete(&format!("job/{}/files/00000001-a", log.instance()))),
+        fails(log.storage.delete(&format!("job/{}/files/g1-a", log.instance()))),
     ] {
         assert!(f.kind == FaultKind::Dependency && !f.retry, "{f}");
         assert!(f.detail.as_ref().unwrap().contains("Read-only file system") && f.hint.as_ref().unwrap().contains("right to write"), "{f}");

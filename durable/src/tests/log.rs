@@ -11,7 +11,7 @@ fn a_job_goes_on_where_it_was() {
     assert_eq!(log.instance().len(), 32);
     let first = begin(&log, 1, StartFrom::Latest);
     assert_eq!((first.generation, first.newest, first.from), (1, 0, None));
-    let file = log.put("00000001-a", b"state").unwrap();
+    let file = log.put("g1-a", b"state").unwrap();
     let m = with_files(manifest(2, 1), &[&file]);
     assert!(take(&log, m.clone()));
     assert!(!log.superseded(1).unwrap());
@@ -35,9 +35,9 @@ fn a_refused_slot_that_holds_my_bytes_is_mine() {
     assert!(take(&log, manifest(2, 1)));
     assert!(take(&log, manifest(2, 1)), "the answer may have been lost");
     assert!(!take(&log, Manifest { time: 1, ..manifest(2, 1) }));
-    assert!(log.put("00000001-a", b"one").unwrap() == log.put("00000001-a", b"one").unwrap());
-    assert!(fails(log.put("00000001-a", b"two")).message.contains("00000001-a is there already"));
-    assert_eq!(log.get(&log.put("00000001-a", b"one").unwrap()).unwrap(), b"one");
+    assert!(log.put("g1-a", b"one").unwrap() == log.put("g1-a", b"one").unwrap());
+    assert!(fails(log.put("g1-a", b"two")).message.contains("g1-a is there already"));
+    assert_eq!(log.get(&log.put("g1-a", b"one").unwrap()).unwrap(), b"one");
 }
 
 #[test]

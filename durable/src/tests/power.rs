@@ -215,6 +215,10 @@ impl Disk for Model {
         Ok(self.read(one)? == self.read(other)?)
     }
 
+    fn sum(&self, file: &Path) -> io::Result<(u64, u64)> {
+        crate::storage::sum_of(&self.read(file)?[..])
+    }
+
     fn find(&self, folder: &Path) -> io::Result<Vec<Found>> {
         self.with(|m| {
             let names = m.folders[m.folder(folder)?].now();

@@ -11,7 +11,7 @@ fn the_newest_savepoints_and_what_they_name_stay() {
     let tmp = tempfile::tempdir().unwrap();
     let log = job(tmp.path());
     begin(&log, 1, StartFrom::Latest);
-    let file = |name: &str| log.put(&format!("00000001-{name}"), name.as_bytes()).unwrap();
+    let file = |name: &str| log.put(&format!("g1-{name}"), name.as_bytes()).unwrap();
     let (shared, a, b, c, d) = (file("shared"), file("a"), file("b"), file("c"), file("d"));
     file("attempt");
     take(&log, with_files(manifest(2, 1), &[&shared, &a]));
@@ -23,20 +23,17 @@ fn the_newest_savepoints_and_what_they_name_stay() {
     assert_eq!(log.slots().unwrap(), [1, 3, 4, 5]);
     assert_eq!(log.prune(0, 1).unwrap(), (1, 1), "never less than one");
     assert_eq!(log.slots().unwrap(), [1, 3, 5]);
-    assert_eq!(names(&log), ["00000001-attempt", "00000001-b", "00000001-d", "00000001-shared"]);
+    assert_eq!(names(&log), ["g1-attempt", "g1-b", "g1-d", "g1-shared"]);
 
     // attempts of a generation that is over, and its record once no manifest is its own
     begin(&log, 2, StartFrom::Latest);
     assert_eq!(log.prune(1, 1).unwrap(), (0, 0), "a newer generation has begun");
-    let e = log.put("00000006-e", b"e").unwrap();
-    log.put("00000006-attempt", b"x").unwrap();
+    let e = log.put("g6-e", b"e").unwrap();
+    log.put("g6-attempt", b"x").unwrap();
     assert_eq!(log.prune(1, 6).unwrap(), (0, 1));
     take(&log, with_files(manifest(7, 6), &[&e]));
     assert_eq!(log.prune(1, 6).unwrap(), (1, 2));
-    assert_eq!(
-        (log.slots().unwrap(), names(&log)),
-        (vec![1, 3, 6, 7], ["00000001-b", "00000006-attempt", "00000006-e"].map(String::from).to_vec())
-    );
+    assert_eq!((log.slots().unwrap(), names(&log)), (vec![1, 3, 6, 7], ["g1-b", "g6-attempt", "g6-e"].map(String::from).to_vec()));
 }
 
 #[test]
@@ -44,7 +41,7 @@ fn unapplied_outboxes_stay() {
     let tmp = tempfile::tempdir().unwrap();
     let log = job(tmp.path());
     begin(&log, 1, StartFrom::Latest);
-    let chunk = |slot| Chunk { marker: marker(slot, 1), rows: 2, file: log.put(&format!("00000001-chunk-{slot}"), &[slot as u8]).unwrap() };
+    let chunk = |slot| Chunk { marker: marker(slot, 1), rows: 2, file: log.put(&format!("g1-chunk-{slot}"), &[slot as u8]).unwrap() };
     let (two, three, four) = (chunk(2), chunk(3), chunk(4));
     let of = |slot, applied, chunks: &[&Chunk]| {
         take(&log, with_writer(manifest(slot, 1), "out", "w0", applied, chunks.iter().map(|c| (*c).clone()).collect()));
@@ -65,7 +62,7 @@ fn what_a_start_would_go_on_from_stays() {
     let log = job(tmp.path());
     begin(&log, 1, StartFrom::Latest);
     for slot in 2..6 {
-        let file = log.put(&format!("00000001-{slot}"), &[slot as u8]).unwrap();
+        let file = log.put(&format!("g1-{slot}"), &[slot as u8]).unwrap();
         take(&log, with_files(manifest(slot, 1), &[&file]));
     }
     let g = begin(&log, 2, StartFrom::Slot(3)).generation;
@@ -83,14 +80,14 @@ fn a_damaged_slot_stays_with_what_it_may_name() {
     let log = job(tmp.path());
     begin(&log, 1, StartFrom::Latest);
     for slot in 2..5 {
-        let file = log.put(&format!("00000001-{slot}"), &[slot as u8]).unwrap();
+        let file = log.put(&format!("g1-{slot}"), &[slot as u8]).unwrap();
         take(&log, with_files(manifest(slot, 1), &[&file]));
     }
     begin(&log, 2, StartFrom::Latest);
-    let file = log.put("00000005-x", b"x").unwrap();
+    let file = log.put("g5-x", b"x").unwrap();
     take(&log, with_files(manifest(6, 5), &[&file]));
     std::fs::write(tmp.path().join("job").join(log.instance()).join("slots/00000003"), "").unwrap();
     log.prune(1, 5).unwrap();
     assert_eq!(log.slots().unwrap(), [3, 5, 6]);
-    assert_eq!(names(&log), ["00000001-3", "00000005-x"]);
+    assert_eq!(names(&log), ["g1-3", "g5-x"]);
 }

@@ -17,6 +17,8 @@ mod regexp;
 mod text;
 mod time;
 
+pub(crate) use text::characters;
+
 /// What a function takes at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Param {

@@ -152,7 +152,8 @@ fn is_in(c: char, set: Option<&str>) -> bool {
     set.map_or(c.is_whitespace(), |s| s.contains(c))
 }
 
-fn characters(t: &str) -> usize {
+#[inline]
+pub(crate) fn characters(t: &str) -> usize {
     if t.is_ascii() { t.len() } else { t.chars().count() }
 }
 

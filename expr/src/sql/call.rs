@@ -215,7 +215,12 @@ impl Compiler<'_> {
             return self.typed(self.fold(Node::Whole(def.name == "ceil", Box::new(n)), constant), ty, range);
         }
         let args: Box<[Node]> = args.into();
-        let node = Node::Call { call: def.call, args, prepared: Box::new(prepared), strict: def.strict };
+        let field = if let [Node::Field(slot, Type::String)] = *args { Some(slot) } else { None };
+        let call = Node::Call { call: def.call, args, prepared: Box::new(prepared), strict: def.strict };
+        let node = match (def.name, field) {
+            ("length", Some(slot)) => Node::Length(slot, Box::new(call)),
+            _ => call,
+        };
         self.typed(self.fold(node, constant), ty, range)
     }
 

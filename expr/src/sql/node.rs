@@ -6,7 +6,7 @@ use super::pool::Pool;
 use super::time::shift;
 use super::value::{self, Op, R, V};
 use crate::EvalError;
-use crate::function::{Call, Prepared};
+use crate::function::{Call, Prepared, characters};
 use ahash::AHashSet;
 use jiff::tz::TimeZone;
 use millrace_sdk::convert;
@@ -195,6 +195,8 @@ pub enum Node {
     Shift(Box<Node>, i64, i64),
     /// `floor` and `ceil`, apart from other calls as they are in every rounding of money.
     Whole(bool, Box<Node>),
+    /// Characters of a field; the call does what is no text.
+    Length(Slot, Box<Node>),
     Call {
         call: Call,
         args: Box<[Node]>,
@@ -264,6 +266,10 @@ impl Node {
                     Some(value::Num::Dec(d)) => Ok(V::dec(if *up { d.ceil() } else { d.floor() })),
                     None => v.not_a("a number"),
                 },
+            },
+            Node::Length(slot, call) => match cx.row.str(*slot) {
+                Some(t) => Ok(V::Int(characters(t) as i64)),
+                None => call.val(cx),
             },
             Node::Call { call, args, prepared, strict } => call_function(*call, args, prepared, *strict, cx),
             _ => self.compute_rare(cx),
@@ -419,6 +425,9 @@ impl Node {
                 (Val::Int(a), Const::Int(b)) => Ok(Some(op.holds(a.cmp(b)))),
                 _ => Ok(value::compare(field(cx, *slot, *ty)?, c.view())?.map(|o| op.holds(o))),
             },
+            Node::Compare(op, ab) if let (Some(a), Some(b)) = (ab[0].counted(&cx.row), ab[1].counted(&cx.row)) => {
+                Ok(Some(op.holds(a.cmp(&b))))
+            }
             Node::Compare(op, ab) => Ok(value::compare(ab[0].val(cx)?, ab[1].val(cx)?)?.map(|o| op.holds(o))),
             Node::And(all) => {
                 let mut unknown = false;
@@ -502,6 +511,20 @@ impl Node {
                 }
             }
             n => n.compute(cx)?.truth(),
+        }
+    }
+
+    /// A bigint that the row gives at once; None says nothing.
+    #[inline]
+    fn counted(&self, row: &Record<'_>) -> Option<i64> {
+        match self {
+            Node::Const(Const::Int(i)) => Some(*i),
+            Node::Length(slot, _) => row.str(*slot).map(|t| characters(t) as i64),
+            Node::Cast(n, Type::Bigint) => match **n {
+                Node::Field(slot, _) => row.str(slot).and_then(convert::bigint),
+                _ => None,
+            },
+            _ => None,
         }
     }
 

@@ -32,6 +32,7 @@ unit:
 e2e: build
 	@scripts/install.sh test
 	cargo test --release --locked --workspace --test kafka --test s3 -- --ignored
+	cargo test --release --locked --workspace --test outbox -- --ignored --test-threads 1
 	$(PYTHON) -m pytest -q tests/e2e
 
 ## make chaos        kill -9 of Kafka and HBase under load, 5 seeds each

@@ -1,7 +1,7 @@
 //! Connections to a Thrift gateway: time-outs on every step, a small pool, errors in words.
 
 use super::protocol::Capped;
-use hbase_thrift::hbase::{BatchMutation, HbaseSyncClient, IOError, IllegalArgument, THbaseSyncClient, TRowResult};
+use hbase_thrift::hbase::{BatchMutation, HbaseSyncClient, IOError, IllegalArgument, Mutation, THbaseSyncClient, TRowResult};
 use millrace_sdk::{Fault, Place, Problem};
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, BufWriter};
@@ -170,6 +170,11 @@ impl Client {
     /// Puts and deletes, all with this timestamp.
     pub fn mutate(&self, table: &str, rows: &[BatchMutation], timestamp: i64) -> Result<(), Failure> {
         self.call(&|c| c.mutate_rows_ts(table.into(), rows.to_vec(), timestamp, BTreeMap::new()))
+    }
+    /// Puts a cell, with the server's time, if it holds `expected` (empty: if it is not there); false: it does not.
+    pub fn check_and_put(&self, table: &str, row: &[u8], column: &[u8], expected: &[u8], value: &[u8]) -> Result<bool, Failure> {
+        let put = Mutation::new(false, column.to_vec(), value.to_vec(), true);
+        self.call(&|c| c.check_and_put(table.into(), row.to_vec(), column.to_vec(), expected.to_vec(), put.clone(), BTreeMap::new()))
     }
 }
 

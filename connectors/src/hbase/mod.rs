@@ -2,6 +2,7 @@
 
 mod cells;
 mod client;
+mod outbox;
 mod protocol;
 mod sink;
 mod store;

@@ -2,6 +2,7 @@
 
 use super::cells::{Encoding, column, family};
 use super::client::{Client, check_address};
+use super::outbox::{Cells, Encoder};
 use super::store::{MAX_KEY, check_names};
 use super::writer::{Load, Row, Shared, Writer};
 use crossbeam_channel::{Sender, unbounded};
@@ -12,13 +13,13 @@ use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::schema::Access;
 use millrace_sdk::sink::Acks;
 use millrace_sdk::{
-    Batch, BatchBuilder, Bind, Demand, Edge, Fault, Field, Guarantee, NO_TIME, Part, Place, Problem, Schema, SchemaRef, Sink, SinkContext,
-    SinkFactory, SinkSpec, Slot, Ticket, Val, inventory,
+    Batch, BatchBuilder, Bind, Demand, Edge, Fault, Field, Guarantee, NO_TIME, Outbox, Part, Place, Problem, Schema, SchemaRef, Sink,
+    SinkContext, SinkFactory, SinkSpec, Slot, Ticket, Val, inventory,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 
 /// Rows that may wait in one writer before it says that it is not ready.
@@ -34,10 +35,18 @@ const MAX_WAITING: usize = 20_000;
 /// 32,767 bytes is rejected (`invalid-row-key`), as is a row that HBase refuses (`refused-by-hbase`).
 ///
 /// While the gateway or HBase is down rows wait and are sent again with growing pauses for as long as it takes, with backpressure
-/// to the job's sources. Only the end of the job waits no longer than `close_timeout`.
+/// to the job's sources.
 ///
-/// Guarantee: idempotent. A row counts as written when HBase has acknowledged it; after a crash it may be written again, to the
-/// same effect.
+/// Guarantee: exactly once in a job with checkpoints. Rows get their timestamp when their checkpoint is made, one that is greater than
+/// any that a writer of the job has used, and are written once it is complete: what is written again, after a crash or by a process that
+/// woke too late, is the same cell of the same age, and changes nothing that is newer. How far each writer has come is a column of
+/// `marker_row`, which is replaced by compare-and-put, so that a process that was taken over from fails. The family's time to live must
+/// exceed any pause of the job, and clocks of machines that the job moves between must agree to within the time of a restart. As HBase
+/// forgets deletes at a major compaction, a process that sleeps from before its last look at `marker_row` until after one may bring back
+/// cells that were deleted meanwhile.
+///
+/// Without checkpoints, idempotent: a row counts as written when HBase has acknowledged it; after a crash it may be written again, to
+/// the same effect.
 ///
 /// # Example
 /// Needs a gateway and a table `exposures` with the column family `d`.
@@ -77,22 +86,21 @@ pub struct HBaseSink {
     /// For each step of a call. Default 10s.
     #[serde(default = "ten_seconds")]
     timeout: Duration,
-    /// How long the end of the job waits for an acknowledgement, counted from the last one. Then what is left counts as lost, and the
-    /// job fails. Default 2m.
-    #[serde(default = "two_minutes")]
-    close_timeout: Duration,
     /// A row that says how new the table is, written after each group of rows: `event_time.WORKER`, the newest event time, and
     /// `wall_time.WORKER`, both in microseconds since 1970. Default: none.
     heartbeat: Option<String>,
+    /// The row that holds the markers of exactly-once: a column of `family` for each writer. Default `~millrace`.
+    #[serde(default = "marker_row")]
+    marker_row: String,
 }
 
 inventory::submit! { Part::sink::<HBaseSink>("HBase", &["Hbase"]) }
 
+fn marker_row() -> String {
+    "~millrace".into()
+}
 fn ten_seconds() -> Duration {
     Duration::secs(10)
-}
-fn two_minutes() -> Duration {
-    Duration::secs(120)
 }
 
 /// Fields as columns.
@@ -159,7 +167,7 @@ impl HBaseSink {
 
 impl SinkSpec for HBaseSink {
     fn guarantee(&self) -> Guarantee {
-        Guarantee::Idempotent
+        Guarantee::ExactlyOnce
     }
 
     fn demand(&self) -> Demand {
@@ -174,10 +182,11 @@ impl SinkSpec for HBaseSink {
         let mut problems = vec![];
         check_address(&self.thrift, &mut problems);
         check_names(&self.table, &self.family, &mut problems);
-        for (key, value) in [("timeout", &self.timeout), ("close_timeout", &self.close_timeout)] {
-            if value.micros <= 0 {
-                problems.push(Problem::error("out-of-range", Place::at([key]), format!("`{key}` must be more than 0")));
-            }
+        if self.marker_row.is_empty() || self.marker_row.len() > MAX_KEY {
+            problems.push(Problem::error("invalid-row-key", Place::at(["marker_row"]), "`marker_row` must have 1 to 32,767 bytes"));
+        }
+        if self.timeout.micros <= 0 {
+            problems.push(Problem::error("out-of-range", Place::at(["timeout"]), "`timeout` must be more than 0"));
         }
         if self.columns.is_some() && self.named().is_empty() {
             problems.push(Problem::error("missing-columns", Place::at(["columns"]), "`columns` names no column"));
@@ -200,19 +209,20 @@ impl SinkSpec for HBaseSink {
         }
         let numbers =
             inputs.iter().map(|i| i.columns.iter().map(|c| names.binary_search(c).unwrap_or_default() as u16).collect()).collect();
-        Ok(Arc::new(Factory(Arc::new(Bound {
+        let bound = Bound {
             thrift: self.thrift.clone(),
             table: self.table.clone(),
             family: self.family.clone(),
             timeout: self.timeout.std(),
-            close_timeout: self.close_timeout.std(),
             heartbeat: self.heartbeat.clone(),
+            marker_row: self.marker_row.clone(),
             delete: self.op == Op::Delete,
             encoding: self.encoding,
             inputs,
             numbers,
             names: names.into(),
-        }))))
+        };
+        Ok(Arc::new(Factory { bound: Arc::new(bound), floor: Arc::default() }))
     }
 }
 
@@ -245,26 +255,76 @@ impl Input {
     }
 }
 
-struct Bound {
-    thrift: String,
-    table: String,
-    family: String,
-    timeout: std::time::Duration,
-    close_timeout: std::time::Duration,
-    heartbeat: Option<String>,
+pub struct Bound {
+    pub thrift: String,
+    pub table: String,
+    pub family: String,
+    pub timeout: std::time::Duration,
+    pub heartbeat: Option<String>,
+    pub marker_row: String,
     delete: bool,
     encoding: Encoding,
     inputs: Vec<Input>,
     /// Per input the numbers of its columns in `names`.
     numbers: Vec<Vec<u16>>,
-    names: Arc<[String]>,
+    pub names: Arc<[String]>,
 }
 
-struct Factory(Arc<Bound>);
+impl Bound {
+    /// The rows of one input, keyed; those that HBase would not take go to `rejects`, those in which every field is missing are counted.
+    pub fn rows(&self, input: usize, batch: &Batch, rejects: &mut Vec<Reject>, without_cells: &mut u64) -> Vec<Row> {
+        let (from, numbers) = (&self.inputs[input], &self.numbers[input]);
+        let projected = from.project(batch);
+        let mut rows = Vec::with_capacity(batch.len());
+        for (number, (row, cells_of)) in batch.rows().zip(projected.rows()).enumerate() {
+            let mut key = vec![];
+            let wrong = match from.key.render(&row, &mut key) {
+                Err(e) => Some((e.reason, e.message)),
+                Ok(()) if key.is_empty() => Some(("invalid-row-key", "the row key is empty".into())),
+                Ok(()) if key.len() > MAX_KEY => {
+                    Some(("invalid-row-key", format!("the row key has {} bytes, HBase takes {MAX_KEY}", key.len())))
+                }
+                Ok(()) => None,
+            };
+            if let Some((reason, message)) = wrong {
+                rejects.push(Reject::row(reason, message, &row, &from.schema));
+                continue;
+            }
+            let mut cells = Vec::with_capacity(numbers.len());
+            for (slot, column) in numbers.iter().enumerate() {
+                let slot = Slot(slot as u16);
+                let value = match cells_of.get(slot) {
+                    _ if self.delete => None,
+                    Val::Missing => continue,
+                    Val::Null => None,
+                    _ => {
+                        let mut bytes = vec![];
+                        self.encoding.write(&cells_of, slot, from.wanted.field(slot).ty, &mut bytes);
+                        Some(bytes)
+                    }
+                };
+                cells.push((*column, value));
+            }
+            // Nothing to write is not "delete all".
+            if cells.is_empty() && !self.delete {
+                *without_cells += 1;
+                continue;
+            }
+            rows.push(Row { key, cells, number });
+        }
+        rows
+    }
+}
+
+struct Factory {
+    bound: Arc<Bound>,
+    /// The greatest timestamp that an outbox of this process knows of.
+    floor: Arc<AtomicI64>,
+}
 
 impl SinkFactory for Factory {
     fn check(&self) -> Result<(), Fault> {
-        let b = &self.0;
+        let b = &self.bound;
         let mut families: Vec<&str> = b.names.iter().map(|c| family(c)).chain([b.family.as_str()]).collect();
         families.sort();
         families.dedup();
@@ -272,7 +332,7 @@ impl SinkFactory for Factory {
     }
 
     fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {
-        let b = self.0.clone();
+        let b = self.bound.clone();
         let shared = Arc::new(Shared::default());
         // Bounded by the number of rows that wait, which `ready` looks at.
         let (loads, queue) = unbounded();
@@ -294,6 +354,14 @@ impl SinkFactory for Factory {
             .spawn(move || writer.run(queue))
             .map_err(|e| Fault::refused("cannot start a thread for an HBase sink").detail(e.to_string()))?;
         Ok(Box::new(HBase { bound: b, shared, loads: Some(loads), thread: Some(thread), rejects: vec![], without_cells: 0 }))
+    }
+
+    fn encoder(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {
+        Ok(Box::new(Encoder::new(self.bound.clone(), self.floor.clone(), cx.worker, cx.clock)))
+    }
+
+    fn outbox(&self, _: SinkContext) -> Result<Option<Box<dyn Outbox>>, Fault> {
+        Ok(Some(Box::new(Cells::new(self.bound.clone(), self.floor.clone()))))
     }
 }
 
@@ -326,47 +394,9 @@ impl Sink for HBase {
 
     fn write(&mut self, input: usize, batch: &Batch, ticket: Ticket) -> Result<(), Fault> {
         let bound = self.bound.clone();
-        let (from, numbers) = (&bound.inputs[input], &bound.numbers[input]);
-        let projected = from.project(batch);
-        let mut rows = Vec::with_capacity(batch.len());
-        for (number, (row, cells_of)) in batch.rows().zip(projected.rows()).enumerate() {
-            let mut key = vec![];
-            let wrong = match from.key.render(&row, &mut key) {
-                Err(e) => Some((e.reason, e.message)),
-                Ok(()) if key.is_empty() => Some(("invalid-row-key", "the row key is empty".into())),
-                Ok(()) if key.len() > MAX_KEY => {
-                    Some(("invalid-row-key", format!("the row key has {} bytes, HBase takes {MAX_KEY}", key.len())))
-                }
-                Ok(()) => None,
-            };
-            if let Some((reason, message)) = wrong {
-                self.rejects.push(Reject::row(reason, message, &row, &from.schema));
-                continue;
-            }
-            let mut cells = Vec::with_capacity(numbers.len());
-            for (slot, column) in numbers.iter().enumerate() {
-                let slot = Slot(slot as u16);
-                let value = match cells_of.get(slot) {
-                    _ if bound.delete => None,
-                    Val::Missing => continue,
-                    Val::Null => None,
-                    _ => {
-                        let mut bytes = vec![];
-                        bound.encoding.write(&cells_of, slot, from.wanted.field(slot).ty, &mut bytes);
-                        Some(bytes)
-                    }
-                };
-                cells.push((*column, value));
-            }
-            // Nothing to write is not "delete all".
-            if cells.is_empty() && !bound.delete {
-                self.without_cells += 1;
-                continue;
-            }
-            rows.push(Row { key, cells, number });
-        }
+        let rows = bound.rows(input, batch, &mut self.rejects, &mut self.without_cells);
         self.shared.waiting.fetch_add(rows.len(), Ordering::SeqCst);
-        let load = Load { rows, ticket, batch: Arc::new(batch.clone()), schema: from.schema.clone() };
+        let load = Load { rows, ticket, batch: Arc::new(batch.clone()), schema: bound.inputs[input].schema.clone() };
         let sent = self.loads.as_ref().is_some_and(|l| l.send(load).is_ok());
         if sent { Ok(()) } else { Err(Fault::bug("the thread of an HBase sink has ended")) }
     }
@@ -374,10 +404,6 @@ impl Sink for HBase {
     fn poll(&mut self, acks: &mut Acks) -> Result<(), Fault> {
         self.collect(acks);
         Ok(())
-    }
-
-    fn patience(&self) -> Option<std::time::Duration> {
-        Some(self.bound.close_timeout)
     }
 
     fn close(&mut self, acks: &mut Acks) -> Result<(), Fault> {

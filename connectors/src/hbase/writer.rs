@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Rows that share a timestamp at most.
 const GROUP: usize = 10_000;
 /// Rows a call.
-const CHUNK: usize = 1000;
+pub const CHUNK: usize = 1000;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
@@ -68,7 +68,7 @@ pub struct Writer {
 }
 
 /// The last mutation of each row and column.
-struct Merged<'a> {
+pub struct Merged<'a> {
     cells: HashMap<u16, &'a Option<Vec<u8>>>,
     whole: bool,
 }
@@ -109,22 +109,9 @@ impl Writer {
     /// Writes a group of loads with one timestamp; false: the sink is gone.
     fn write(&mut self, group: &[Load]) -> bool {
         let timestamp = self.timestamp();
-        let merged = merge(group);
-        let mutations: Vec<BatchMutation> = merged.into_iter().map(|(key, row)| self.mutation(key, &row)).collect();
+        let merged = merge(group.iter().flat_map(|load| &load.rows));
+        let mutations: Vec<BatchMutation> = merged.into_iter().map(|(key, row)| mutation(&self.family, &self.columns, key, &row)).collect();
         mutations.chunks(CHUNK).all(|chunk| self.send(group, chunk, timestamp))
-    }
-
-    fn mutation(&self, key: &[u8], row: &Merged<'_>) -> BatchMutation {
-        let mutation = |column: &str, value: Option<Vec<u8>>| Mutation::new(value.is_none(), column.as_bytes().to_vec(), value, true);
-        let mutations = if row.whole {
-            // A family without a colon: all of its columns.
-            vec![mutation(&self.family, None)]
-        } else {
-            let mut cells: Vec<_> = row.cells.iter().collect();
-            cells.sort();
-            cells.into_iter().map(|(column, value)| mutation(&self.columns[*column as usize], (*value).clone())).collect()
-        };
-        BatchMutation::new(key.to_vec(), mutations)
     }
 
     /// Sends rows until they are written, or refused for good; false: the sink is gone.
@@ -175,18 +162,8 @@ impl Writer {
     fn beat(&mut self) -> bool {
         let Some(row) = self.heartbeat.clone() else { return true };
         let timestamp = self.timestamp();
-        let mut cells = vec![("wall_time", self.clock.now())];
-        if self.newest != NO_TIME {
-            cells.push(("event_time", self.newest));
-        }
-        let mutations: Vec<Mutation> = cells
-            .into_iter()
-            .map(|(name, value)| {
-                let column = format!("{}:{name}.{}", self.family, self.worker);
-                Mutation::new(false, column.into_bytes(), value.to_string().into_bytes(), true)
-            })
-            .collect();
-        match self.until_done(&[BatchMutation::new(row.into_bytes(), mutations)], timestamp) {
+        let beat = heartbeat(&row, &self.family, self.worker, self.newest, self.clock.now());
+        match self.until_done(&[beat], timestamp) {
             Some(Err(message)) => {
                 tracing::warn!("HBase refuses the heartbeat row: {message}");
                 true
@@ -198,19 +175,44 @@ impl Writer {
 }
 
 /// Per row and column the last mutation; rows in no order, as they no longer depend on each other.
-fn merge(group: &[Load]) -> HashMap<&[u8], Merged<'_>> {
+pub fn merge<'a>(rows: impl IntoIterator<Item = &'a Row>) -> HashMap<&'a [u8], Merged<'a>> {
     let mut merged: HashMap<&[u8], Merged<'_>> = HashMap::new();
-    for load in group {
-        for row in &load.rows {
-            let entry = match merged.entry(&row.key) {
-                Entry::Occupied(e) => e.into_mut(),
-                Entry::Vacant(e) => e.insert(Merged { cells: HashMap::new(), whole: false }),
-            };
-            entry.whole = row.cells.is_empty();
-            entry.cells.extend(row.cells.iter().map(|(column, value)| (*column, value)));
-        }
+    for row in rows {
+        let entry = match merged.entry(&row.key) {
+            Entry::Occupied(e) => e.into_mut(),
+            Entry::Vacant(e) => e.insert(Merged { cells: HashMap::new(), whole: false }),
+        };
+        entry.whole = row.cells.is_empty();
+        entry.cells.extend(row.cells.iter().map(|(column, value)| (*column, value)));
     }
     merged
+}
+
+/// `columns`: their names, which cells number.
+pub fn mutation(family: &str, columns: &[String], key: &[u8], row: &Merged<'_>) -> BatchMutation {
+    let mutation = |column: &str, value: Option<Vec<u8>>| Mutation::new(value.is_none(), column.as_bytes().to_vec(), value, true);
+    let mutations = if row.whole {
+        // A family without a colon: all of its columns.
+        vec![mutation(family, None)]
+    } else {
+        let mut cells: Vec<_> = row.cells.iter().collect();
+        cells.sort();
+        cells.into_iter().map(|(column, value)| mutation(&columns[*column as usize], (*value).clone())).collect()
+    };
+    BatchMutation::new(key.to_vec(), mutations)
+}
+
+/// The row that tells readers of a table how new it is: event time (if any is known) and wall time, microseconds since 1970.
+pub fn heartbeat(row: &str, family: &str, worker: usize, newest: i64, wall: i64) -> BatchMutation {
+    let mut cells = vec![("wall_time", wall)];
+    if newest != NO_TIME {
+        cells.push(("event_time", newest));
+    }
+    let mutations = cells.into_iter().map(|(name, value)| {
+        let column = format!("{family}:{name}.{worker}");
+        Mutation::new(false, column.into_bytes(), value.to_string().into_bytes(), true)
+    });
+    BatchMutation::new(row.as_bytes().to_vec(), mutations.collect::<Vec<_>>())
 }
 
 /// All rows that were merged into the one that was refused.
@@ -247,7 +249,7 @@ mod tests {
             load(&[("a", &[(0, Some("1")), (1, Some("x"))]), ("b", &[(0, Some("2"))]), ("a", &[(0, None)])]),
             load(&[("b", &[(1, Some("3"))]), ("b", &[(0, Some("4"))])]),
         ];
-        let merged = merge(&group);
+        let merged = merge(group.iter().flat_map(|load| &load.rows));
         let mut shown: Vec<String> = merged
             .iter()
             .map(|(key, row)| {

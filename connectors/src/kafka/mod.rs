@@ -2,6 +2,8 @@
 
 mod control;
 pub mod headers;
+mod message;
+mod outbox;
 mod reader;
 pub mod sink;
 pub mod source;

@@ -1,18 +1,21 @@
 //! The Kafka sink: its page, its config, and what follows from it.
 
+use super::message::Renderer;
+use super::outbox::{Encoder, Transactions};
 use super::source::legal_topic;
 use super::writer::Writer;
 use super::{Common, Security, check, refused, settings};
 use crate::format::{Format, Layout, RowWriter, template_demand};
 use millrace_expr::Template;
 use millrace_sdk::config::{Duration, FieldName, Ordered, Size, TemplateText};
-use millrace_sdk::{Bind, Demand, Edge, Fault, Guarantee, Part, Place, Problem, Sink, SinkContext, SinkFactory, SinkSpec, Slot};
+use millrace_sdk::{Bind, Demand, Edge, Fault, Guarantee, Outbox, Part, Place, Problem, Sink, SinkContext, SinkFactory, SinkSpec, Slot};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes rows to topics of Apache Kafka.
 ///
@@ -25,7 +28,12 @@ use std::sync::{Arc, OnceLock};
 /// in flight fill up, and the job's sources stop. What the broker refuses for good (a message too large, an illegal topic) goes to
 /// the dead letter with its row. The topic must exist; topics of a template are made by the broker or refused by it.
 ///
-/// Guarantee: at least once. After a failure of the job rows may be written again.
+/// Guarantee: exactly once for readers with `isolation.level=read_committed`, in a job with checkpoints: the rows of a checkpoint are
+/// written in transactions, each with a marker of how far it goes. Every writer of the job has a transactional id and a consumer group
+/// of its own, both `millrace-` and its name; the groups hold the markers, as offsets of partition 0 of the topic. They must not be
+/// removed (a job that runs, or is started again within `offsets.retention.minutes`, renews them): without them it stops rather than
+/// guess. A job that stands still for longer than `transaction.timeout.ms` (60 s) within a transaction has to start again. Readers see
+/// rows once their checkpoint is complete. Without checkpoints, at least once: after a failure of the job rows may be written again.
 ///
 /// # Example
 /// Needs a broker.
@@ -70,10 +78,12 @@ pub struct KafkaSink {
     /// Most bytes that are written and not yet acknowledged, for each worker; beyond it the job waits. Default 32MiB.
     #[serde(default = "in_flight")]
     max_in_flight: Size,
-    /// How long the end of the job waits for an acknowledgement, counted from the last one. Then what is left counts as lost, and the
-    /// job fails. Default 2m.
+    /// How long the end of the job waits for the last acknowledgements before it fails. Default 2m.
     #[serde(default = "two_minutes")]
     close_timeout: Duration,
+    /// Topic for whose partition 0 the markers of exactly-once are committed, as offsets of consumer groups: nothing is written to
+    /// it. Default: `topic`; where that is a template rows are written at least once unless this is set.
+    marker_topic: Option<String>,
     /// Passwords and certificates. Default: none, plain text.
     #[serde(default)]
     security: Security,
@@ -129,6 +139,20 @@ pub struct Input {
     pub retry: [Option<Slot>; 3],
 }
 
+impl Input {
+    /// The topic is of the job's choosing, not a row's.
+    pub fn fixed(&self) -> bool {
+        self.fixed_topic().is_some()
+    }
+
+    pub fn fixed_topic(&self) -> Option<&str> {
+        match &self.topic {
+            Topic::Fixed(t) => Some(t),
+            Topic::Of(_) => None,
+        }
+    }
+}
+
 /// The config, checked.
 pub struct Spec {
     pub client: ClientConfig,
@@ -136,14 +160,19 @@ pub struct Spec {
     pub inputs: Vec<Input>,
     pub max_bytes: usize,
     pub close_timeout: std::time::Duration,
-    /// The topic's own bound on a message, once the broker has told it.
-    message_max: OnceLock<u64>,
-    message_max_given: bool,
+    /// The topic's own bound on a message, once the broker has told it; 0 before.
+    pub message_max: AtomicU64,
+    pub message_max_given: bool,
 }
 
 impl KafkaSink {
     fn layout(&self) -> Layout<'_> {
         Layout { format: self.format, columns: &self.columns, template: self.template.as_ref() }
+    }
+
+    /// The topic of the markers, if there can be any.
+    fn markers(&self) -> Option<Arc<str>> {
+        self.marker_topic.as_deref().map(Arc::from).or_else(|| self.fixed_topic())
     }
 
     fn fixed_topic(&self) -> Option<Arc<str>> {
@@ -154,6 +183,9 @@ impl KafkaSink {
         let mut problems = vec![];
         if let Some(Err(why)) = self.fixed_topic().map(|t| legal_topic(&t)) {
             problems.push(Problem::error("invalid-topic", Place::at(["topic"]), why));
+        }
+        if let Some(Err(why)) = self.marker_topic.as_ref().map(|t| legal_topic(t)) {
+            problems.push(Problem::error("invalid-topic", Place::at(["marker_topic"]), why));
         }
         if self.linger.micros < 0 || self.linger.micros > 900_000_000 {
             problems.push(Problem::error("out-of-range", Place::at(["linger"]), "`linger` is from 0s to 15m"));
@@ -195,7 +227,7 @@ impl KafkaSink {
             inputs,
             max_bytes: self.max_in_flight.bytes as usize,
             close_timeout: self.close_timeout.std(),
-            message_max: OnceLock::new(),
+            message_max: AtomicU64::new(0),
             message_max_given: self.properties.iter().any(|(k, _)| k == "message.max.bytes"),
         })
     }
@@ -231,7 +263,7 @@ impl KafkaSink {
 
 impl SinkSpec for KafkaSink {
     fn guarantee(&self) -> Guarantee {
-        Guarantee::AtLeastOnce
+        if self.markers().is_some() { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce }
     }
 
     fn demand(&self) -> Demand {
@@ -243,21 +275,23 @@ impl SinkSpec for KafkaSink {
     }
 
     fn bind(&self, bind: &Bind<'_>) -> Result<Arc<dyn SinkFactory>, Vec<Problem>> {
-        Ok(Arc::new(Factory { spec: Arc::new(self.spec(bind)?), topic: self.fixed_topic() }))
+        Ok(Arc::new(Factory { spec: Arc::new(self.spec(bind)?), topic: self.fixed_topic(), markers: self.markers() }))
     }
 }
 
 struct Factory {
     spec: Arc<Spec>,
     topic: Option<Arc<str>>,
+    markers: Option<Arc<str>>,
 }
 
 impl SinkFactory for Factory {
     fn check(&self) -> Result<(), Fault> {
-        let topics: Vec<&str> = self.topic.as_deref().into_iter().collect();
+        let mut topics: Vec<&str> = [&self.topic, &self.markers].into_iter().flatten().map(|t| &**t).collect();
+        topics.dedup();
         check(&consumer_settings(&self.spec.client), &self.spec.brokers, &topics)?;
         if let Some(bytes) = self.topic.as_deref().and_then(|t| message_max(&self.spec.client, t)) {
-            let _ = self.spec.message_max.set(bytes);
+            self.spec.message_max.store(bytes, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -265,16 +299,26 @@ impl SinkFactory for Factory {
     fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {
         let mut config = self.spec.client.clone();
         // The client's batches must fit into the topic, or the broker would refuse good messages together with a large one.
-        if let Some(bytes) = self.spec.message_max.get().filter(|_| !self.spec.message_max_given) {
-            config.set("message.max.bytes", bytes.clamp(&1000, &1_000_000_000).to_string());
+        let bytes = self.spec.message_max.load(Ordering::Relaxed);
+        if bytes > 0 && !self.spec.message_max_given {
+            config.set("message.max.bytes", bytes.clamp(1000, 1_000_000_000).to_string());
         }
         let writer = Writer::open(self.spec.clone(), &config, cx.waker).map_err(|e| refused(&self.spec.brokers, &e))?;
         Ok(Box::new(writer))
     }
+
+    fn encoder(&self, _: SinkContext) -> Result<Box<dyn Sink>, Fault> {
+        Ok(Box::new(Encoder { renderer: Renderer::new(self.spec.clone()), spec: self.spec.clone(), rejects: vec![] }))
+    }
+
+    fn outbox(&self, _: SinkContext) -> Result<Option<Box<dyn Outbox>>, Fault> {
+        let of = |markers: &Arc<str>| Box::new(Transactions::new(self.spec.clone(), markers.clone())) as Box<dyn Outbox>;
+        Ok(self.markers.as_ref().map(of))
+    }
 }
 
 /// The connection's settings alone: a consumer warns about a producer's.
-fn consumer_settings(config: &ClientConfig) -> ClientConfig {
+pub fn consumer_settings(config: &ClientConfig) -> ClientConfig {
     let mut out = config.clone();
     for key in [
         "enable.idempotence",
@@ -285,6 +329,7 @@ fn consumer_settings(config: &ClientConfig) -> ClientConfig {
         "partitioner",
         "linger.ms",
         "compression.type",
+        "transaction.timeout.ms",
     ] {
         out.remove(key);
     }
@@ -292,7 +337,7 @@ fn consumer_settings(config: &ClientConfig) -> ClientConfig {
 }
 
 /// `max.message.bytes` of a topic; None if the broker does not tell us.
-fn message_max(config: &ClientConfig, topic: &str) -> Option<u64> {
+pub fn message_max(config: &ClientConfig, topic: &str) -> Option<u64> {
     let admin: AdminClient<DefaultClientContext> = consumer_settings(config).create().ok()?;
     let timeout = std::time::Duration::from_secs(5);
     let options = AdminOptions::new().request_timeout(Some(timeout));

@@ -1,23 +1,20 @@
 //! The engine's view of a producer: writes are counted down to their acknowledgements.
 
-use super::headers::{ATTEMPTS, DUE, EVENT_TIME, FIRST_SEEN, with_number};
-use super::sink::{Input, Spec, Topic};
+use super::message::Renderer;
+use super::sink::Spec;
 use super::{Listener, Shared, locked};
-use crate::format::RowWriter;
 use millrace_sdk::operator::Reject;
-use millrace_sdk::record::NO_TIME;
 use millrace_sdk::sink::Acks;
 use millrace_sdk::source::Waker;
-use millrace_sdk::{Batch, Fault, Meta, Record, Sink, Ticket, Val};
+use millrace_sdk::{Batch, Fault, Meta, Record, Sink, Ticket};
 use rdkafka::Message;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A message in flight costs this much beside its text.
 const OVERHEAD: usize = 128;
@@ -143,7 +140,7 @@ impl ProducerContext for Ear {
 }
 
 /// The reason's id, if it is this one message that the broker does not want.
-fn refusal(code: RDKafkaErrorCode, fixed: bool) -> Option<&'static str> {
+pub fn refusal(code: RDKafkaErrorCode, fixed: bool) -> Option<&'static str> {
     match code {
         RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => Some("message-too-large"),
         RDKafkaErrorCode::InvalidMessage | RDKafkaErrorCode::InvalidRecord => Some("message-refused"),
@@ -159,14 +156,9 @@ pub struct Writer {
     spec: Arc<Spec>,
     producer: ThreadedProducer<Ear>,
     flights: Shared<Flights>,
-    /// For each input.
-    rows: Vec<RowWriter>,
+    renderer: Renderer,
     /// Number of the next write.
     next: usize,
-    key: Vec<u8>,
-    value: Vec<u8>,
-    topic: Vec<u8>,
-    header: Vec<u8>,
 }
 
 impl Writer {
@@ -174,58 +166,18 @@ impl Writer {
         let flights: Shared<Flights> = Arc::new(Mutex::default());
         let ear = Ear { listener: Listener::default(), flights: flights.clone(), waker, max_bytes: spec.max_bytes };
         let producer = config.create_with_context(ear)?;
-        let rows = spec.inputs.iter().map(|i| i.rows.clone()).collect();
-        Ok(Writer { spec, producer, flights, rows, next: 0, key: vec![], value: vec![], topic: vec![], header: vec![] })
+        Ok(Writer { renderer: Renderer::new(spec.clone()), spec, producer, flights, next: 0 })
     }
 
     /// Sends one row; an error is its refusal.
-    fn send(
-        &mut self,
-        (number, input): (usize, &Input),
-        row: &Record<'_>,
-        original: &Record<'_>,
-        opaque: usize,
-    ) -> Result<Result<(), Reject>, Fault> {
-        let reject = |reason: &'static str, message: String| Ok(Err(Reject::row(reason, message, original, &input.edge.schema)));
-        self.value.clear();
-        if let Err(e) = self.rows[number].write(row, &mut self.value) {
-            return reject(e.reason, e.message);
-        }
-        let topic = match &input.topic {
-            Topic::Fixed(t) => &**t,
-            Topic::Of(template) => {
-                self.topic.clear();
-                if let Err(e) = template.render(original, &mut self.topic) {
-                    return reject(e.reason, e.message);
-                }
-                let name = String::from_utf8_lossy(&self.topic);
-                if let Err(why) = super::source::legal_topic(&name) {
-                    return reject("unknown-topic", why);
-                }
-                std::str::from_utf8(&self.topic).unwrap_or_default()
-            }
+    fn send(&mut self, number: usize, row: &Record<'_>, original: &Record<'_>, opaque: usize) -> Result<Result<(), Reject>, Fault> {
+        let message = match self.renderer.render(number, row, original) {
+            Ok(message) => message,
+            Err(reject) => return Ok(Err(reject)),
         };
-        let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic, opaque).payload(&self.value);
-        if let Some(template) = &input.key {
-            self.key.clear();
-            if let Err(e) = template.render(original, &mut self.key) {
-                return reject(e.reason, e.message);
-            }
-            record = record.key(&self.key);
-        }
-        let mut headers = retry_headers(input, original);
-        for (name, template) in &input.headers {
-            self.header.clear();
-            if let Err(e) = template.render(original, &mut self.header) {
-                return reject(e.reason, e.message);
-            }
-            headers = Some(headers.unwrap_or_default().insert(Header { key: name, value: Some(&self.header) }));
-        }
-        if let Some(headers) = headers {
-            record = record.headers(headers);
-        }
-        let bytes = self.value.len() + if input.key.is_some() { self.key.len() } else { 0 } + OVERHEAD;
+        let bytes = message.value.len() + message.key.map_or(0, <[u8]>::len) + OVERHEAD;
         locked(&self.flights).bytes += bytes;
+        let (topic, mut record) = (message.topic, message.record(opaque));
         loop {
             let (error, again) = match self.producer.send(record) {
                 Ok(()) => return Ok(Ok(())),
@@ -241,33 +193,18 @@ impl Writer {
                 code => {
                     let mut flights = locked(&self.flights);
                     flights.bytes = flights.bytes.saturating_sub(bytes);
-                    let fixed = matches!(input.topic, Topic::Fixed(_));
-                    return match code.and_then(|c| refusal(c, fixed)) {
-                        Some(reason) => reject(reason, format!("Kafka refused it: {error}")),
+                    let input = &self.spec.inputs[number];
+                    return match code.and_then(|c| refusal(c, input.fixed())) {
+                        Some(reason) => {
+                            let message = format!("Kafka refused it: {error}");
+                            Ok(Err(Reject::row(reason, message, original, &input.edge.schema)))
+                        }
                         None => Err(Fault::down(format!("a row could not be written to topic `{topic}`")).detail(error.to_string())),
                     };
                 }
             }
         }
     }
-}
-
-/// The history of a row that is to be tried again.
-fn retry_headers(input: &Input, row: &Record<'_>) -> Option<OwnedHeaders> {
-    let [attempts, first_seen, due] = input.retry.map(|slot| slot.map_or(Val::Missing, |s| row.get(s)));
-    // Rounded up: nothing may fall due too early.
-    let millis = |v: Val<'_>| match v {
-        Val::Time(micros) => Some(micros.saturating_add(999).div_euclid(1000)),
-        other => other.as_int(),
-    };
-    let mut headers = None;
-    for (name, number) in [(ATTEMPTS, attempts.as_int()), (FIRST_SEEN, millis(first_seen)), (DUE, millis(due))] {
-        if let Some(n) = number {
-            headers = Some(with_number(headers.unwrap_or_default(), name, n));
-        }
-    }
-    let time = row.meta().time;
-    headers.map(|h: OwnedHeaders| if time == NO_TIME { h } else { with_number(h, EVENT_TIME, time) })
 }
 
 impl Sink for Writer {
@@ -279,8 +216,7 @@ impl Sink for Writer {
 
     fn write(&mut self, input: usize, batch: &Batch, ticket: Ticket) -> Result<(), Fault> {
         let spec = self.spec.clone();
-        let at = (input, &spec.inputs[input]);
-        let input = at.1;
+        let (index, input) = (input, &spec.inputs[input]);
         let rows = input.rows.rows(batch);
         if rows.is_empty() {
             locked(&self.flights).done.push(ticket);
@@ -293,12 +229,11 @@ impl Sink for Writer {
             if flights.open.is_empty() {
                 flights.first = number;
             }
-            let fixed = matches!(input.topic, Topic::Fixed(_));
-            flights.open.push_back(Flight { ticket, left: rows.len(), metas: batch.metas().to_vec(), fixed });
+            flights.open.push_back(Flight { ticket, left: rows.len(), metas: batch.metas().to_vec(), fixed: input.fixed() });
         }
         for (i, (row, original)) in rows.rows().zip(batch.rows()).enumerate() {
             let opaque = number << ROW_BITS | i & ((1 << ROW_BITS) - 1);
-            if let Err(reject) = self.send(at, &row, &original, opaque)? {
+            if let Err(reject) = self.send(index, &row, &original, opaque)? {
                 let mut flights = locked(&self.flights);
                 flights.rejects.push(reject);
                 flights.settle(number, 1);
@@ -314,12 +249,26 @@ impl Sink for Writer {
         flights.fault.clone().map_or(Ok(()), Err)
     }
 
-    fn patience(&self) -> Option<Duration> {
-        Some(self.spec.close_timeout)
-    }
-
+    /// The library's own flush waits in steps of 100 ms; its thread sends and hears without it.
     fn close(&mut self, acks: &mut Acks) -> Result<(), Fault> {
-        self.poll(acks)
+        let until = Instant::now() + self.spec.close_timeout;
+        loop {
+            self.poll(acks)?;
+            let open = locked(&self.flights).open.len();
+            if open == 0 {
+                return self.poll(acks);
+            }
+            if Instant::now() >= until {
+                let left: usize = locked(&self.flights).open.iter().map(|f| f.left).sum();
+                let what = format!(
+                    "{left} rows were not acknowledged by Kafka at {} within {} s",
+                    self.spec.brokers,
+                    self.spec.close_timeout.as_secs()
+                );
+                return Err(Fault::down(what).hint("they are written again when the job goes on from its last position"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

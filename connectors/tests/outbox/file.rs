@@ -1,6 +1,6 @@
 //! Files on the local disk.
 
-use super::suite::{Maker, Place, conform, costs};
+use super::suite::{Maker, Place, conform, costs, measured};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::PathBuf;
@@ -77,5 +77,8 @@ fn compressed() {
 #[test]
 #[ignore = "measures"]
 fn cost() {
+    if !measured() {
+        return;
+    }
     costs(&folders(json!({"path": "out/{worker}.jsonl"})) as Maker<'_>);
 }

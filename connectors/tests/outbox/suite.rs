@@ -69,6 +69,9 @@ fn marker(slot: u64, number: u64) -> u64 {
     slot << 20 | number
 }
 
+/// Different keys of the rows.
+pub const KEYS: i64 = 97;
+
 const WRITER: &str = "3f0c-out-0";
 const OTHER: &str = "3f0c-out-1";
 
@@ -87,39 +90,26 @@ impl Run {
     }
 
     fn of(part: &str, config: Value, base_dir: PathBuf, check: bool) -> Run {
-        millrace_connectors::link();
-        let Some(Part { make: Make::Sink(make), .. }) = Part::find(Kind::Sink, part) else { panic!("no sink `{part}`") };
-        let env = Env { base_dir, ..Env::default() };
-        let spec = make(config).map_err(|p| format!("{p:?}")).unwrap();
-        assert_eq!(spec.guarantee(), Guarantee::ExactlyOnce);
-        let inputs = [Edge::new(schema())];
-        let factory = spec.bind(&Bind { inputs: &inputs, demands: &[], env: &env, stores: &[] }).map_err(|p| format!("{p:?}")).unwrap();
+        let factory = factory(part, config, base_dir);
         if check {
             factory.check().unwrap();
         }
-        let env = Arc::new(env);
-        let cx = |worker| SinkContext { worker, workers: 2, clock: Clock::System, waker: Arc::new(|| {}), env: env.clone() };
-        let encoders = [0, 1].map(|worker| factory.encoder(cx(worker)).unwrap());
-        Run { encoders, single_writer: factory.single_writer(), outbox: factory.outbox(cx(0)).unwrap().expect("an outbox") }
+        let encoders = [0, 1].map(|worker| factory.encoder(context(worker)).unwrap());
+        Run { encoders, single_writer: factory.single_writer(), outbox: outbox(&*factory) }
     }
 
     /// The bytes of these rows, in batches of at most 1,000.
-    fn chunk(&mut self, rows: Range<i64>) -> Vec<u8> {
-        self.chunk_of(0, rows)
+    fn chunk(&mut self, numbers: Range<i64>) -> Vec<u8> {
+        self.chunk_of(0, numbers)
     }
 
-    fn chunk_of(&mut self, worker: usize, rows: Range<i64>) -> Vec<u8> {
+    fn chunk_of(&mut self, worker: usize, numbers: Range<i64>) -> Vec<u8> {
         let mut chunk = vec![];
-        let numbers: Vec<i64> = rows.collect();
+        let numbers: Vec<i64> = numbers.collect();
         // A chunk of no rows is one to which nothing but an empty batch was added.
         for part in if numbers.is_empty() { vec![&[][..]] } else { numbers.chunks(1000).collect() } {
-            let mut rows = BatchBuilder::new(schema());
-            for n in part {
-                rows.push_str(&key(*n));
-                rows.push_int(*n);
-                rows.end_row(Meta { offset: *n as u64, time: *n * 1000, ..Meta::default() });
-            }
-            self.encoders[worker].encode(0, &rows.finish(), &mut chunk).expect("a sink that encodes").unwrap();
+            let batch = rows(part.iter().map(|n| (key(*n), *n)));
+            self.encoders[worker].encode(0, &batch, &mut chunk).expect("a sink that encodes").unwrap();
         }
         let mut acks = Acks::default();
         self.encoders[worker].poll(&mut acks).unwrap();
@@ -152,8 +142,38 @@ impl Run {
     }
 }
 
+/// A sink with exactly-once for rows of [`rows`].
+pub fn factory(part: &str, config: Value, base_dir: PathBuf) -> Arc<dyn SinkFactory> {
+    millrace_connectors::link();
+    let Some(Part { make: Make::Sink(make), .. }) = Part::find(Kind::Sink, part) else { panic!("no sink `{part}`") };
+    let env = Env { base_dir, ..Env::default() };
+    let spec = make(config).map_err(|p| format!("{p:?}")).unwrap();
+    assert_eq!(spec.guarantee(), Guarantee::ExactlyOnce);
+    let inputs = [Edge::new(schema())];
+    spec.bind(&Bind { inputs: &inputs, demands: &[], env: &env, stores: &[] }).map_err(|p| format!("{p:?}")).unwrap()
+}
+
+pub fn context(worker: usize) -> SinkContext {
+    SinkContext { worker, workers: 2, clock: Clock::System, waker: Arc::new(|| {}), env: Arc::default() }
+}
+
+pub fn outbox(factory: &dyn SinkFactory) -> Box<dyn Outbox> {
+    factory.outbox(context(0)).unwrap().expect("an outbox")
+}
+
+/// A row's offset is its number.
+pub fn rows(of: impl IntoIterator<Item = (String, i64)>) -> Batch {
+    let mut rows = BatchBuilder::new(schema());
+    for (k, n) in of {
+        rows.push_str(&k);
+        rows.push_int(n);
+        rows.end_row(Meta { offset: n as u64, time: n * 1000, ..Meta::default() });
+    }
+    rows.finish()
+}
+
 /// As the engine does: a call that failed and may be tried again is.
-fn patiently<T>(mut call: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+pub fn patiently<T>(mut call: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         match call() {
@@ -171,7 +191,7 @@ fn schema() -> SchemaRef {
 }
 
 fn key(n: i64) -> String {
-    format!("k{}", n % 97)
+    format!("k{}", n % KEYS)
 }
 
 /// What is wrong with what a reader sees.
@@ -481,6 +501,11 @@ fn control_fence(make: Maker<'_>) {
     let verdict = judge(&*place, &[0..10, 400..420]);
     println!("without a fence: {verdict:?}");
     assert_ne!(verdict, Verdict::default(), "the oracle is blind");
+}
+
+/// Tests that only measure run with `MILLRACE_TEST_COSTS=1`.
+pub fn measured() -> bool {
+    std::env::var_os("MILLRACE_TEST_COSTS").is_some()
 }
 
 /// Prints what calls take, in milliseconds: median and worst.

@@ -2,7 +2,7 @@
 
 use crate::summary::{Latency, NodeSummary, PortSummary, SourceSummary, StoreSummary};
 use millrace_plan::plan::{NodeKind, Plan};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -161,6 +161,23 @@ pub struct CheckpointMeter {
     pub total_bytes: AtomicU64,
     /// When the last one was completed, microseconds since the run began; 0: there was none.
     pub completed_at: AtomicU64,
+    /// Names of the files of the last completed one.
+    named: Mutex<HashSet<String>>,
+}
+
+impl CheckpointMeter {
+    /// A checkpoint is complete that names these files (name, bytes); those that the one before did not name were uploaded for it.
+    pub fn sized<'a>(&self, files: impl Iterator<Item = (&'a str, u64)>) {
+        let mut named = self.named.lock().unwrap_or_else(|e| e.into_inner());
+        let (mut now, mut total, mut uploaded) = (HashSet::new(), 0, 0);
+        for (name, bytes) in files.filter(|(name, _)| now.insert(name.to_string())) {
+            total += bytes;
+            uploaded += if named.contains(name) { 0 } else { bytes };
+        }
+        self.total_bytes.store(total, Relaxed);
+        self.uploaded_bytes.store(uploaded, Relaxed);
+        *named = now;
+    }
 }
 
 /// All counters of a run.
@@ -386,6 +403,18 @@ impl Reporter for () {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn checkpoints_upload_what_the_last_one_did_not_name() {
+        let c = CheckpointMeter::default();
+        let sizes = || (c.uploaded_bytes.load(Relaxed), c.total_bytes.load(Relaxed));
+        c.sized([("a", 10), ("b", 5), ("b", 5)].into_iter());
+        assert_eq!(sizes(), (15, 15));
+        c.sized([("b", 5), ("c", 1)].into_iter());
+        assert_eq!(sizes(), (1, 6));
+        c.sized([("a", 10), ("c", 1)].into_iter());
+        assert_eq!(sizes(), (10, 11));
+    }
 
     #[test]
     fn histogram_resolves_a_thirty_second() {

@@ -69,7 +69,7 @@ pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Rep
         runtime: runtime.as_ref().map(|r| r.handle().clone()),
         durable,
     });
-    reporter.started(Arc::new(Progress { meters, started: Instant::now() }));
+    reporter.started(Arc::new(Progress { meters, started: Instant::now() - shared.elapsed() }));
 
     let communication = if workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(workers) };
     let config = timely::Config { communication, worker: timely::WorkerConfig::default() };

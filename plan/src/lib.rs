@@ -21,7 +21,7 @@ mod yaml;
 
 pub use diagnostic::Diagnostic;
 pub use durability::listen;
-pub use load::{Options, Planned, load, load_text};
+pub use load::{Options, Planned, file_name, load, load_text};
 pub use reference::{explain, json_schema};
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
         run.checkpoint.as_ref().zip(of("checkpoint")).map(|(c, (n, s))| durability::checkpoint(report, c, n, s, &state_dir, base_dir));
     let restart = run.restart.as_ref().zip(of("restart")).map(|(r, (n, s))| durability::restart(report, r, n, s));
     let metrics = run.metrics.as_ref().zip(of("metrics")).and_then(|(m, (n, s))| durability::metrics(report, m, n, s));
-    let file: String = job.chars().map(|c| if c == '/' || c == '\\' || c.is_control() { '_' } else { c }).collect();
+    let file = file_name(&job);
     let env = Env {
         job: job.clone(),
         time: run.time_characteristic.into(),
@@ -151,6 +151,11 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
     };
     let dead_letter_path = Path::new(&state).join("dead-letter").join(format!("{file}.jsonl")).display().to_string();
     Environment { env, dead_letter_path, checkpoint, restart, memory: run.memory.map(|s| s.bytes), metrics }
+}
+
+/// A job's name as the name of a file.
+pub fn file_name(job: &str) -> String {
+    job.chars().map(|c| if c == '/' || c == '\\' || c.is_control() { '_' } else { c }).collect()
 }
 
 /// A job without a name is called after its file, or after its folder where the file is `topology.yaml`.

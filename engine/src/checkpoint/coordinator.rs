@@ -372,11 +372,16 @@ impl Coordinator {
             operators: self.operator_states(a),
             sinks: self.sink_states(live, &fresh),
         };
+        let (files, states) = files(&manifest);
         point::reach("before-slot");
         if !self.log.take(slot, &Record::Manifest(Box::new(manifest)))? {
             return Err(taken_over());
         }
         point::reach("slot-linked");
+        if let Some(meter) = &self.shared.meters.checkpoints {
+            meter.sized(files.iter().map(|f| (f.name.as_str(), f.len)));
+            self.operators.keys().zip(states).for_each(|(&node, bytes)| self.shared.meters.nodes[node].state_bytes.store(bytes, Relaxed));
+        }
         live.slot = slot;
         live.unnamed.clear();
         self.shared.bounds.commit(a.attempt);
@@ -421,6 +426,13 @@ impl Coordinator {
         };
         self.sinks.iter().map(state).collect()
     }
+}
+
+/// The files that a manifest names, and the bytes of each operator's state, in order.
+fn files(m: &Manifest) -> (Vec<FileRef>, Vec<u64>) {
+    let states = || m.operators.iter().map(|o| o.pieces.iter().flat_map(|p| p.files.values()));
+    let chunks = m.sinks.iter().flat_map(|s| s.writers.values()).flat_map(|w| &w.chunks).map(|c| &c.file);
+    (states().flatten().chain(chunks).cloned().collect(), states().map(|files| files.map(|f| f.len).sum()).collect())
 }
 
 /// Completed checkpoints whose output is not all published.

@@ -25,6 +25,7 @@ pub mod summary;
 mod tests;
 mod ts;
 
+pub use checkpoint::storage;
 pub use control::{Asked, Control, Request, RunOptions};
 pub use millrace_durable::StartFrom;
 pub use progress::{CheckpointMeter, Meters, Progress, Reporter, Snapshot};

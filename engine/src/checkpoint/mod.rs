@@ -11,5 +11,5 @@ mod upload;
 
 pub use ack::{Ack, Body, Spot};
 pub use bounds::{Boundary, Bounds};
-pub use start::{Restored, Saved, start};
+pub use start::{Restored, Saved, start, storage};
 pub use upload::Uploads;

@@ -9,11 +9,12 @@ use super::coordinator::{Coordinator, Part, Settings};
 use super::publish::{Publishers, again, apply};
 use super::upload::Uploads;
 use crate::control::Shared;
-use millrace_durable::{Begun, Generation, JobLog, Kind, Local, Manifest, PartitionState, Record, StartFrom, Storage, WriterState, marker};
-use millrace_plan::plan::{NodeKind, Plan};
-use millrace_sdk::{Fault, Outbox, SinkContext, point};
+use millrace_durable::{
+    Begun, Generation, JobLog, Kind, Manifest, PartitionState, Record, S3Options, StartFrom, Storage, WriterState, marker,
+};
+use millrace_plan::plan::{CheckpointPlan, NodeKind, Plan};
+use millrace_sdk::{Fault, FaultKind, Outbox, SinkContext, point};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -47,16 +48,31 @@ pub struct Started {
     pub finished: bool,
 }
 
+/// Where a plan's checkpoints lie.
+pub fn storage(checkpoint: &CheckpointPlan) -> Result<Arc<dyn Storage>, Fault> {
+    let options = checkpoint.s3.clone().map_or_else(S3Options::default, |s| S3Options {
+        endpoint: s.endpoint,
+        region: s.region,
+        access_key: s.access_key,
+        secret_key: s.secret_key,
+        path_style: s.path_style,
+    });
+    millrace_durable::open(&checkpoint.location, &options)
+}
+
 /// Begins a generation and brings the outside to where its manifest says.
 pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<Ack>) -> Result<Option<Started>, Fault> {
     let Some(checkpoint) = &plan.checkpoint else { return Ok(None) };
     let options = &shared.options;
-    let storage: Arc<dyn Storage> = Arc::new(Local::open(Path::new(&checkpoint.location))?);
+    let storage = storage(checkpoint)?;
     let job = plan.env.job.clone();
     let log = Arc::new(JobLog::open(storage, &job, options.from == StartFrom::Scratch)?);
     let clock = plan.env.clock.clone();
     let record = Generation { run: options.run, from: 0, config: plan.hash, workers, time: clock.now() };
     let begun = log.begin(&record, &options.from)?;
+    for (slot, fault) in &begun.damaged {
+        tracing::warn!(target: "checkpoint", slot, "{fault}; writers that no other checkpoint names are not fenced");
+    }
     let manifest = begun.from.as_ref();
     if let Some(m) = manifest {
         if m.slot < begun.newest && !options.accept_duplicates && checkpoint.exactly_once {
@@ -150,7 +166,16 @@ fn forward(log: &JobLog, from: u64, newest: u64) -> Result<(), Fault> {
     let mut rows: BTreeMap<String, u64> = BTreeMap::new();
     let mut later = vec![];
     for slot in log.slots()?.into_iter().filter(|s| *s > from && *s <= newest) {
-        let Record::Manifest(m) = log.read(slot)? else { continue };
+        let m = match log.read(slot) {
+            Ok(Record::Manifest(m)) => m,
+            Ok(Record::Generation(_)) => continue,
+            Err(f) if f.kind == FaultKind::Data => {
+                return Err(f.hint(format!(
+                    "what it published cannot be known: a start from checkpoint {from} may publish that again; say --accept-duplicates to do so"
+                )));
+            }
+            Err(f) => return Err(f),
+        };
         later.push(slot.to_string());
         for s in &m.sinks {
             *rows.entry(s.name.clone()).or_default() +=

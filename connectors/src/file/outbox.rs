@@ -354,3 +354,7 @@ impl Drop for Files {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

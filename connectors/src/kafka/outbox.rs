@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Writers that are taken over at once.
 const AT_ONCE: usize = 64;
+/// Reasons for which a topic takes no message at all.
+const TOPIC_REASONS: [&str; 2] = ["unknown-topic", "topic-not-permitted"];
 /// Messages between two looks at what was delivered.
 const LOOK: usize = 256;
 
@@ -172,7 +174,7 @@ impl ProducerContext for Ear {
         let mut losses = locked(&self.losses);
         match code.and_then(|c| refusal(c, self.fixed)) {
             Some(reason) => {
-                if matches!(reason, "unknown-topic" | "topic-not-permitted") {
+                if TOPIC_REASONS.contains(&reason) {
                     losses.topics.insert(message.topic().into(), (reason, error.to_string()));
                 }
                 losses.refused.insert(row, (reason, error.to_string()));
@@ -283,6 +285,10 @@ impl Transactions {
         if config.get("retry.backoff.ms").is_none() {
             config.set("retry.backoff.ms", "10");
         }
+        // How long a topic that is not there may take to appear; each message to it waits that long.
+        if config.get("topic.metadata.propagation.max.ms").is_none() {
+            config.set("topic.metadata.propagation.max.ms", "5000");
+        }
         let max = self.spec.message_max.load(Ordering::Relaxed);
         if max > 0 && !self.spec.message_max_given {
             config.set("message.max.bytes", max.clamp(1000, 1_000_000_000).to_string());
@@ -304,14 +310,19 @@ impl Transactions {
     fn marker(&self, writer: &str, consumer: &BaseConsumer<Listener>) -> Result<Option<u64>, Fault> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.marker_topic, 0);
-        let answer = consumer.committed_offsets(asked, PATIENCE).and_then(|list| {
-            let element = list.elements_for_topic(&self.marker_topic).first().map(|e| (e.offset(), e.error()));
-            element.map_or(Ok(None), |(offset, error)| error.map(|()| Some(offset)))
-        });
-        match answer {
-            Ok(Some(Offset::Offset(offset))) => Ok(u64::try_from(offset).ok()),
-            Ok(_) => Ok(None),
-            Err(e) => Err(self.fault(writer, "the marker of", &e)),
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = consumer.committed_offsets(asked.clone(), PATIENCE).and_then(|list| {
+                let element = list.elements_for_topic(&self.marker_topic).first().map(|e| (e.offset(), e.error()));
+                element.map_or(Ok(None), |(offset, error)| error.map(|()| Some(offset)))
+            });
+            match answer {
+                Ok(Some(Offset::Offset(offset))) => return Ok(u64::try_from(offset).ok()),
+                Ok(_) => return Ok(None),
+                Err(e) if not_permitted(&e) || Instant::now() >= until => return Err(self.fault(writer, "the marker of", &e)),
+                // A coordinator that is being elected, or has just moved.
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
         }
     }
 
@@ -467,7 +478,8 @@ impl Transactions {
                 Ok(false) => {
                     let lost = std::mem::take(&mut *locked(&client.losses));
                     skip.topics.extend(lost.topics);
-                    if client.single {
+                    let topics = |r: &(&str, String)| TOPIC_REASONS.contains(&r.0);
+                    if client.single || lost.refused.values().all(topics) {
                         skip.rows.extend(lost.refused);
                         client.producer = Some(producer);
                         continue;

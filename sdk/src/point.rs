@@ -40,6 +40,13 @@ pub fn reach(name: &str) {
     }
 }
 
+/// Whether `MILLRACE_WITHOUT` (names separated by commas) switches a protection off: what a fault test finds must then be found.
+pub fn without(protection: &str) -> bool {
+    static OFF: OnceLock<String> = OnceLock::new();
+    let off = OFF.get_or_init(|| std::env::var("MILLRACE_WITHOUT").unwrap_or_default());
+    off.split(',').any(|name| name == protection)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -245,8 +245,11 @@ fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &JobLog, sha
     point::reach("fenced");
     let mut missing = vec![];
     for name in &all {
-        let applied = again(shared, log, begun.generation, sink, || outbox.applied(name))?;
+        let mut applied = again(shared, log, begun.generation, sink, || outbox.applied(name))?;
         let Some(state) = known.get(name) else { continue };
+        if point::without("marker") {
+            applied = Some(state.applied);
+        }
         let Some(applied) = applied else {
             if state.chunks.is_empty() && state.applied == 0 {
                 continue;

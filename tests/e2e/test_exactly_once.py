@@ -1,0 +1,177 @@
+"""Jobs that are killed at any moment, any number of times, with any number of workers: together they publish what one undisturbed
+run does, nothing missing, nothing twice."""
+import collections
+import json
+import random
+import time
+
+import pytest
+
+import jobs
+import topics
+
+KEYS = 400
+STREAM = """
+    config:
+      source: {{type: Kafka, config: {{brokers: "{brokers}", topics: ["{topic}"], group: "{group}", start: earliest, bounded: true}}}}
+      operates: [{{type: StringToMap, config: {{format: json, fields: {{id: bigint, k: string, ts: bigint, v: bigint}}}}}}]
+      watermark: {{field: ts, format: epoch_ms, max_out_of_orderness: 2s}}"""
+JOB = """
+name: {name}
+run_env:
+  time_characteristic: EventTime
+  parallelism: {workers}
+  state_dir: {state}
+  checkpoint: {{interval: 100ms, mode: exactly_once, tolerable_failures: 5}}
+streams:
+  left: {left}
+  right: {right}
+transforms:
+  - {{type: Dedup, name: once, input: left, config: {{keys: [id], within: 60s}}}}
+  - {{type: IntervalLeftJoin, name: joined, left: once, right: right, config: {{keys: [k], lower: -1s, upper: 1s, right_fields: {{rid: id}}, unmatched: emit}}}}
+  - {{type: KeyBy, name: by_key, input: joined, config: {{keys: [k]}}}}
+  - {{type: CountWindowWithTimeOut, name: counts, input: by_key, config: {{count: 10, timeout: 3s, aggregates: {{n: "count(*)", sum: "sum(v)"}}}}}}
+sink:
+  - {{type: {kind}, name: pairs, input: joined, config: {pairs}}}
+  - {{type: {kind}, name: windows, input: counts, config: {windows}}}
+"""
+
+
+class Kafka:
+    """Output topics, read as somebody who must not see what was rolled back."""
+
+    def __init__(self, server, prefix, tmp, name):
+        self.server, self.names = server, {w: f"{prefix}{name}-{w}" for w in ("pairs", "windows")}
+        topics.create(server, *self.names.values())
+
+    def config(self, which):
+        return json.dumps({"brokers": self.server.address, "topic": self.names[which], "key": "{{k}}"})
+
+    def rows(self, which):
+        return [m.value().decode() for m in topics.read(self.server, self.names[which])]
+
+
+class File:
+    """A folder of files that are complete when they are there."""
+
+    def __init__(self, server, prefix, tmp, name):
+        self.dir = tmp / f"{prefix}{name}"
+        self.dir.mkdir()
+
+    def config(self, which):
+        return json.dumps({"path": str(self.dir / f"{which}-{{worker}}.jsonl")})
+
+    def rows(self, which):
+        return [line for f in sorted(self.dir.glob(f"{which}-*.jsonl")) for line in f.read_text().splitlines()]
+
+
+def load(kafka, prefix, seed, rows):
+    """Rows of both sides in three partitions, a key in one of them; every tenth left row comes twice."""
+    rng = random.Random(seed)
+    names = [prefix + "left", prefix + "right"]
+    topics.create(kafka, *names)
+    for name in names:
+        out = []
+        for i in range(rows):
+            k = rng.randrange(KEYS)
+            line = json.dumps({"id": i, "k": f"k{k}", "ts": 1_700_000_000_000 + i * 20 - rng.randrange(1500), "v": rng.randrange(100)})
+            out.append((str(k), line, k % 3))
+            if name.endswith("left") and rng.random() < 0.1:
+                out.append((str(k), line, k % 3))
+        topics.produce(kafka, name, out)
+    return names
+
+
+def job(kafka, prefix, tmp, names, name, kind, place, workers):
+    stream = {side: STREAM.format(brokers=kafka.address, topic=topic, group=prefix + name) for side, topic in zip(("left", "right"), names)}
+    text = JOB.format(name=name, workers=workers, state=tmp / f"state-{name}", kind=kind, pairs=place.config("pairs"), windows=place.config("windows"), **stream)
+    file = tmp / f"{name}-{workers}.yaml"
+    file.write_text(text)
+    return file
+
+
+def counted(place):
+    """What is published: pairs as they are, windows as rows."""
+    return {which: collections.Counter(place.rows(which)) for which in ("pairs", "windows")}
+
+
+@pytest.mark.parametrize("sink", [Kafka, File])
+def test_killed_again_and_again(kafka, prefix, millrace, tmp_path, chaos, sink):
+    kind = sink.__name__
+    for seed in range(max(1, chaos)):
+        rng = random.Random(seed)
+        p = f"{prefix}{seed}-"
+        names = load(kafka, p, seed, 60_000)
+        calm = sink(kafka, p, tmp_path, "calm")
+        run = millrace(job(kafka, p, tmp_path, names, "calm", kind, calm, 2))
+        assert run.code == 0, run.err
+        want = counted(calm)
+        assert sum(want["pairs"].values()) > 60_000 and len(want["windows"]) > 1_000
+
+        place = sink(kafka, p, tmp_path, "killed")
+        kills = 0
+        for _ in range(30):
+            workers = rng.randint(1, 3)
+            live = millrace(job(kafka, p, tmp_path, names, "killed", kind, place, workers), wait=False)
+            pause = rng.uniform(0.1, 1.5) if kills < 6 else 120
+            end = time.time() + pause
+            while live.process.poll() is None and time.time() < end:
+                time.sleep(0.01)
+            if live.process.poll() is not None:
+                run = live.wait()
+                assert run.code == 0, run.err
+                break
+            live.process.kill()
+            live.process.wait()
+            kills += 1
+        got = counted(place)
+        for which in want:
+            missing, twice = want[which] - got[which], got[which] - want[which]
+            assert not missing and not twice, f"seed {seed}, {kills} kills, {which}: missing {missing.total()} {list(missing)[:3]}, twice or wrong {twice.total()} {list(twice)[:3]}"
+        print(f"seed {seed}: {kills} kills, {sum(want['pairs'].values())} pairs, {len(want['windows'])} windows: missing 0, twice 0")
+        assert kills >= 3
+
+
+def test_a_stopped_job_goes_on_where_it_stood(kafka, prefix, millrace, tmp_path):
+    names = load(kafka, prefix, 7, 60_000)
+    calm = Kafka(kafka, prefix, tmp_path, "calm")
+    assert millrace(job(kafka, prefix, tmp_path, names, "calm", "Kafka", calm, 1)).code == 0
+    place = Kafka(kafka, prefix, tmp_path, "stopped")
+    stops = 0
+    for workers in (1, 3, 2, 1, 2, 3, 1, 1):
+        live = millrace(job(kafka, prefix, tmp_path, names, "stopped", "Kafka", place, workers), wait=False)
+        time.sleep(0.7 if stops < 5 else 0)
+        finished = live.process.poll() is not None or stops >= 5
+        run = live.wait() if finished else live.stop()
+        assert run.code == 0, run.err
+        if finished:
+            break
+        stops += 1
+    assert counted(place) == counted(calm)
+    # Nothing is left to do.
+    run = millrace(job(kafka, prefix, tmp_path, names, "stopped", "Kafka", place, 2))
+    assert run.code == 0 and run.summary["records_in"] == 0, run.err
+    assert counted(place) == counted(calm)
+
+
+def one_kill(kafka, millrace, tmp, names, p, name, without, point, rng):
+    """A run killed at a point, with a protection off, and the one that goes on; what is published."""
+    place = Kafka(kafka, p, tmp, name)
+    env = {"MILLRACE_WITHOUT": without}
+    for attempt in range(4):
+        at = {"MILLRACE_POINT": f"{point}:{rng.randint(2, 5)}:kill"} if attempt < 3 else {}
+        run = millrace(job(kafka, p, tmp, names, name, "Kafka", place, rng.randint(2, 3)), env={**env, **at})
+        assert run.code in (0, -9), run.err
+    return counted(place)
+
+
+@pytest.mark.parametrize("without,point", [("align", "slot-linked"), ("marker", "applied-unrecorded")])
+def test_what_a_protection_is_good_for(kafka, prefix, millrace, tmp_path, without, point):
+    """With the protection switched off the oracle must complain, or it would not notice a fault of the real thing either."""
+    names = load(kafka, prefix, 11, 60_000)
+    calm = Kafka(kafka, prefix, tmp_path, "calm")
+    assert millrace(job(kafka, prefix, tmp_path, names, "calm", "Kafka", calm, 2)).code == 0
+    want = counted(calm)
+    assert one_kill(kafka, millrace, tmp_path, names, prefix, "protected", "", point, random.Random(1)) == want
+    tries = [one_kill(kafka, millrace, tmp_path, names, prefix, f"bare{i}", without, point, random.Random(i)) for i in range(3)]
+    assert any(got != want for got in tries)

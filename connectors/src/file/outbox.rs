@@ -301,6 +301,7 @@ impl Outbox for Files {
         for writer in writers {
             let ledger = Ledger::take(&self.folder(), writer)?;
             self.ledgers.insert(writer.clone(), ledger);
+            point::reach("fence-half");
         }
         Ok(())
     }

@@ -299,7 +299,11 @@ fn taken(writer: &str) -> Fault {
 
 impl Outbox for Cells {
     fn fence(&mut self, writers: &[String]) -> Result<(), Fault> {
-        writers.iter().try_for_each(|writer| self.take(writer))
+        for writer in writers {
+            self.take(writer)?;
+            point::reach("fence-half");
+        }
+        Ok(())
     }
 
     fn applied(&mut self, writer: &str) -> Result<Option<u64>, Fault> {

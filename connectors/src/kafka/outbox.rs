@@ -562,7 +562,8 @@ impl Outbox for Transactions {
         for some in writers.chunks(AT_ONCE) {
             let this = &*self;
             let taken: Vec<Result<Client, Fault>> = std::thread::scope(|scope| {
-                let threads: Vec<_> = some.iter().map(|w| scope.spawn(move || this.take(w, false))).collect();
+                let threads: Vec<_> =
+                    some.iter().map(|w| scope.spawn(move || this.take(w, false).inspect(|_| point::reach("fence-half")))).collect();
                 let ended =
                     |t: std::thread::ScopedJoinHandle<'_, _>| t.join().unwrap_or_else(|_| Err(Fault::bug("a Kafka writer has panicked")));
                 threads.into_iter().map(ended).collect()

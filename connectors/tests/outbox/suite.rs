@@ -126,19 +126,29 @@ impl Run {
 
     /// A start: fences all writers, applies what of `pending` their markers do not cover, and sets base markers.
     fn start(&mut self, slot: u64, writers: &[&str], pending: &[(&str, u64, &[u8])]) {
+        self.try_start(slot, writers, pending).unwrap();
+    }
+
+    fn try_start(&mut self, slot: u64, writers: &[&str], pending: &[(&str, u64, &[u8])]) -> Result<(), Fault> {
         let names: Vec<String> = writers.iter().map(|w| (*w).into()).collect();
-        patiently(|| self.outbox.fence(&names)).unwrap();
+        patiently(|| self.outbox.fence(&names))?;
         point::reach("fenced");
-        let markers: HashMap<&str, Option<u64>> = writers.iter().map(|w| (*w, patiently(|| self.outbox.applied(w)).unwrap())).collect();
+        let mut markers: HashMap<&str, Option<u64>> = HashMap::new();
+        for w in writers {
+            markers.insert(w, patiently(|| self.outbox.applied(w))?);
+        }
         for (writer, marker, chunk) in pending {
             if markers[writer].is_none_or(|m| m < *marker) {
-                self.apply(writer, chunk, *marker).unwrap();
+                self.apply(writer, chunk, *marker)?;
             }
         }
         for w in writers {
-            assert!(markers[w].is_none_or(|m| m < marker(slot, 0)), "markers only grow");
-            self.apply(w, &[], marker(slot, 0)).unwrap();
+            if markers[w].is_some_and(|m| m >= marker(slot, 0)) {
+                return Err(Fault::refused(format!("writer {w} has come further than slot {slot}")));
+            }
+            self.apply(w, &[], marker(slot, 0))?;
         }
+        Ok(())
     }
 }
 
@@ -380,7 +390,10 @@ fn child() {
     let Ok(what) = std::env::var("MILLRACE_OUTBOX_CHILD") else { return };
     let what: Value = serde_json::from_str(&what).unwrap();
     let mut run = Run::of(what["part"].as_str().unwrap(), what["config"].clone(), what["base_dir"].as_str().unwrap().into(), false);
-    run.start(1, &[WRITER], &[]);
+    if let Err(fault) = run.try_start(1, &[WRITER, OTHER], &[]) {
+        assert!(!fault.retry, "{fault}");
+        return eprintln!("  the process woken at its start: {fault}");
+    }
     for i in 0..4 {
         let chunk = std::fs::read(format!("{}/{i}", what["chunks"].as_str().unwrap())).unwrap();
         if let Err(fault) = run.apply(WRITER, &chunk, marker(2, i)) {
@@ -398,53 +411,69 @@ fn write_chunks(chunks: &[Vec<u8>]) -> tempfile::TempDir {
     dir
 }
 
-/// SIGKILL at every point, while the second and the third chunk are applied.
+/// Where processes are killed and stopped: at every point, while the second and the third chunk are applied, and at the start.
+fn courses(place: &dyn Place) -> Vec<String> {
+    let at = |(point, count): (&&str, u64)| format!("{point}:{}", count + base_passes(point));
+    let chunks = place.points().iter().flat_map(|p| [(p, 2), (p, 3)]).map(at);
+    ["fence-half:1", "fence-half:2", "fenced:1"].map(String::from).into_iter().chain(chunks).collect()
+}
+
+/// SIGKILL, and a new generation.
 fn killed(make: Maker<'_>) {
-    for (number, at) in make("killed-points").points().iter().enumerate() {
-        for count in [2, 3] {
-            let place = make(&format!("killed-{number}-{count}"));
-            let chunks = child_chunks(&mut Run::open(&*place));
-            let files = write_chunks(&chunks);
-            let mut child = spawn(&*place, files.path(), &format!("{at}:{}:kill", count + base_passes(at)));
-            let status = child.wait().unwrap();
-            assert_eq!(status.signal(), Some(libc::SIGKILL), "the process was to be killed at {at}");
-            let mut run = Run::open(&*place);
-            let pending: Vec<_> = (0..3).map(|i| (WRITER, marker(2, i as u64), &chunks[i][..])).collect();
-            run.start(3, &[WRITER], &pending);
-            let chunk = run.chunk(40..50);
-            run.apply(WRITER, &chunk, marker(4, 0)).unwrap();
-            assert_exact(&*place, &[0..30, 40..50], &format!("killed at {at}, the {count}. time"));
-        }
+    for (number, at) in courses(&*make("killed-courses")).into_iter().enumerate() {
+        let place = make(&format!("killed-{number}"));
+        let chunks = child_chunks(&mut Run::open(&*place));
+        let files = write_chunks(&chunks);
+        let mut child = spawn(&*place, files.path(), &format!("{at}:kill"));
+        let status = child.wait().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "the process was to be killed at {at}");
+        let mut run = Run::open(&*place);
+        run.start(3, &[WRITER, OTHER], &pending(&chunks[..3]));
+        let chunk = run.chunk(40..50);
+        run.apply(WRITER, &chunk, marker(4, 0)).unwrap();
+        assert_exact(&*place, &[0..30, 40..50], &format!("killed at {at}"));
     }
 }
 
-/// SIGSTOP at every point, a new generation, SIGCONT: the woken process goes on where it was.
+fn pending(chunks: &[Vec<u8>]) -> Vec<(&'static str, u64, &[u8])> {
+    chunks.iter().enumerate().map(|(i, chunk)| (WRITER, marker(2, i as u64), &chunk[..])).collect()
+}
+
+/// SIGSTOP, a new generation, SIGCONT: the woken process goes on where it was.
 fn stopped(make: Maker<'_>) {
-    for (number, at) in make("stopped-points").points().iter().enumerate() {
+    for (number, at) in courses(&*make("stopped-courses")).into_iter().enumerate() {
         let place = make(&format!("stopped-{number}"));
         let chunks = child_chunks(&mut Run::open(&*place));
         let files = write_chunks(&chunks);
-        let mut child = spawn(&*place, files.path(), &format!("{at}:{}:stop", 2 + base_passes(at)));
+        let mut child = spawn(&*place, files.path(), &format!("{at}:stop"));
         wait_stopped(&child);
         let mut run = Run::open(&*place);
-        let pending: Vec<_> = (0..3).map(|i| (WRITER, marker(2, i as u64), &chunks[i][..])).collect();
-        run.start(3, &[WRITER], &pending);
+        run.start(3, &[WRITER, OTHER], &pending(&chunks[..3]));
         let chunk = run.chunk(40..50);
         run.apply(WRITER, &chunk, marker(4, 0)).unwrap();
         assert_exact(&*place, &[0..30, 40..50], &format!("while one is stopped at {at}"));
         wake(&mut child);
+        let mut ranges = vec![0..30, 40..60];
         let chunk = run.chunk(50..60);
-        run.apply(WRITER, &chunk, marker(5, 0)).unwrap();
-        assert_exact(&*place, &[0..30, 40..60], &format!("stopped at {at} and woken"));
+        match run.apply(WRITER, &chunk, marker(5, 0)) {
+            Ok(()) => assert_exact(&*place, &ranges, &format!("stopped at {at} and woken")),
+            // One that is woken while it takes its writers over takes them from the new one, which ends; the engine looks in its log
+            // before, so that this is rare.
+            Err(fault) => assert!(at.starts_with("fence-half") && !fault.retry, "{at}: {fault}"),
+        }
         let mut run = Run::open(&*place);
-        run.start(6, &[WRITER], &[(WRITER, marker(5, 0), &chunk)]);
-        assert_exact(&*place, &[0..30, 40..60], &format!("started again after one was stopped at {at}"));
+        run.start(6, &[WRITER, OTHER], &[(WRITER, marker(5, 0), &chunk)]);
+        assert_exact(&*place, &ranges, &format!("started again after one was stopped at {at}"));
+        let chunk = run.chunk(60..70);
+        run.apply(WRITER, &chunk, marker(7, 0)).unwrap();
+        ranges.push(60..70);
+        assert_exact(&*place, &ranges, &format!("going on after one was stopped at {at}"));
     }
 }
 
-/// A base marker passes the points of a transaction too; points that only rows have begin with `rows-`.
+/// The base markers of two writers pass the points of a transaction too; points that only rows have begin with `rows-`.
 fn base_passes(point: &str) -> u64 {
-    u64::from(!point.starts_with("rows-"))
+    if point.starts_with("rows-") { 0 } else { 2 }
 }
 
 fn wake(child: &mut Child) {
@@ -491,7 +520,7 @@ fn control_fence(make: Maker<'_>) {
     let place = make("control-fence");
     let chunks = child_chunks(&mut Run::open(&*place));
     let files = write_chunks(&chunks);
-    let mut child = spawn(&*place, files.path(), "txn-begun:3:stop");
+    let mut child = spawn(&*place, files.path(), "txn-begun:4:stop");
     wait_stopped(&child);
     let mut new = Run::open(&*place);
     new.start(3, &["3f0c-out-0-new"], &[]);

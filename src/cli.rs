@@ -42,6 +42,11 @@ pub enum Command {
         #[command(flatten)]
         set: Set,
     },
+    /// List, inspect, verify and prune the checkpoints of a job
+    Checkpoints {
+        #[command(subcommand)]
+        what: CheckpointsWhat,
+    },
     /// Print completions for a shell
     Completions {
         /// The shell that they are for
@@ -57,6 +62,65 @@ pub struct Set {
     /// Set a variable (`NAME=v`, for ${NAME}) or a key of the topology (`run_env.parallelism=2`); may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
+}
+
+#[derive(Subcommand)]
+pub enum CheckpointsWhat {
+    /// Name them: slot, kind, time, age, size, workers, generation
+    List {
+        #[command(flatten)]
+        job: CheckpointsJob,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what one says: sources with positions, operators with states and keys, sinks with what is still to apply
+    Inspect {
+        /// Its slot, as `list` names it
+        slot: u64,
+        #[command(flatten)]
+        job: CheckpointsJob,
+        /// As JSON: the whole manifest
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every file of one, or of all, and say what is missing or damaged (then the exit code is 4)
+    Verify {
+        #[command(flatten)]
+        job: CheckpointsJob,
+        /// Only the one in this slot
+        #[arg(long, value_name = "SLOT")]
+        slot: Option<u64>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete all but the newest; savepoints, what is not applied yet and what a start would go on from stay
+    Prune {
+        /// How many stay, at least 1
+        #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+        keep: usize,
+        #[command(flatten)]
+        job: CheckpointsJob,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub struct CheckpointsJob {
+    /// The job's topology
+    #[arg(required_unless_present_all = ["dir", "job"], conflicts_with_all = ["dir", "job"])]
+    pub file: Option<PathBuf>,
+    /// Where checkpoints lie, in place of the topology: a folder or `s3://bucket/prefix` (keys and AWS_ENDPOINT_URL from the environment)
+    #[arg(long, value_name = "LOCATION", requires = "job")]
+    pub dir: Option<String>,
+    /// The job's name there
+    #[arg(long, value_name = "NAME", requires = "dir")]
+    pub job: Option<String>,
+    #[command(flatten)]
+    pub set: Set,
 }
 
 #[derive(Args)]

@@ -1,5 +1,6 @@
 //! The executable: wiring only, one file per subcommand.
 
+mod checkpoints;
 mod cli;
 mod exit;
 mod lint;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Explain { name } => pages::explain(&name),
         Command::Schema => pages::schema(),
         Command::Graph { file, format, set } => pages::graph(&file, format, &set),
+        Command::Checkpoints { what } => checkpoints::checkpoints(&what),
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut out);

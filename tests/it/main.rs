@@ -1,6 +1,7 @@
 //! What the executable promises, asked of the executable: one binary, as each one links RocksDB and librdkafka.
 
 mod bad_input;
+mod checkpoints;
 mod cli;
 mod golden;
 mod parts;

@@ -76,6 +76,14 @@ def hbase():
     return Server("hbase", 4).start()
 
 
+#: The keys that s3.sh gives its server, whose bucket is `jobs`.
+S3_KEY, S3_SECRET = "millrace", "wonderland"
+
+
+def s3():
+    return Server("s3", 1).start()
+
+
 def hbase_table(server, table, family="d", splits=()):
     """A table split in advance."""
     run = subprocess.run([SCRIPTS / "hbase-table.sh", f"127.0.0.1:{server.port + 1}", table, family, *splits],

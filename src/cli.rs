@@ -32,6 +32,20 @@ pub enum Command {
     },
     /// Print the JSON Schema of the topology language, for editors
     Schema,
+    /// Show what a running job does, part by part
+    Top(TopArgs),
+    /// Say where a running job stands
+    Status {
+        #[command(flatten)]
+        job: JobArgs,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Save a running job's state in a savepoint
+    Savepoint(JobArgs),
+    /// Stop a running job, and wait until it has ended
+    Stop(StopArgs),
     /// Draw a topology
     Graph {
         /// The topology
@@ -124,6 +138,42 @@ pub struct CheckpointsJob {
 }
 
 #[derive(Args)]
+pub struct JobArgs {
+    /// The job's topology, or its socket (`<state_dir>/<job>.sock`)
+    #[arg(value_name = "JOB")]
+    pub job: PathBuf,
+    #[command(flatten)]
+    pub set: Set,
+}
+
+#[derive(Args)]
+pub struct StopArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// End with a savepoint, and print where it lies
+    #[arg(long)]
+    pub savepoint: bool,
+    /// Let all windows and timers fire before the end
+    #[arg(long)]
+    pub drain: bool,
+}
+
+#[derive(Args)]
+pub struct TopArgs {
+    /// Where the job serves its metrics (`127.0.0.1:9464`, or a port), its topology, or its socket
+    #[arg(value_name = "ADDR|JOB")]
+    pub target: String,
+    #[command(flatten)]
+    pub set: Set,
+    /// Show one table, averaged since the job began, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Time between two tables
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub interval: std::time::Duration,
+}
+
+#[derive(Args)]
 pub struct RunArgs {
     /// The topology
     pub file: PathBuf,
@@ -156,6 +206,9 @@ pub struct RunArgs {
     /// Write what came in and went out, per part and port, as JSON
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
+    /// Serve metrics (/metrics, /healthz, /readyz) here; more important than run_env.metrics
+    #[arg(long, value_name = "ADDR", value_parser = millrace_plan::listen)]
+    pub metrics: Option<std::net::SocketAddr>,
     /// No progress line, no summary on the terminal
     #[arg(long, short)]
     pub quiet: bool,

@@ -2,12 +2,16 @@
 
 mod checkpoints;
 mod cli;
+mod control;
 mod exit;
 mod lint;
 mod pages;
+mod process;
 mod report;
 mod run;
 mod supervise;
+mod top;
+mod watch;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
@@ -29,6 +33,10 @@ fn main() -> ExitCode {
         Command::List { what, json } => pages::list(what, json),
         Command::Explain { name } => pages::explain(&name),
         Command::Schema => pages::schema(),
+        Command::Top(args) => top::top(args),
+        Command::Status { job, json } => control::status(&job, json),
+        Command::Savepoint(job) => control::savepoint(&job),
+        Command::Stop(args) => control::stop(&args),
         Command::Graph { file, format, set } => pages::graph(&file, format, &set),
         Command::Checkpoints { what } => checkpoints::checkpoints(&what),
         Command::Completions { shell } => {

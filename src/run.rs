@@ -2,7 +2,8 @@
 
 use crate::cli::{LogFormat, RunArgs};
 use crate::exit::Exit;
-use crate::{lint, report, supervise};
+use crate::watch::{self, Watch};
+use crate::{control, lint, report, supervise};
 use millrace_engine::{Control, Progress, Reporter, Request, RunOptions, Summary};
 use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
 pub fn run(args: &RunArgs) -> ExitCode {
@@ -81,7 +82,7 @@ fn once(args: &RunArgs, plan: Plan) -> Exit {
             }
         };
     }
-    finish(args, plan, options, control)
+    finish(args, plan, options, control, elapsed)
 }
 
 /// The folder of a file, if it is not there.
@@ -89,10 +90,32 @@ fn missing_folder(file: &Path) -> Option<&Path> {
     file.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir())
 }
 
-fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control) -> Exit {
-    let terminal = Terminal { show: !args.quiet && std::io::stderr().is_terminal(), stop: Arc::default(), line: Mutex::default() };
+fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control, before: Duration) -> Exit {
+    let watch = Arc::new(Watch {
+        job: plan.env.job.clone(),
+        restarts: args.supervised.map_or(0, |s| s.restarts),
+        before,
+        clock: plan.env.clock.clone(),
+        control: control.clone(),
+        began: Instant::now(),
+        progress: Mutex::default(),
+    });
+    if let Some(address) = args.metrics.or(plan.metrics) {
+        match watch::serve(address, watch.clone()) {
+            Ok(bound) if !args.quiet || address.port() == 0 => eprintln!("metrics: http://{bound}/metrics"),
+            Ok(_) => {}
+            Err(fault) => {
+                eprintln!("error: {fault}");
+                return Exit::of(&fault);
+            }
+        }
+    }
+    let socket = control::serve(control::path(&plan.env), watch.clone());
+    let show = !args.quiet && std::io::stderr().is_terminal();
+    let terminal = Terminal { show, stop: Arc::default(), line: Mutex::default(), watch };
     let summary = millrace_engine::run(plan, options, control, &terminal);
     terminal.end();
+    drop(socket);
     let exit = match &summary.fault {
         Some(fault) => {
             eprintln!("error: {}", report::fault(fault));
@@ -174,10 +197,12 @@ struct Terminal {
     show: bool,
     stop: Arc<AtomicBool>,
     line: Mutex<Option<JoinHandle<()>>>,
+    watch: Arc<Watch>,
 }
 
 impl Reporter for Terminal {
     fn started(&self, progress: Arc<Progress>) {
+        *self.watch.progress.lock().unwrap_or_else(|e| e.into_inner()) = Some(progress.clone());
         if self.show {
             let stop = self.stop.clone();
             *self.line.lock().unwrap_or_else(|e| e.into_inner()) = Some(std::thread::spawn(move || draw(&progress, &stop)));

@@ -7,6 +7,7 @@ mod golden;
 mod parts;
 mod supervise;
 mod tidy;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

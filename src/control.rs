@@ -1,0 +1,217 @@
+//! Control of a running job: a Unix socket `<state_dir>/<job>.sock`, and the commands that speak to it.
+//!
+//! A socket in the file system, as its permissions (0600, its owner alone) are all the authentication that is needed and no port or token can
+//! leak. A request is a line of JSON `{"command": …}`, its answer a line `{"ok": …}` or `{"error": …}`; the connection ends with the job.
+
+use crate::cli::{JobArgs, StopArgs};
+use crate::exit::Exit;
+use crate::lint::options;
+use crate::pages::print;
+use crate::report;
+use crate::watch::Watch;
+use millrace_engine::Request;
+use millrace_engine::summary::FaultSummary;
+use millrace_plan::diagnostic;
+use millrace_sdk::operator::Env;
+use millrace_sdk::{Fault, Severity};
+use serde_json::{Value, json};
+use std::fs::{File, Permissions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Longest line that a request may be.
+const MAX_LINE: u64 = 4096;
+/// Longest path of a socket (`sun_path`); longer ones go by their folder's descriptor.
+const MAX_PATH: usize = 100;
+
+/// Where a job's socket lies.
+pub fn path(env: &Env) -> PathBuf {
+    env.state_dir.join(format!("{}.sock", millrace_plan::file_name(&env.job)))
+}
+
+/// Uses a path that is short enough for a socket.
+fn at<T>(path: &Path, use_it: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    if path.as_os_str().len() <= MAX_PATH {
+        return use_it(path);
+    }
+    let folder = File::open(path.parent().unwrap_or(Path::new(".")))?;
+    let name = path.file_name().unwrap_or_default();
+    use_it(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+}
+
+/// A socket that is served; dropped, its file goes.
+pub struct Served(PathBuf);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Serves a job's socket. A job runs without one where that is not possible, and the log says so.
+pub fn serve(path: PathBuf, watch: Arc<Watch>) -> Option<Served> {
+    match listen(&path) {
+        Ok(listener) => {
+            let accept = move || {
+                for stream in listener.incoming().flatten() {
+                    let watch = watch.clone();
+                    // Who cannot be answered now may ask again.
+                    let _ = std::thread::Builder::new().name("control".into()).spawn(move || answer_all(&stream, &watch));
+                }
+            };
+            std::thread::Builder::new().name("control".into()).spawn(accept).ok()?;
+            Some(Served(path))
+        }
+        Err(e) => {
+            tracing::warn!(socket = %path.display(), error = %e, "the job cannot be controlled by `millrace stop`, `savepoint`, `status`");
+            None
+        }
+    }
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    if is_socket {
+        if at(path, |p| UnixStream::connect(p)).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "a job of this name runs already with this state folder"));
+        }
+        // Left by a run that was killed.
+        std::fs::remove_file(path)?;
+    }
+    let listener = at(path, |p| UnixListener::bind(p))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn answer_all(stream: &UnixStream, watch: &Watch) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        match reader.by_ref().take(MAX_LINE).read_line(&mut line) {
+            Ok(n) if n > 0 && line.ends_with('\n') => {}
+            _ => return,
+        }
+        let answer = match answer(&line, watch) {
+            Ok(value) => json!({"ok": value}),
+            Err(fault) => json!({"error": FaultSummary::from(fault)}),
+        };
+        if writeln!(&mut &*stream, "{answer}").is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(line: &str, watch: &Watch) -> Result<Value, Fault> {
+    let request: Value = serde_json::from_str(line).map_err(|e| Fault::config(format!("a request is a line of JSON: {e}")))?;
+    let flag = |name: &str| request[name].as_bool().unwrap_or(false);
+    let asked = match request["command"].as_str() {
+        Some("status") => return Ok(watch.status()),
+        Some("metrics") => return Ok(watch.metrics().into()),
+        Some("savepoint") => Request::Savepoint,
+        Some("stop") => Request::Stop { savepoint: flag("savepoint"), drain: flag("drain") },
+        other => return Err(Fault::config(format!("unknown command `{}`", other.unwrap_or_default()))),
+    };
+    let ended = || Fault::refused("the job ended before it had answered");
+    watch.control.request(asked).recv().unwrap_or_else(|_| Err(ended())).map(Value::from)
+}
+
+/// A connection to a running job.
+pub struct Connection(BufReader<UnixStream>);
+
+impl Connection {
+    /// `job`: the socket, or the topology.
+    ///
+    /// # Errors
+    /// Nothing runs there, or the topology has errors; told.
+    pub fn open(job: &JobArgs) -> Result<Connection, Exit> {
+        let is_socket = std::fs::metadata(&job.job).is_ok_and(|m| m.file_type().is_socket());
+        let socket = if is_socket { job.job.clone() } else { socket_of(job)? };
+        match at(&socket, |p| UnixStream::connect(p)) {
+            Ok(stream) => Ok(Connection(BufReader::new(stream))),
+            Err(e) => {
+                eprintln!("error: no job answers at {}: {e}", socket.display());
+                eprintln!("  Hint: it does not run, is being restarted, or runs with another `run_env.state_dir`");
+                Err(Exit::Dependency)
+            }
+        }
+    }
+
+    /// # Errors
+    /// What the job says against it, or that it is gone.
+    pub fn ask(&mut self, request: &Value) -> Result<Value, Exit> {
+        let mut line = String::new();
+        let asked = writeln!(self.0.get_mut(), "{request}").and_then(|()| self.0.read_line(&mut line));
+        let mut answer: Value = asked.ok().and_then(|_| serde_json::from_str(&line).ok()).unwrap_or_default();
+        let mut part = |name: &str| answer.get_mut(name).map(Value::take).unwrap_or_default();
+        if let Ok(fault) = serde_json::from_value::<FaultSummary>(part("error")) {
+            eprintln!("error: {}", report::fault(&fault));
+            return Err(Exit::of_class(fault.kind));
+        }
+        match part("ok") {
+            Value::Null => {
+                eprintln!("error: the job ended before it had answered");
+                Err(Exit::Dependency)
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// Waits until the job's process is gone.
+    fn wait(mut self) {
+        let _ = io::copy(&mut self.0, &mut io::sink());
+    }
+}
+
+fn socket_of(job: &JobArgs) -> Result<PathBuf, Exit> {
+    let planned = millrace_plan::load(&job.job, &options(&job.set));
+    match planned.plan {
+        Some(plan) => Ok(path(&plan.env)),
+        None => {
+            let errors: Vec<_> = planned.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect();
+            eprint!("{}", diagnostic::full(&errors, false));
+            Err(Exit::Config)
+        }
+    }
+}
+
+fn done(result: Result<Exit, Exit>) -> Exit {
+    result.unwrap_or_else(|e| e)
+}
+
+pub fn savepoint(job: &JobArgs) -> Exit {
+    done(Connection::open(job).and_then(|mut c| c.ask(&json!({"command": "savepoint"}))).map(|v| print(&format!("{}\n", plain(&v)))))
+}
+
+pub fn stop(args: &StopArgs) -> Exit {
+    let run = || {
+        let mut job = Connection::open(&args.job)?;
+        let said = job.ask(&json!({"command": "stop", "savepoint": args.savepoint, "drain": args.drain}))?;
+        print(&format!("{}\n", plain(&said)));
+        job.wait();
+        Ok(Exit::Ok)
+    };
+    done(run())
+}
+
+pub fn status(job: &JobArgs, as_json: bool) -> Exit {
+    let run = || {
+        let status = Connection::open(job)?.ask(&json!({"command": "status"}))?;
+        if as_json {
+            return Ok(print(&format!("{status}\n")));
+        }
+        let lines = status.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null());
+        Ok(print(&lines.map(|(k, v)| format!("{:24} {}\n", k.replace('_', " "), plain(v))).collect::<String>()))
+    };
+    done(run())
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), String::from)
+}

@@ -4,7 +4,7 @@ use crate::cli::{LogFormat, RunArgs};
 use crate::exit::Exit;
 use crate::watch::{self, Watch};
 use crate::{control, lint, report, supervise};
-use millrace_engine::{Control, Progress, Reporter, Request, RunOptions, Summary};
+use millrace_engine::{Control, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
 use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
 use millrace_sdk::Severity;
@@ -65,7 +65,7 @@ fn once(args: &RunArgs, plan: Plan) -> Exit {
         duration: args.for_.map(|d| d.saturating_sub(elapsed)),
         limit: args.limit,
         roundtrip_state: args.roundtrip_state,
-        from: args.from.clone(),
+        from: if args.supervised.is_some_and(|s| s.begun) { StartFrom::Latest } else { args.from.clone() },
         allow_dropped_state: args.allow_dropped_state,
         accept_duplicates: args.accept_duplicates,
         ..RunOptions::default()
@@ -112,7 +112,7 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control, bef
     }
     let socket = control::serve(control::path(&plan.env), watch.clone());
     let show = !args.quiet && std::io::stderr().is_terminal();
-    let terminal = Terminal { show, stop: Arc::default(), line: Mutex::default(), watch };
+    let terminal = Terminal { show, stop: Arc::default(), line: Mutex::default(), watch, supervised: args.supervised };
     let summary = millrace_engine::run(plan, options, control, &terminal);
     terminal.end();
     drop(socket);
@@ -198,10 +198,14 @@ struct Terminal {
     stop: Arc<AtomicBool>,
     line: Mutex<Option<JoinHandle<()>>>,
     watch: Arc<Watch>,
+    supervised: Option<supervise::Supervised>,
 }
 
 impl Reporter for Terminal {
     fn started(&self, progress: Arc<Progress>) {
+        if let Some(s) = &self.supervised {
+            s.report_begun();
+        }
         *self.watch.progress.lock().unwrap_or_else(|e| e.into_inner()) = Some(progress.clone());
         if self.show {
             let stop = self.stop.clone();

@@ -21,10 +21,13 @@ use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How a child knows its parent: where to report, whose child it is, the how-manieth restart it is, how long the job has been running.
+/// How a child knows its parent: where to report, whose child it is, the how-manieth restart it is, how long the job has been running,
+/// whether a run before it had begun.
 pub const VARIABLE: &str = "MILLRACE_SUPERVISED";
 /// How long the report of a child that has ended may take to arrive.
 const REPORT: Duration = Duration::from_secs(2);
+/// A line of the report; the other one there may be is a fault in JSON.
+const BEGUN: &str = "begun";
 
 /// What a supervised child was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct Supervised {
     pub restarts: u32,
     /// Since the first child began.
     pub elapsed: Duration,
+    /// An earlier child had restored its state and begun to read: where `--from` led is done, and the next run goes on from the latest.
+    pub begun: bool,
 }
 
 impl Supervised {
@@ -41,13 +46,14 @@ impl Supervised {
     /// A sentence; only a parent writes this text.
     pub fn parse(text: &str) -> Result<Supervised, String> {
         let numbers: Vec<u64> = text.split(',').map_while(|n| n.parse().ok()).collect();
-        let [report, parent, restarts, elapsed] = numbers[..] else { return Err("expected four numbers".into()) };
+        let [report, parent, restarts, elapsed, begun] = numbers[..] else { return Err("expected five numbers".into()) };
         let small = |n: u64| i32::try_from(n).map_err(|e| e.to_string());
         Ok(Supervised {
             report: small(report)?,
             parent: small(parent)?,
             restarts: small(restarts)? as u32,
             elapsed: Duration::from_millis(elapsed),
+            begun: begun > 0,
         })
     }
 
@@ -63,11 +69,20 @@ impl Supervised {
         }
     }
 
+    /// Tells the parent that the run has begun.
+    pub fn report_begun(&self) {
+        self.tell(BEGUN);
+    }
+
     /// Tells the parent why the run ends. It decides by this whether another run can help.
     pub fn report(&self, fault: &FaultSummary) {
+        self.tell(&serde_json::to_string(fault).unwrap_or_default());
+    }
+
+    fn tell(&self, line: &str) {
         let pipe = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", self.report));
         // Without a report the parent goes by the exit code.
-        let _ = pipe.and_then(|mut p| p.write_all(&serde_json::to_vec(fault)?));
+        let _ = pipe.and_then(|mut p| p.write_all(format!("{line}\n").as_bytes()));
     }
 }
 
@@ -76,6 +91,7 @@ impl Supervised {
 struct End {
     status: ExitStatus,
     fault: Option<FaultSummary>,
+    begun: bool,
 }
 
 impl End {
@@ -181,9 +197,10 @@ pub fn supervise(strategy: RestartPlan) -> ExitCode {
     }
     let mut restarts = Restarts::new(strategy);
     let began = Instant::now();
+    let mut begun = false;
     loop {
         let run = Instant::now();
-        let end = match child(&reins, restarts.count(), began.elapsed()) {
+        let end = match child(&reins, restarts.count(), began.elapsed(), begun) {
             Ok(Some(end)) => end,
             Ok(None) => return ExitCode::from(128 + SIGTERM as u8),
             Err(e) => {
@@ -191,6 +208,7 @@ pub fn supervise(strategy: RestartPlan) -> ExitCode {
                 return Exit::Dependency.into();
             }
         };
+        begun |= end.begun;
         if reins.lock().stops > 0 || !end.may_restart() {
             return end.code().into();
         }
@@ -217,14 +235,15 @@ pub fn supervise(strategy: RestartPlan) -> ExitCode {
 }
 
 /// One run in a process of its own; None: a stop was asked for before it began.
-fn child(reins: &Reins, restarts: u32, elapsed: Duration) -> std::io::Result<Option<End>> {
+fn child(reins: &Reins, restarts: u32, elapsed: Duration, begun: bool) -> std::io::Result<Option<End>> {
     let (mut report, pipe) = std::io::pipe()?;
     rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::empty())?;
     let mut args = std::env::args_os();
     // The very executable that runs, even when another one has taken its place on the disk meanwhile.
     let mut command = Command::new("/proc/self/exe");
     command.arg0(args.next().unwrap_or("millrace".into())).args(args);
-    command.env(VARIABLE, format!("{},{},{restarts},{}", pipe.as_raw_fd(), std::process::id(), elapsed.as_millis()));
+    let numbers = [pipe.as_raw_fd() as u128, std::process::id().into(), restarts.into(), elapsed.as_millis(), begun.into()];
+    command.env(VARIABLE, numbers.map(|n| n.to_string()).join(","));
     let (mut process, pid) = {
         let mut state = reins.lock();
         if state.stops > 0 {
@@ -251,6 +270,8 @@ fn child(reins: &Reins, restarts: u32, elapsed: Duration) -> std::io::Result<Opt
     }
     reins.lock().child = None;
     let status = process.wait()?;
-    let fault = heard.recv_timeout(REPORT).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    Ok(Some(End { status, fault }))
+    let text = heard.recv_timeout(REPORT).unwrap_or_default();
+    let lines = || text.split(|b| *b == b'\n');
+    let fault = lines().find_map(|l| serde_json::from_slice(l).ok());
+    Ok(Some(End { status, fault, begun: lines().any(|l| l == BEGUN.as_bytes()) }))
 }

@@ -174,3 +174,21 @@ fn attempts_are_counted_down_for_a_server_that_stays_away() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("millrace.yaml") && said.contains("did you mean `attempts`"), "{said}");
 }
+
+/// `--from` holds for the first run alone: the ones after it go on from its checkpoints.
+#[test]
+fn a_restart_goes_on_where_the_run_before_it_was() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let text = "name: onward\nrun_env: {checkpoint: {interval: 50ms}, restart: {type: fixedDelayRestart, delay: 1ms}}\nstreams: {in: {config: {source: {type: Generator, config: {profile: ad_clicks, count: 400, rate: 200}}}}}\nsink: [{type: File, config: {path: out.jsonl, format: json}}]\n";
+    let file = write(tmp.path(), "t.yaml", text);
+    let mut c = millrace();
+    c.args(["run", "--quiet", "--from", "scratch"]).arg(file).current_dir(tmp.path());
+    let mut job = Job(c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts"));
+    let child = job.child(None);
+    let rows = || std::fs::read_to_string(tmp.path().join("out.jsonl")).unwrap_or_default().lines().count();
+    until("the first rows", || (rows() > 0).then_some(()));
+    Job::signal(child, "-KILL");
+    let (status, said) = job.end();
+    assert!(status.success() && said.contains("restart in 1ms"), "{said}");
+    assert_eq!(rows(), 400, "{said}");
+}

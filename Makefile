@@ -28,7 +28,7 @@ unit:
 	@scripts/install.sh build
 	cargo test --release --locked --workspace
 
-## make e2e          the jobs against a real Kafka, a real HBase and a real S3 server
+## make e2e          the jobs against real servers: Kafka, HBase, Redis, ClickHouse's engine, S3
 e2e: build
 	@scripts/install.sh test
 	cargo test --release --locked --workspace --test kafka --test s3 -- --ignored

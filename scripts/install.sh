@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian machine lacks: scripts/install.sh build | test
 #   build  compiler and libraries for the executable (apt)
-#   test   the same, and the test runner's Python packages, Kafka's and HBase's jars, an S3 server (pip, Maven, Go)
+#   test   the same, the test runner's Python packages, Redis (apt), Kafka's and HBase's jars, an S3 server, ClickHouse's engine (pip,
+#          Maven, Go; the last is 566 MB)
 # Says what it does; does nothing that is done already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,7 +25,7 @@ apt_install() {
 apt_install gcc g++ make pkg-config perl libssl-dev zlib1g-dev libclang-dev
 [ "${1:-build}" = test ] || exit 0
 
-apt_install procps curl python3-venv
+apt_install procps curl python3-venv redis-server
 venv=$cache/venv
 stamp=$(sha256sum tests/e2e/requirements.txt | cut -c1-16)
 if [ ! -f "$venv/.$stamp" ]; then
@@ -35,7 +36,7 @@ if [ ! -f "$venv/.$stamp" ]; then
 fi
 export SERVICES_LIB=${SERVICES_LIB:-$cache/services}
 mkdir -p "$SERVICES_LIB"
-for name in kafka hbase s3; do
+for name in kafka hbase s3 clickhouse; do
   [ -f "$SERVICES_LIB/$name.ready" ] && continue
   echo "install: the server $name into $SERVICES_LIB, and one start of it"
   tests/servers/prepare.sh "$name" >"$cache/prepare-$name.log" 2>&1 || { tail -n 30 "$cache/prepare-$name.log" >&2; exit 1; }

@@ -2,16 +2,19 @@
 
 pub mod charset;
 mod chunk;
+mod clickhouse;
 mod counted;
 mod embedded;
 mod file;
 pub mod format;
+mod gather;
 pub mod generator;
 mod hbase;
 pub mod inline;
 pub mod kafka;
 mod lookup;
 pub mod null;
+mod redis;
 pub mod stdin;
 pub mod stdout;
 

@@ -40,6 +40,20 @@ def hbase():
     server.end()
 
 
+@pytest.fixture(scope="session")
+def redis_server():
+    server = servers.redis()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def clickhouse():
+    server = servers.clickhouse()
+    yield server
+    server.end()
+
+
 @pytest.fixture
 def prefix():
     """Sets one test's topics and tables apart from another's."""

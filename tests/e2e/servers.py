@@ -84,6 +84,14 @@ def s3():
     return Server("s3", 1).start()
 
 
+def redis():
+    return Server("redis", 1).start()
+
+
+def clickhouse():
+    return Server("clickhouse", 1).start()
+
+
 def hbase_table(server, table, family="d", splits=()):
     """A table split in advance."""
     run = subprocess.run([SCRIPTS / "hbase-table.sh", f"127.0.0.1:{server.port + 1}", table, family, *splits],

@@ -30,8 +30,8 @@ fn all_parts_are_linked() {
             "Union"
         ]
     );
-    assert_eq!(names(Kind::Sink), ["Embedded", "File", "HBase", "Kafka", "Null", "Stdout"]);
-    assert_eq!(names(Kind::Store), ["Embedded", "HBase"]);
+    assert_eq!(names(Kind::Sink), ["ClickHouse", "Embedded", "File", "HBase", "Kafka", "Null", "Redis", "Stdout"]);
+    assert_eq!(names(Kind::Store), ["Embedded", "HBase", "Redis"]);
     for (kind, alias, name) in
         [(Kind::Source, "Kafka011", "Kafka"), (Kind::Sink, "Kafka011", "Kafka"), (Kind::Operator, "Logwash", "TemplateExtract")]
     {
@@ -72,7 +72,12 @@ fn examples_do_what_they_show() {
         };
         let tmp = tempfile::tempdir().expect("tempdir");
         let file = write(tmp.path(), "topology.yaml", yaml);
-        let env = [("BROKERS", "127.0.0.1:9092"), ("HBASE", "127.0.0.1:9090")];
+        let env = [
+            ("BROKERS", "127.0.0.1:9092"),
+            ("HBASE", "127.0.0.1:9090"),
+            ("REDIS", "redis://127.0.0.1:6379"),
+            ("CLICKHOUSE", "http://127.0.0.1:8123"),
+        ];
         let lint = millrace().arg("lint").arg(&file).envs(env).current_dir(tmp.path()).output().expect("runs");
         if !lint.status.success() {
             failed.push(format!("{}: {}", part.name, said(&lint)));
@@ -82,7 +87,7 @@ fn examples_do_what_they_show() {
             failed.push(format!("{}: the example shows no output", part.name));
             continue;
         };
-        if yaml.contains("${BROKERS") || yaml.contains("${HBASE") {
+        if env.iter().any(|(name, _)| yaml.contains(&format!("${{{name}"))) {
             continue;
         }
         let o = millrace()

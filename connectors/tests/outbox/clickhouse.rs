@@ -1,7 +1,7 @@
 //! ClickHouse: a table that remembers inserts.
 
 use super::servers::Server;
-use super::suite::{Maker, Place, conform, costs};
+use super::suite::{Maker, Place, conform, costs, measured};
 use serde_json::{Value, json};
 
 struct Table {
@@ -60,6 +60,9 @@ fn a_table_that_remembers() {
 #[test]
 #[ignore = "measures"]
 fn cost() {
+    if !measured() {
+        return;
+    }
     let server = Server::start("clickhouse", 1);
     costs(&(|name: &str| Box::new(Table::new(&server, name)) as Box<dyn Place>) as Maker<'_>);
 }

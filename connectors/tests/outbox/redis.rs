@@ -1,7 +1,7 @@
 //! Redis: keys that hold the last row, and lists and streams that hold every row.
 
 use super::servers::Server;
-use super::suite::{Maker, Place, conform, costs};
+use super::suite::{Maker, Place, conform, costs, measured};
 use redis::Commands;
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -77,6 +77,9 @@ fn every_mode() {
 #[test]
 #[ignore = "measures"]
 fn cost() {
+    if !measured() {
+        return;
+    }
     let server = Server::start("redis", 1);
     costs(&places(&server, "hset") as Maker<'_>);
 }

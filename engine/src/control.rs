@@ -31,6 +31,7 @@ pub struct Control {
     drain: Arc<AtomicBool>,
     requests: Arc<Mutex<VecDeque<Asked>>>,
     waiting: Arc<AtomicBool>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -50,9 +51,19 @@ impl Control {
     /// Asks the run for something. The answer comes when it is done; a run that ends before drops the sender.
     pub fn request(&self, request: Request) -> Receiver<Result<String, Fault>> {
         let (reply, answer) = channel();
-        self.requests.lock().unwrap_or_else(|e| e.into_inner()).push_back(Asked { request, reply });
-        self.waiting.store(true, SeqCst);
+        let mut requests = self.requests.lock().unwrap_or_else(|e| e.into_inner());
+        if !self.closed.load(SeqCst) {
+            requests.push_back(Asked { request, reply });
+            self.waiting.store(true, SeqCst);
+        }
         answer
+    }
+
+    /// The run has ended: nobody will answer any more.
+    pub(crate) fn close(&self) {
+        let mut requests = self.requests.lock().unwrap_or_else(|e| e.into_inner());
+        self.closed.store(true, SeqCst);
+        requests.clear();
     }
 
     /// The oldest request that nobody has taken. Cheap while there is none.

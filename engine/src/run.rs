@@ -25,6 +25,12 @@ use timely::worker::Worker;
 /// Whatever goes wrong is told in the summary: [`Summary::fault`] is the first fault, of any worker. A panic in a part becomes a fault
 /// of kind bug and ends all workers; nothing hangs.
 pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Reporter) -> Summary {
+    let summary = run_to_end(plan, options, control.clone(), reporter);
+    control.close();
+    summary
+}
+
+fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Reporter) -> Summary {
     let workers = options.workers.unwrap_or(plan.parallelism).max(1);
     let meters = Arc::new(Meters::new(&plan, workers));
     let retry: Vec<bool> = plan.nodes.iter().filter_map(|n| if let NodeKind::Source(s) = &n.kind { Some(s.retry) } else { None }).collect();

@@ -130,6 +130,7 @@ impl Run {
     }
 
     fn try_start(&mut self, slot: u64, writers: &[&str], pending: &[(&str, u64, &[u8])]) -> Result<(), Fault> {
+        let writers = if self.single_writer { &writers[..1] } else { writers };
         let names: Vec<String> = writers.iter().map(|w| (*w).into()).collect();
         patiently(|| self.outbox.fence(&names))?;
         point::reach("fenced");
@@ -413,9 +414,16 @@ fn write_chunks(chunks: &[Vec<u8>]) -> tempfile::TempDir {
 
 /// Where processes are killed and stopped: at every point, while the second and the third chunk are applied, and at the start.
 fn courses(place: &dyn Place) -> Vec<String> {
-    let at = |(point, count): (&&str, u64)| format!("{point}:{}", count + base_passes(point));
+    let bases = writers(place);
+    let at = |(point, count): (&&str, u64)| format!("{point}:{}", count + if point.starts_with("rows-") { 0 } else { bases });
     let chunks = place.points().iter().flat_map(|p| [(p, 2), (p, 3)]).map(at);
-    ["fence-half:1", "fence-half:2", "fenced:1"].map(String::from).into_iter().chain(chunks).collect()
+    let starts = (1..=bases).map(|n| format!("fence-half:{n}")).chain(["fenced:1".into()]);
+    starts.chain(chunks).collect()
+}
+
+/// How many writers a start takes. Their base markers pass the points of a transaction too; points that only rows have begin with `rows-`.
+fn writers(place: &dyn Place) -> u64 {
+    if Run::open(place).single_writer { 1 } else { 2 }
 }
 
 /// SIGKILL, and a new generation.
@@ -471,11 +479,6 @@ fn stopped(make: Maker<'_>) {
     }
 }
 
-/// The base markers of two writers pass the points of a transaction too; points that only rows have begin with `rows-`.
-fn base_passes(point: &str) -> u64 {
-    if point.starts_with("rows-") { 0 } else { 2 }
-}
-
 fn wake(child: &mut Child) {
     Command::new("kill").args(["-CONT", &child.id().to_string()]).status().unwrap();
     assert!(child.wait().unwrap().success(), "the woken process ends by itself");
@@ -520,7 +523,7 @@ fn control_fence(make: Maker<'_>) {
     let place = make("control-fence");
     let chunks = child_chunks(&mut Run::open(&*place));
     let files = write_chunks(&chunks);
-    let mut child = spawn(&*place, files.path(), "txn-begun:4:stop");
+    let mut child = spawn(&*place, files.path(), &format!("txn-begun:{}:stop", 2 + writers(&*place)));
     wait_stopped(&child);
     let mut new = Run::open(&*place);
     new.start(3, &["3f0c-out-0-new"], &[]);

@@ -31,9 +31,20 @@ impl Job<'_> {
 
     /// One run, which breaks down after some polls.
     fn run(&self, polls: Option<i64>, o: RunOptions, control: Control) -> Summary {
+        self.run_held(polls, vec![], o, control)
+    }
+
+    /// One run that gives but half of its rows, as long as it lives.
+    fn run_half(&self, o: RunOptions, control: Control) -> Summary {
+        let held = self.partitions.iter().enumerate().map(|(p, rows)| (p, rows.len() / 2, Duration::MAX)).collect();
+        self.run_held(None, held, o, control)
+    }
+
+    fn run_held(&self, polls: Option<i64>, held: Vec<(usize, usize, Duration)>, o: RunOptions, control: Control) -> Summary {
         let mut p = PlanBuilder::new(EventTime);
         let rows = Rows {
             slow: [(0, 2), (1, 2), (2, 2)].into(),
+            held,
             knows: true,
             polls_left: polls.map(|n| Arc::new(AtomicI64::new(n))),
             ..Rows::new(self.partitions.clone())
@@ -54,6 +65,13 @@ impl Job<'_> {
             exactly_once: true,
         });
         run(p.build(), o, control, &())
+    }
+
+    /// Waits until a run has published something.
+    fn wait_published(&self) {
+        while self.out.lock().unwrap().rows.is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn published(&self) -> Vec<String> {
@@ -113,16 +131,14 @@ fn a_stop_fires_nothing_early_and_the_next_run_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let job = Job::new(dir.path(), 3, 200);
         let control = Control::new();
-        let answer = {
-            let control = control.clone();
-            std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_millis(80));
-                control.request(Request::Stop { savepoint, drain: false }).recv()
-            })
-        };
-        let s = job.run(None, options(workers), control);
-        assert_eq!(s.fault, None);
-        answer.join().unwrap().unwrap().unwrap();
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| job.run_half(options(workers), control.clone()));
+            job.wait_published();
+            control.request(Request::Stop { savepoint, drain: false }).recv().unwrap().unwrap();
+            assert_eq!(run.join().unwrap().fault, None);
+        });
+        // Who asks a run that has ended is told so.
+        assert!(control.request(Request::Savepoint).recv().is_err());
         let so_far = job.published();
         let all = sums(&job.partitions);
         assert!(so_far.len() < all.len() && so_far.iter().all(|r| all.contains(r)), "no window fires before its time");
@@ -148,8 +164,8 @@ fn a_second_run_of_the_job_takes_over() {
     let dir = tempfile::tempdir().unwrap();
     let job = Job::new(dir.path(), 5, 200);
     let second = std::thread::scope(|s| {
-        let first = s.spawn(|| whole(&job, 1));
-        std::thread::sleep(Duration::from_millis(60));
+        let first = s.spawn(|| job.run_half(options(1), Control::new()));
+        job.wait_published();
         // The harness's server does not fence, so the first run must notice by its slot.
         let second = s.spawn(|| whole(&job, 2));
         let fault = first.join().unwrap().fault.map(|f| f.message);

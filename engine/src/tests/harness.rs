@@ -31,7 +31,9 @@ pub struct Rows {
     pub listed_after: Duration,
     /// Partition number -> polls that find nothing before each row is given.
     pub slow: BTreeMap<usize, u32>,
-    /// It knows that a slow partition has more to give.
+    /// (Partition, row, time): from that row on nothing is given before this time after the opening.
+    pub held: Vec<(usize, usize, Duration)>,
+    /// It knows that a slow or held partition has more to give.
     pub knows: bool,
     pub acked: Arc<Mutex<BTreeMap<u32, u64>>>,
     pub missing: Option<&'static str>,
@@ -47,6 +49,7 @@ impl Rows {
             open_for: Duration::ZERO,
             listed_after: Duration::ZERO,
             slow: BTreeMap::new(),
+            held: vec![],
             knows: false,
             acked: Arc::default(),
             missing: None,
@@ -116,7 +119,12 @@ impl Source for Open {
         if slow > 0 && !polls.is_multiple_of(slow) && *at < rows.len() {
             return Ok(Poll::Pending);
         }
-        let end = rows.len().min(*at + self.rows.chunk.min(pull.max_rows));
+        let until = |&&(p, _, time): &&(usize, usize, Duration)| p == partition as usize && self.opened.elapsed() < time;
+        let given = self.rows.held.iter().filter(until).map(|(_, row, _)| *row).min().unwrap_or(rows.len());
+        if *at >= given && *at < rows.len() {
+            return Ok(Poll::Pending);
+        }
+        let end = given.min(*at + self.rows.chunk.min(pull.max_rows));
         for (i, (k, ts, v)) in rows.iter().enumerate().take(end).skip(*at) {
             pull.rows.push_str(k);
             pull.rows.push_int(*ts);

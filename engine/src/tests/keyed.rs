@@ -152,10 +152,14 @@ fn late_rows_and_windows_are_all_rows() {
 fn an_idle_partition_steps_aside_and_comes_back_without_breaking_the_promise() {
     for (workers, knows) in [(1, false), (2, false), (1, true), (2, true)] {
         let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
-        // Partition 0 gives rows for some 400 ms, partition 1 nothing for about as long.
+        // Partition 0 gives all but its last row at once, partition 1 nothing for three times as long as makes it idle.
         let fast: Vec<Row> = (0..100).map(|i| ("a", i * 1000, 1)).collect();
         let slow: Vec<Row> = vec![("b", 100, 1), ("b", 200, 1)];
-        let rows = Rows { chunk: 3, slow: [(0, 2), (1, 51)].into(), knows, ..Rows::new(vec![fast, slow]) };
+        let rows = Rows {
+            held: vec![(0, 99, Duration::from_millis(900)), (1, 0, Duration::from_millis(600))],
+            knows,
+            ..Rows::new(vec![fast, slow])
+        };
         let src = p.source("src", &rows, 0, Some(Duration::from_millis(200)));
         let states = vec![state("sums", StateKind::Map), state("name", StateKind::Value)];
         let w = p.operator("window", Exec::Keyed(keyed(1, states, || Tumbling)), &[at(src, 0)], &ports(&["", "late"]));

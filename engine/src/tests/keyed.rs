@@ -152,14 +152,12 @@ fn late_rows_and_windows_are_all_rows() {
 fn an_idle_partition_steps_aside_and_comes_back_without_breaking_the_promise() {
     for (workers, knows) in [(1, false), (2, false), (1, true), (2, true)] {
         let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
-        // Partition 0 gives all but its last row at once, partition 1 nothing for three times as long as makes it idle.
-        let fast: Vec<Row> = (0..100).map(|i| ("a", i * 1000, 1)).collect();
+        // Partition 0 gives ten rows every 50 ms, partition 1 nothing for three times as long as makes it idle.
+        let fast: Vec<Row> = (0..200).map(|i| ("a", i * 1000, 1)).collect();
         let slow: Vec<Row> = vec![("b", 100, 1), ("b", 200, 1)];
-        let rows = Rows {
-            held: vec![(0, 99, Duration::from_millis(900)), (1, 0, Duration::from_millis(600))],
-            knows,
-            ..Rows::new(vec![fast, slow])
-        };
+        let steps = (1..20).map(|i| (0, 10 * i as usize, Duration::from_millis(50 * i)));
+        let held = steps.chain([(1, 0, Duration::from_millis(600))]).collect();
+        let rows = Rows { held, knows, ..Rows::new(vec![fast, slow]) };
         let src = p.source("src", &rows, 0, Some(Duration::from_millis(200)));
         let states = vec![state("sums", StateKind::Map), state("name", StateKind::Value)];
         let w = p.operator("window", Exec::Keyed(keyed(1, states, || Tumbling)), &[at(src, 0)], &ports(&["", "late"]));
@@ -168,7 +166,7 @@ fn an_idle_partition_steps_aside_and_comes_back_without_breaking_the_promise() {
         p.sink("late", &late, &[at(w, 1)]);
         go(p.build(), options(workers));
         let sum = |rows: Vec<String>| rows.iter().map(|r| r.rsplit(',').next().unwrap().parse::<i64>().unwrap()).sum::<i64>();
-        assert_eq!(sum(out.sorted()) + sum(late.sorted()), 102);
+        assert_eq!(sum(out.sorted()) + sum(late.sorted()), 202);
         // A partition that only waits for its rows is not idle.
         let want: &[&str] = if knows { &[] } else { &["!b,100,1", "!b,200,1"] };
         assert_eq!(late.sorted(), want, "{workers} workers");

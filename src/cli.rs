@@ -191,7 +191,8 @@ pub struct RunArgs {
     /// When stopped, let all windows and timers fire before the end (always so in a job that takes no checkpoints)
     #[arg(long)]
     pub drain: bool,
-    /// Which checkpoint the job goes on from: `latest`, the number of one, or `scratch`, which forgets all there is
+    /// Which checkpoint the job goes on from: `latest`, the number of one, the path of one of this or another job, or `scratch`, which
+    /// forgets all there is
     #[arg(long, value_name = "CHECKPOINT", default_value = "latest", value_parser = from)]
     pub from: millrace_engine::StartFrom,
     /// Forget the state of parts that the topology no longer has, rather than refuse to start
@@ -286,7 +287,8 @@ fn from(text: &str) -> Result<millrace_engine::StartFrom, String> {
     match text {
         "latest" => Ok(StartFrom::Latest),
         "scratch" => Ok(StartFrom::Scratch),
-        number => number.parse().map(StartFrom::Slot).map_err(|_| "write `latest`, `scratch` or the number of a checkpoint".to_string()),
+        "" => Err("write `latest`, `scratch`, the number of a checkpoint, or its path".into()),
+        other => Ok(other.parse().map_or_else(|_| StartFrom::Path(other.into()), StartFrom::Slot)),
     }
 }
 

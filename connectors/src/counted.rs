@@ -110,6 +110,7 @@ pub mod testing {
             waker: Arc::new(|| {}),
             source: 3,
             env: Arc::new(Env::default()),
+            restored: false,
         }
     }
 

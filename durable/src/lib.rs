@@ -5,13 +5,16 @@
 //! (snapshots, outbox chunks).
 
 mod disk;
+mod import;
 mod local;
 mod log;
 mod manifest;
+mod refused;
 mod s3;
 mod signing;
 mod storage;
 
+pub use import::{Later, Named};
 pub use local::Local;
 pub use log::{Begun, JobLog, StartFrom};
 pub use manifest::{

@@ -18,6 +18,8 @@ pub enum StartFrom {
     Latest,
     /// The manifest in this slot.
     Slot(u64),
+    /// The checkpoint at a path, of this or another job: [`Named`](crate::Named). One of another instance is copied into a new one.
+    Path(String),
     /// Nothing. With a log opened `scratch` that is a new instance, whose markers have nothing to do with the old one's.
     Scratch,
 }
@@ -82,25 +84,47 @@ impl JobLog {
 
     /// The present instance without making one; None: the job never took a checkpoint here.
     pub fn find(storage: Arc<dyn Storage>, job: &str) -> Result<Option<JobLog>, Fault> {
-        let folder = format!("{}/instances", folder(job));
-        let Some(number) = numbers(&storage.list(&folder)?).last().copied() else { return Ok(None) };
-        let name = format!("{folder}/{number:08}");
+        let newest = numbers(&storage.list(&format!("{}/instances", folder(job)))?).last().copied();
+        newest.map(|number| Self::numbered_as(storage, job, number)).transpose()
+    }
+
+    fn numbered_as(storage: Arc<dyn Storage>, job: &str, number: u64) -> Result<JobLog, Fault> {
+        let name = format!("{}/instances/{number:08}", folder(job));
         let said = format!("{}/{name}", storage.place());
         let bytes = storage.read(&name)?.ok_or_else(|| damaged(&said, "it is listed, but cannot be read".into()))?;
         let instance: Instance =
             unseal(&said, &bytes).and_then(|b| serde_json::from_slice(b).map_err(|e| damaged(&said, e.to_string()))).map_err(|f| {
                 f.hint("it holds the name of the folder beside it with the newest checkpoints: give the job another name to start anew")
             })?;
-        Ok(Some(JobLog { storage, job: job.into(), instance: instance.id, number }))
+        Ok(JobLog { storage, job: job.into(), instance: instance.id, number })
+    }
+
+    /// All instances of a job, the oldest first.
+    pub fn all(storage: &Arc<dyn Storage>, job: &str) -> Result<Vec<JobLog>, Fault> {
+        let names = numbers(&storage.list(&format!("{}/instances", folder(job)))?);
+        names.into_iter().map(|number| Self::numbered_as(storage.clone(), job, number)).collect()
+    }
+
+    /// The log of an instance by its name, which may be one of the past.
+    pub(crate) fn of(storage: Arc<dyn Storage>, job: String, instance: String) -> JobLog {
+        JobLog { storage, job, instance, number: 0 }
+    }
+
+    pub(crate) fn numbered(self, number: u64) -> JobLog {
+        JobLog { number, ..self }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Makes this instance the job's present one. False: another has its number.
-    fn found(&self) -> Result<bool, Fault> {
+    pub(crate) fn found(&self) -> Result<bool, Fault> {
         self.storage.create(&format!("{}/instances/{:08}", folder(&self.job), self.number), &seal(&Instance { id: self.instance.clone() }))
     }
 
     /// Ends the present generation by one that never runs, and from which a start goes on as if it had not been.
-    fn close(&self) -> Result<(), Fault> {
+    pub(crate) fn close(&self) -> Result<(), Fault> {
         let run = StdRng::from_os_rng().random();
         loop {
             let newest = self.slots()?.last().copied().unwrap_or(0);
@@ -134,6 +158,11 @@ impl JobLog {
         self.storage.place()
     }
 
+    /// Where a checkpoint lies, as `--from` takes it.
+    pub fn path(&self, slot: u64) -> String {
+        self.said(&self.slot_name(slot))
+    }
+
     /// Takes the next slot with a generation record, whose `from` is found here. A slot that a manifest got meanwhile: tries the next. A
     /// slot that another generation got: a fault, as two runs of a job start at once.
     pub fn begin(&self, record: &Generation, from: &StartFrom) -> Result<Begun, Fault> {
@@ -143,6 +172,7 @@ impl JobLog {
             let manifest = match from {
                 StartFrom::Latest => self.latest(&slots)?,
                 StartFrom::Slot(n) => Some(self.manifest(*n)?),
+                StartFrom::Path(path) => return Err(Fault::bug(format!("the checkpoint at `{path}` was not looked up"))),
                 StartFrom::Scratch => None,
             };
             let from = manifest.as_ref().map_or(0, |m| m.slot);
@@ -157,7 +187,7 @@ impl JobLog {
     }
 
     /// What [`StartFrom::Latest`] means now.
-    pub(crate) fn latest(&self, slots: &[u64]) -> Result<Option<Manifest>, Fault> {
+    pub fn latest(&self, slots: &[u64]) -> Result<Option<Manifest>, Fault> {
         let Some(newest) = slots.last() else { return Ok(None) };
         match self.read(*newest)? {
             Record::Manifest(m) => Ok(Some(*m)),
@@ -184,7 +214,7 @@ impl JobLog {
     }
 
     /// The manifest in a slot.
-    fn manifest(&self, slot: u64) -> Result<Manifest, Fault> {
+    pub fn manifest(&self, slot: u64) -> Result<Manifest, Fault> {
         match self.read(slot)? {
             Record::Manifest(m) => Ok(*m),
             Record::Generation(_) => {
@@ -350,7 +380,7 @@ impl JobLog {
         format!("{}/{slot:08}", self.folder("slots"))
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         format!("{}/{name}", self.folder("files"))
     }
 
@@ -391,14 +421,14 @@ fn generation_of(name: &str) -> Option<u64> {
     name.strip_prefix('g')?.split_once('-')?.0.parse().ok()
 }
 
-fn at_once(job: &str) -> Fault {
+pub(crate) fn at_once(job: &str) -> Fault {
     Fault::refused(format!("job `{job}` is started twice at once"))
         .detail("another run took the next slot of the checkpoint log first; this one has changed nothing")
         .hint("let one of them run; two jobs need two names")
 }
 
 /// Numbers of the files that have one for a name, in order.
-fn numbers(entries: &[Entry]) -> Vec<u64> {
+pub(crate) fn numbers(entries: &[Entry]) -> Vec<u64> {
     let mut numbers: Vec<u64> = entries.iter().filter_map(|e| e.name.parse().ok()).collect();
     numbers.sort_unstable();
     numbers
@@ -413,6 +443,19 @@ pub(crate) fn random_id() -> String {
 fn folder(job: &str) -> String {
     let plain = |i: usize, b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-' || (b == b'.' && i > 0);
     job.bytes().enumerate().map(|(i, b)| if plain(i, b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// The job whose folder that is.
+pub(crate) fn unfolder(folder: &str) -> String {
+    let (mut out, mut rest) = (Vec::new(), folder.as_bytes());
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = tail.get(..2).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
+        (rest, _) = match (first, hex) {
+            (b'%', Some(byte)) => (&tail[2..], out.push(byte)),
+            _ => (tail, out.push(*first)),
+        };
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Length and xxh3 of a local file.

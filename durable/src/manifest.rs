@@ -54,6 +54,9 @@ pub struct SourceState {
     /// The stream's name.
     pub name: String,
     pub partitions: Vec<PartitionState>,
+    /// The source did not know all of its partitions yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlisted: bool,
 }
 
 /// A declared state, for `inspect` and for a refusal that says what differs.

@@ -197,6 +197,7 @@ impl<'j, 's> Build<'j, 's> {
         let (mut outlet, mut exits) = self.outlet(&mut b, &[node]);
         let woken = Arc::new(AtomicBool::new(false));
         let instances = self.hosts(node);
+        let known = job.durable.as_ref().is_some_and(|d| d.restored.complete.contains(&job.plan.nodes[node].name));
         let source = if self.me() < instances {
             Some(s.factory.open(SourceContext {
                 assignment: Assignment { index: self.me(), instances, shift: s.number as usize },
@@ -204,6 +205,7 @@ impl<'j, 's> Build<'j, 's> {
                 waker: self.waker(&b, woken.clone()),
                 source: s.number,
                 env: job.plan.env.clone(),
+                restored: known,
             })?)
         } else {
             None

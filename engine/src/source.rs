@@ -238,7 +238,7 @@ impl Reader {
             self.unsafe_positions.push_back((b.attempt, positions));
         }
         let from = Spot { node: self.s.exit.node, worker: self.s.worker };
-        self.shared.bounds.ack(Ack { attempt: b.attempt, from, body: Body::Source { partitions, over: self.over } });
+        self.shared.bounds.ack(Ack { attempt: b.attempt, from, body: Body::Source { partitions, over: self.over, listed: self.listed } });
     }
 
     /// What a manifest has is told to the outside.

@@ -41,6 +41,10 @@ pub trait SinkFactory: Send + Sync {
     fn single_writer(&self) -> bool {
         false
     }
+    /// Writing rows again, in their order, leaves the place as it was: each has a key, and the last one counts.
+    fn overwrites(&self) -> bool {
+        false
+    }
     fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault>;
     /// Exactly-once: a sink of which only `encode`, `poll` and `close` are called. It need not open anything.
     fn encoder(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {

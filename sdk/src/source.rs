@@ -36,6 +36,9 @@ pub struct SourceContext {
     /// The stream's number, for [`crate::Meta::source`].
     pub source: u16,
     pub env: Arc<Env>,
+    /// The stream goes on from a checkpoint that knew all of its partitions. A partition that is not sought was added since: it is read
+    /// from its beginning, wherever the config says to start.
+    pub restored: bool,
 }
 
 /// A source's config, read and checked. It opens nothing.

@@ -91,6 +91,10 @@ impl SinkFactory for Factory {
         Table::open(&self.folder).map(|_| ())
     }
 
+    fn overwrites(&self) -> bool {
+        true
+    }
+
     fn open(&self, _: SinkContext) -> Result<Box<dyn Sink>, Fault> {
         let table = Table::open(&self.folder)?;
         Ok(Box::new(Filler { table, inputs: self.inputs.clone(), waiting: vec![], rejects: vec![], since: None }))

@@ -48,7 +48,14 @@ impl JsonRows {
             .map_err(|p| Fault::config(p.first().map_or_else(|| "the file cannot be read".into(), |p| p.message.clone())))?;
         factory.check()?;
         let assignment = Assignment { index: 0, instances: 1, shift: 0 };
-        let cx = SourceContext { assignment, clock: env.clock.clone(), waker: Arc::new(|| {}), source: 0, env: Arc::new(env.clone()) };
+        let cx = SourceContext {
+            assignment,
+            clock: env.clock.clone(),
+            waker: Arc::new(|| {}),
+            source: 0,
+            env: Arc::new(env.clone()),
+            restored: false,
+        };
         let mut source = factory.open(cx)?;
         let partitions = source.discover()?.new.into_iter().map(|p| p.id).collect();
         Ok(JsonRows { source, schema, partitions })

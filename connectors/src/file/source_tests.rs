@@ -65,7 +65,7 @@ impl Rig {
         factory.check().unwrap();
         let env = Arc::new(Env::default());
         let assignment = Assignment { index, instances, shift: 0 };
-        let cx = SourceContext { assignment, clock: self.clock.clone(), waker: Arc::new(|| {}), source: 3, env };
+        let cx = SourceContext { assignment, clock: self.clock.clone(), waker: Arc::new(|| {}), source: 3, env, restored: false };
         self.source = Some(factory.open(cx).unwrap());
     }
 

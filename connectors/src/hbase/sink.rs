@@ -331,6 +331,10 @@ impl SinkFactory for Factory {
         Client::new(&b.thrift, b.timeout).check(&b.table, &families)
     }
 
+    fn overwrites(&self) -> bool {
+        true
+    }
+
     fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {
         let b = self.bound.clone();
         let shared = Arc::new(Shared::default());

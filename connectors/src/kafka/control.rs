@@ -111,6 +111,7 @@ impl Consumer {
             stop: stop.clone(),
             known: HashSet::new(),
             first: true,
+            restored: cx.restored,
         };
         std::thread::Builder::new()
             .name("kafka-source".into())
@@ -145,6 +146,8 @@ struct Control {
     known: HashSet<TopicPartition>,
     /// No listing has been complete yet.
     first: bool,
+    /// What a checkpoint knew is sought; all else was added since.
+    restored: bool,
 }
 
 impl Control {
@@ -268,6 +271,7 @@ impl Control {
         }
         // Nothing of a partition that came later may be skipped.
         let from = match &self.spec.from {
+            From::Committed | From::Latest | From::Time(_) if self.restored => &From::Earliest,
             From::Latest | From::Time(_) if !self.first => &From::Committed,
             from => from,
         };

@@ -61,7 +61,7 @@ pub struct Kafka {
     group: Option<String>,
     /// Where to begin: `committed`, `earliest`, `latest`, `{timestamp: 2026-01-01T00:00:00Z}` (or epoch milliseconds) or
     /// `{offsets: {topic/0: 17}}`. Default committed. Partitions of which nothing is committed, or which `offsets` does not name, begin at
-    /// the earliest offset. A checkpoint comes before all this.
+    /// the earliest offset. A checkpoint comes before all this, and partitions that were added since it was taken begin at their beginning.
     start: Option<Start>,
     /// What to do when the offset to go on from is no longer there. Default fail.
     #[serde(default)]

@@ -47,6 +47,10 @@ impl Mode {
     pub fn text(self) -> bool {
         !self.fields() && !matches!(self, Mode::Incrby | Mode::Del)
     }
+    /// Doing it again changes nothing.
+    pub fn overwrites(self) -> bool {
+        matches!(self, Mode::Set | Mode::Hset | Mode::Sadd | Mode::Zadd | Mode::Del)
+    }
     /// The row is written field by field.
     pub fn fields(self) -> bool {
         matches!(self, Mode::Hset | Mode::Xadd)

@@ -165,7 +165,9 @@ impl SinkSpec for RedisSink {
             }
         }
         match client {
-            Some(client) if problems.is_empty() => Ok(Arc::new(Factory { client, inputs, batch: self.batch })),
+            Some(client) if problems.is_empty() => {
+                Ok(Arc::new(Factory { client, inputs, batch: self.batch, overwrites: self.mode.overwrites() }))
+            }
             _ => Err(problems),
         }
     }
@@ -175,6 +177,7 @@ struct Factory {
     client: Client,
     inputs: Vec<Input>,
     batch: usize,
+    overwrites: bool,
 }
 
 impl Factory {
@@ -187,6 +190,10 @@ impl Factory {
 impl SinkFactory for Factory {
     fn check(&self) -> Result<(), Fault> {
         self.client.check()
+    }
+
+    fn overwrites(&self) -> bool {
+        self.overwrites
     }
 
     fn open(&self, cx: SinkContext) -> Result<Box<dyn Sink>, Fault> {

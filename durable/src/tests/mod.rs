@@ -1,6 +1,7 @@
 //! The log, its files and what befalls them.
 
 mod faults;
+mod import;
 mod log;
 mod power;
 mod prune;
@@ -38,6 +39,7 @@ pub fn manifest(slot: u64, generation: u64) -> Manifest {
         sources: vec![SourceState {
             name: "in".into(),
             partitions: vec![PartitionState { name: "t-0".into(), position: vec![0, 255, 7], greatest: i64::MIN, floor: -1, ended: false }],
+            unlisted: false,
         }],
         operators: Vec::new(),
         sinks: Vec::new(),

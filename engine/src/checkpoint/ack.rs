@@ -18,8 +18,8 @@ pub struct Ack {
 }
 
 pub enum Body {
-    /// Every partition that this instance reads, as it stood at the boundary. `over`: it reads no more.
-    Source { partitions: Vec<PartitionState>, over: bool },
+    /// Every partition that this instance reads, as it stood at the boundary. `over`: it reads no more; `listed`: there were no others.
+    Source { partitions: Vec<PartitionState>, over: bool, listed: bool },
     /// An operator's state. `idle`: no timer, question or held time is left in it.
     State { states: Vec<StateInfo>, piece: Piece, idle: bool },
     /// What a sink's writer has gathered since its last answer, safe in storage: (rows, file), in order.

@@ -106,6 +106,8 @@ struct Live {
     pending: BTreeMap<Spot, Vec<Chunk>>,
     replies: HashMap<u64, Vec<Sender<Result<String, Fault>>>>,
     over: BTreeSet<Spot>,
+    /// Instances of sources that do not know yet which partitions there are.
+    unlisted: BTreeSet<Spot>,
     stopping: bool,
     last: bool,
 }
@@ -126,6 +128,7 @@ impl Coordinator {
             pending: BTreeMap::new(),
             replies: HashMap::new(),
             over: BTreeSet::new(),
+            unlisted: BTreeSet::new(),
             stopping: false,
             last: false,
         };
@@ -242,7 +245,11 @@ impl Coordinator {
                     live.attempts[i].fault.get_or_insert(fault);
                 }
             }
-            Body::Source { partitions, over } => {
+            Body::Source { partitions, over, listed } => {
+                match listed {
+                    true => live.unlisted.remove(&from),
+                    false => live.unlisted.insert(from),
+                };
                 // Positions of a failed attempt are those of the next one or older, so they may be kept.
                 let known = self.positions.entry(from.node).or_default();
                 known.extend(partitions.into_iter().map(|p| (p.name.clone(), p)));
@@ -307,13 +314,13 @@ impl Coordinator {
             meter.completed_at.store(self.shared.micros(), Relaxed);
         }
         for reply in live.replies.remove(&a.attempt).unwrap_or_default() {
-            let _ = reply.send(Ok(slot.to_string()));
+            let _ = reply.send(Ok(self.log.path(slot)));
         }
         match a.kind {
             Want::Stop { .. } => live.last = true,
             Want::End if !a.busy => {
                 live.last = true;
-                live.replies.remove(&0).unwrap_or_default().into_iter().for_each(|r| _ = r.send(Ok(slot.to_string())));
+                live.replies.remove(&0).unwrap_or_default().into_iter().for_each(|r| _ = r.send(Ok(self.log.path(slot))));
             }
             _ => {}
         }
@@ -368,7 +375,7 @@ impl Coordinator {
             config: self.settings.config,
             workers: self.settings.workers,
             took: a.asked.elapsed().as_micros() as u64,
-            sources: self.source_states(),
+            sources: self.source_states(live),
             operators: self.operator_states(a),
             sinks: self.sink_states(live, &fresh),
         };
@@ -392,9 +399,10 @@ impl Coordinator {
         Ok(slot)
     }
 
-    fn source_states(&self) -> Vec<SourceState> {
+    fn source_states(&self, live: &Live) -> Vec<SourceState> {
         let state = |(node, part): (&usize, &Part)| SourceState {
             name: part.name.clone(),
+            unlisted: live.unlisted.iter().any(|s| s.node == *node),
             partitions: self.positions.get(node).map(|p| p.values().cloned().collect()).unwrap_or_default(),
         };
         self.sources.iter().map(state).collect()

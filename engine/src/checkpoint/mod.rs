@@ -5,6 +5,7 @@
 mod ack;
 mod bounds;
 mod coordinator;
+mod older;
 mod publish;
 mod start;
 mod upload;

@@ -6,15 +6,16 @@
 
 use super::ack::{Ack, Spot};
 use super::coordinator::{Coordinator, Part, Settings};
+use super::older;
 use super::publish::{Publishers, again, apply};
 use super::upload::Uploads;
 use crate::control::Shared;
 use millrace_durable::{
-    Begun, Generation, JobLog, Kind, Manifest, PartitionState, Record, S3Options, StartFrom, Storage, WriterState, marker,
+    Begun, Generation, JobLog, Kind, Later, Manifest, PartitionState, S3Options, StartFrom, Storage, WriterState, marker,
 };
 use millrace_plan::plan::{CheckpointPlan, NodeKind, Plan};
-use millrace_sdk::{Fault, FaultKind, Outbox, SinkContext, point};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use millrace_sdk::{Fault, Outbox, SinkContext, point};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -33,6 +34,8 @@ pub struct Saved {
 pub struct Restored {
     /// By stream and partition.
     pub sources: HashMap<String, HashMap<String, PartitionState>>,
+    /// Streams of which it knew all partitions.
+    pub complete: HashSet<String>,
     /// By part.
     pub operators: HashMap<String, Vec<Saved>>,
     /// The clock never shows less, microseconds.
@@ -64,19 +67,21 @@ pub fn storage(checkpoint: &CheckpointPlan) -> Result<Arc<dyn Storage>, Fault> {
 pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<Ack>) -> Result<Option<Started>, Fault> {
     let Some(checkpoint) = &plan.checkpoint else { return Ok(None) };
     let options = &shared.options;
-    let storage = storage(checkpoint)?;
     let job = plan.env.job.clone();
-    let log = Arc::new(JobLog::open(storage, &job, options.from == StartFrom::Scratch)?);
+    let accept = options.accept_duplicates || !checkpoint.exactly_once;
+    let (log, from) = older::open(plan, checkpoint, &options.from, accept)?;
     let clock = plan.env.clock.clone();
     let record = Generation { run: options.run, from: 0, config: plan.hash, workers, time: clock.now() };
-    let begun = log.begin(&record, &options.from)?;
+    let begun = log.begin(&record, &from)?;
     for (slot, fault) in &begun.damaged {
         tracing::warn!(target: "checkpoint", slot, "{fault}; writers that no other checkpoint names are not fenced");
     }
     let manifest = begun.from.as_ref();
     if let Some(m) = manifest {
-        if m.slot < begun.newest && !options.accept_duplicates && checkpoint.exactly_once {
-            forward(&log, m.slot, begun.newest)?;
+        if !accept && matches!(from, StartFrom::Slot(_)) {
+            let mut later = Later::default();
+            log.later(m.slot, &mut later)?;
+            older::published_since(plan, &m.slot.to_string(), &later)?;
         }
         fits(plan, m, options.allow_dropped_state)?;
         tracing::info!(target: "checkpoint", slot = m.slot, workers = m.workers, "going on from checkpoint {} of {}", m.slot, log.place());
@@ -161,40 +166,6 @@ fn writer(instance: &str, sink: &str, worker: usize) -> String {
     format!("{instance}-{plain}{mark}-{worker}")
 }
 
-/// Refuses a start from a checkpoint behind whose back more was published: that would be published again.
-fn forward(log: &JobLog, from: u64, newest: u64) -> Result<(), Fault> {
-    let mut rows: BTreeMap<String, u64> = BTreeMap::new();
-    let mut later = vec![];
-    for slot in log.slots()?.into_iter().filter(|s| *s > from && *s <= newest) {
-        let m = match log.read(slot) {
-            Ok(Record::Manifest(m)) => m,
-            Ok(Record::Generation(_)) => continue,
-            Err(f) if f.kind == FaultKind::Data => {
-                return Err(f.hint(format!(
-                    "what it published cannot be known: a start from checkpoint {from} may publish that again; say --accept-duplicates to do so"
-                )));
-            }
-            Err(f) => return Err(f),
-        };
-        later.push(slot.to_string());
-        for s in &m.sinks {
-            *rows.entry(s.name.clone()).or_default() +=
-                s.writers.values().flat_map(|w| &w.chunks).filter(|c| c.marker >> 20 == slot).map(|c| c.rows).sum::<u64>();
-        }
-    }
-    rows.retain(|_, n| *n > 0);
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<String> = rows.iter().map(|(name, n)| format!("`{name}` {n} rows")).collect();
-    Err(Fault::config(format!(
-        "a start from checkpoint {from} would publish again what the checkpoints {} have published",
-        later.join(", ")
-    ))
-    .detail(rows.join(", "))
-    .hint("start from `latest`, or say --accept-duplicates"))
-}
-
 /// Refuses a manifest that names parts which the topology no longer has.
 fn fits(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault> {
     let has = |name: &str, keyed: bool| {
@@ -274,6 +245,9 @@ fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &JobLog, sha
 fn restore(m: &Manifest, log: &JobLog) -> Result<Restored, Fault> {
     let mut out = Restored { time: m.time, ..Restored::default() };
     for s in &m.sources {
+        if !s.unlisted {
+            out.complete.insert(s.name.clone());
+        }
         out.sources.insert(s.name.clone(), s.partitions.iter().map(|p| (p.name.clone(), p.clone())).collect());
     }
     for op in &m.operators {

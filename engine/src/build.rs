@@ -5,7 +5,7 @@ use crate::control::Shared;
 use crate::event_time::Assigner;
 use crate::graph::{Graph, is_pass};
 use crate::inbox::Inbox;
-use crate::keyed::{Asker, KeyedRunner, KeyedSetup, Saves};
+use crate::keyed::{Asker, KeyedRunner, KeyedSetup, Saves, TierRoom};
 use crate::lookup::LookupRunner;
 use crate::outbox::Outgoing;
 use crate::outlet::{DEAD_LETTER, Exit, Outlet, Target};
@@ -16,6 +16,7 @@ use crate::source::{Again, Reader, Setup};
 use crate::stateless::{Step, Tree};
 use crate::stores::Client;
 use crate::ts::Ts;
+use millrace_durable::JobLog;
 use millrace_plan::plan::{NodeId, NodeKind, Plan, PortRef, SinkNode, SourceNode};
 use millrace_sdk::key::KEY_GROUPS;
 use millrace_sdk::operator::{Keyed, LookupExec, StoreUse};
@@ -47,11 +48,14 @@ pub struct Job {
     pub runtime: Option<tokio::runtime::Handle>,
     /// What it goes on from, and how it is saved, if it takes checkpoints.
     pub durable: Option<Durable>,
+    /// Where state can lie that is not in memory.
+    pub room: Option<Arc<TierRoom>>,
 }
 
 /// What the parts of a job that takes checkpoints need.
 pub struct Durable {
     pub restored: Restored,
+    pub log: Arc<JobLog>,
     pub uploads: Arc<Uploads>,
     pub generation: u64,
     /// Sinks that write by outbox.
@@ -290,16 +294,18 @@ impl<'j, 's> Build<'j, 's> {
             retry: retry.collect(),
             ports: ports.iter().filter(|(p, _)| p.name != "errors").map(|(_, e)| e.schema.clone()).collect(),
             saves: job.durable.as_ref().map(|d| Saves {
-                spot: Spot { node, worker: self.me() },
                 generation: d.generation,
                 groups: groups(self.me(), workers),
                 uploads: d.uploads.clone(),
             }),
+            room: job.room.clone(),
+            spot: Spot { node, worker: self.me() },
         };
         let mut runner = KeyedRunner::new(keyed, setup);
-        if let Some(pieces) = job.durable.as_ref().and_then(|d| d.restored.operators.get(&job.plan.nodes[node].name)) {
-            let me = self.me();
-            runner.restore(pieces, |group| Key::worker(group, workers) == me)?;
+        if let Some(d) = &job.durable
+            && let Some(pieces) = d.restored.operators.get(&job.plan.nodes[node].name)
+        {
+            runner.restore(pieces, &d.log, groups(self.me(), workers))?;
             millrace_sdk::point::reach("restore-half");
         }
         self.finish(node, b, inbox, outlet, move |inbox, outlet, frontiers| runner.turn(inbox, outlet, frontiers));

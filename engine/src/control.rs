@@ -3,6 +3,7 @@
 use crate::checkpoint::{Bounds, Spot};
 use crate::progress::Meters;
 use millrace_durable::StartFrom;
+use millrace_sdk::tier::Tiers;
 use millrace_sdk::{Fault, Reject};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
@@ -118,6 +119,10 @@ pub struct RunOptions {
     pub max_pending_asks: usize,
     /// Test mode: write all state out and read it back at every epoch. The output must not change.
     pub roundtrip_state: bool,
+    /// Test mode: all state that can leaves memory at every epoch. The output must not change.
+    pub evict_state: bool,
+    /// What lies below memory; None: all state is in memory.
+    pub tiers: Option<Arc<dyn Tiers>>,
     /// Which checkpoint the run goes on from, if the job takes any.
     pub from: StartFrom,
     /// Names the run; the same in all its processes.
@@ -141,6 +146,8 @@ impl Default for RunOptions {
             check_plausibility: true,
             max_pending_asks: 50_000,
             roundtrip_state: false,
+            evict_state: false,
+            tiers: None,
             from: StartFrom::Latest,
             run: 0,
             allow_dropped_state: false,

@@ -4,6 +4,7 @@ use crate::build::{Build, Durable, Job};
 use crate::checkpoint;
 use crate::control::{Control, RunOptions, Shared};
 use crate::graph::Graph;
+use crate::keyed::TierRoom;
 use crate::progress::{Meters, Progress, Reporter};
 use crate::reject::Origins;
 use crate::stores::Client;
@@ -74,6 +75,7 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
         clients,
         runtime: runtime.as_ref().map(|r| r.handle().clone()),
         durable,
+        room: room(&plan, &shared),
     });
     reporter.started(Arc::new(Progress { meters, started: Instant::now() - shared.elapsed() }));
 
@@ -106,6 +108,13 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
     summary(&job_name, &shared, workers, plan.dead_letter.0, shared.take_fault())
 }
 
+/// Where state lies that is not in memory: beside what else the job keeps on this machine.
+fn room(plan: &Plan, shared: &Shared) -> Option<Arc<TierRoom>> {
+    let tiers = shared.options.tiers.clone()?;
+    let base = plan.env.state_dir.join("tiers").join(millrace_plan::file_name(&plan.env.job));
+    Some(Arc::new(TierRoom::new(tiers, base)))
+}
+
 type Coordinator = std::thread::JoinHandle<()>;
 
 /// Begins the run's generation, if the job takes checkpoints, and starts the coordinator. None: the job had finished before.
@@ -119,6 +128,7 @@ fn durable(plan: &Plan, shared: &Arc<Shared>, workers: usize) -> Result<Option<(
     }
     shared.bounds.enable();
     let durable = Durable {
+        log: started.coordinator.log.clone(),
         restored: started.restored.unwrap_or_default(),
         uploads: started.uploads,
         generation: started.coordinator.generation,

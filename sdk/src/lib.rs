@@ -22,6 +22,7 @@ pub mod schema;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod tier;
 pub mod value;
 
 pub use batch::{Batch, BatchBuilder};

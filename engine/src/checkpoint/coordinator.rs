@@ -155,8 +155,9 @@ impl Coordinator {
     fn step(&mut self, live: &mut Live) -> Result<(), Fault> {
         self.requests(live);
         self.want(live);
-        while let Some(i) = live.attempts.iter().position(|a| a.missing.is_empty() || a.asked.elapsed() > self.settings.timeout) {
-            let attempt = live.attempts.remove(i);
+        // In order: an older attempt's state must not stand in a newer manifest than a newer one's.
+        while live.attempts.first().is_some_and(|a| a.missing.is_empty() || a.asked.elapsed() > self.settings.timeout) {
+            let attempt = live.attempts.remove(0);
             self.settle(attempt, live)?;
         }
         let published = live.pending.values().all(Vec::is_empty);

@@ -11,7 +11,7 @@ use super::publish::{Publishers, again, apply};
 use super::upload::Uploads;
 use crate::control::Shared;
 use millrace_durable::{
-    Begun, Generation, JobLog, Kind, Later, Manifest, PartitionState, S3Options, StartFrom, Storage, WriterState, marker,
+    Begun, Generation, JobLog, Kind, Later, Manifest, PartitionState, Piece, S3Options, StartFrom, Storage, WriterState, marker,
 };
 use millrace_plan::plan::{CheckpointPlan, NodeKind, Plan};
 use millrace_sdk::{Fault, Outbox, SinkContext, point};
@@ -23,11 +23,7 @@ use std::sync::mpsc::Receiver;
 pub type Writers = BTreeMap<Spot, String>;
 
 /// An operator's state as one worker of the forerunner had it.
-pub struct Saved {
-    /// Key groups, from (included) to (excluded).
-    pub groups: (u64, u64),
-    pub bytes: Vec<u8>,
-}
+pub type Saved = Piece;
 
 /// What the dataflow starts from.
 #[derive(Default)]
@@ -155,7 +151,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
     }
     let finished = manifest.is_some_and(|m| m.kind == Kind::Finished);
     c.publishers = Publishers::start(outboxes, &c.writers, &log, begun.generation, shared)?;
-    let restored = manifest.map(|m| restore(m, &log)).transpose()?;
+    let restored = manifest.map(restore);
     Ok(Some(Started { coordinator: c, uploads, restored, finished }))
 }
 
@@ -242,7 +238,7 @@ fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &JobLog, sha
     all.iter().try_for_each(|name| again(shared, log, begun.generation, sink, || outbox.apply(name, &[], base, &mut vec![])))
 }
 
-fn restore(m: &Manifest, log: &JobLog) -> Result<Restored, Fault> {
+fn restore(m: &Manifest) -> Restored {
     let mut out = Restored { time: m.time, ..Restored::default() };
     for s in &m.sources {
         if !s.unlisted {
@@ -250,10 +246,6 @@ fn restore(m: &Manifest, log: &JobLog) -> Result<Restored, Fault> {
         }
         out.sources.insert(s.name.clone(), s.partitions.iter().map(|p| (p.name.clone(), p.clone())).collect());
     }
-    for op in &m.operators {
-        let files = op.pieces.iter().flat_map(|p| p.files.values().map(|f| (p.groups, f)));
-        let saved = files.map(|(groups, f)| Ok(Saved { groups, bytes: log.get(f)? }));
-        out.operators.insert(op.name.clone(), saved.collect::<Result<_, Fault>>()?);
-    }
-    Ok(out)
+    out.operators = m.operators.iter().map(|op| (op.name.clone(), op.pieces.clone())).collect();
+    out
 }

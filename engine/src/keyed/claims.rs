@@ -130,6 +130,14 @@ impl Claims {
         }
     }
 
+    /// The least time of a kind.
+    pub fn first(&self, kind: usize) -> Option<i64> {
+        match self {
+            Claims::Few(len, few) => few[..*len as usize].iter().filter(|c| c.kind as usize == kind).map(|c| c.time).min(),
+            Claims::Many(many) => many[kind].front().map(|c| c.0),
+        }
+    }
+
     /// In order: (time, tag) of a domain's timers, or (time, how often) of the holds.
     pub fn list(&self, kind: usize) -> Vec<(i64, u32)> {
         match self {
@@ -329,6 +337,11 @@ impl Holds {
         if *n == 0 {
             self.0.remove(&(time >> STEP));
         }
+    }
+
+    /// Each step's first time and how often it is held.
+    pub fn steps(&self) -> impl ExactSizeIterator<Item = (i64, usize)> {
+        self.0.iter().map(|(step, n)| (step << STEP, *n))
     }
 
     /// A time below every hold, by at most one step.

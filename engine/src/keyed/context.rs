@@ -1,7 +1,8 @@
 //! What an operator may do besides reading its key's state: times, timers, holds, questions, rows.
 
+use super::below::Below;
 use super::claims::{Claims, HOLDS, Holds, Queue, Timer};
-use super::state::{Chunks, Keys};
+use super::state::{Cell, Chunks, Keys};
 use millrace_sdk::{BatchBuilder, Context, Reject, SchemaRef, TimeDomain};
 use std::collections::HashMap;
 
@@ -78,8 +79,57 @@ impl Work {
 
     pub fn hold(&mut self, place: u32, time: i64) {
         self.claims(place).hold(time);
-        self.holds.add(time, 1);
-        self.held += 1;
+        self.count_holds(time, 1);
+    }
+
+    /// Holds of a key count also while it is not in memory.
+    pub fn count_holds(&mut self, time: i64, n: usize) {
+        self.holds.add(time, n);
+        self.held += n;
+    }
+
+    /// All holds, by step: see [`Holds`].
+    pub fn holds(&self) -> impl ExactSizeIterator<Item = (i64, usize)> {
+        self.holds.steps()
+    }
+
+    /// Adds what a key has claimed, whose holds are counted already; the number of claims.
+    pub fn add_claims(&mut self, place: u32, claims: &[Vec<(i64, u32)>; HOLDS + 1]) -> u32 {
+        let mut n = 0;
+        for (kind, list) in claims.iter().enumerate() {
+            for &(time, tag) in list {
+                if kind < HOLDS {
+                    n += u32::from(self.set_timer(kind, (time, place, tag)));
+                } else {
+                    (0..tag).for_each(|_| self.claims(place).hold(time));
+                    n += tag;
+                }
+            }
+        }
+        n
+    }
+
+    /// Takes what a key has claimed out of memory; its holds go on counting.
+    pub fn drop_claims(&mut self, place: u32) {
+        if !self.claims.reaches(place) {
+            return;
+        }
+        for domain in 0..HOLDS {
+            for (time, tag) in self.claimed(place, domain) {
+                self.delete_timer(domain, (time, place, tag));
+            }
+        }
+        *self.claims(place) = Claims::default();
+    }
+
+    /// A key's first timer of a domain.
+    pub fn first_timer(&self, place: u32, domain: usize) -> Option<i64> {
+        if self.claims.reaches(place) { self.claims.get(place)[0].first(domain) } else { None }
+    }
+
+    /// How many claims a key has.
+    pub fn claim_count(&self, place: u32) -> u32 {
+        (0..=HOLDS).flat_map(|kind| self.claimed(place, kind).into_iter().map(move |(_, n)| if kind == HOLDS { n } else { 1 })).sum()
     }
 
     /// False: the key does not hold that time.
@@ -102,13 +152,12 @@ impl Work {
         !self.timers[domain as usize].is_empty()
     }
 
-    /// Takes the next timer of a domain, if it is due at `time`.
+    /// The next timer of a domain, if it is due at `time`.
     #[inline]
-    pub fn take_due(&mut self, domain: TimeDomain, time: i64) -> Option<Timer> {
+    pub fn next_due(&mut self, domain: TimeDomain, time: i64) -> Option<Timer> {
         let d = domain as usize;
         while let Some(timer) = self.timers[d].due(time) {
-            if self.claims(timer.1).remove(d, timer.0, timer.2) {
-                self.timers[d].pop(timer);
+            if self.claims(timer.1).has(d, timer.0, timer.2) {
                 return Some(timer);
             }
             self.timers[d].pop_stale(timer);
@@ -116,16 +165,11 @@ impl Work {
         None
     }
 
-    /// Whether a domain has a timer that is due at `time`.
-    pub fn is_due(&mut self, domain: TimeDomain, time: i64) -> bool {
-        let d = domain as usize;
-        while let Some(timer) = self.timers[d].due(time) {
-            if self.claims(timer.1).has(d, timer.0, timer.2) {
-                return true;
-            }
-            self.timers[d].pop_stale(timer);
-        }
-        false
+    /// Takes what [`next_due`](Self::next_due) gave.
+    #[inline]
+    pub fn take(&mut self, domain: TimeDomain, timer: Timer) {
+        self.claims(timer.1).remove(domain as usize, timer.0, timer.2);
+        self.timers[domain as usize].pop(timer);
     }
 
     /// Places of the timers of a domain that will probably come next.
@@ -181,6 +225,8 @@ pub struct Cx<'a> {
     pub refs: &'a mut u32,
     pub work: &'a mut Work,
     pub effects: &'a mut Effects,
+    /// Whether a call has changed what is kept for the key.
+    pub changed: bool,
 }
 
 impl Context for Cx<'_> {
@@ -200,11 +246,13 @@ impl Context for Cx<'_> {
     fn set_timer(&mut self, domain: TimeDomain, time: i64, tag: u32) {
         if self.work.set_timer(domain as usize, (time, self.place, tag)) {
             *self.refs += 1;
+            self.changed = true;
         }
     }
     fn delete_timer(&mut self, domain: TimeDomain, time: i64, tag: u32) {
         if self.work.delete_timer(domain as usize, (time, self.place, tag)) {
             *self.refs -= 1;
+            self.changed = true;
         }
     }
 
@@ -228,15 +276,18 @@ impl Context for Cx<'_> {
         self.work.asks.insert(id, Ask { place: self.place, store, token, key: store_key.to_vec() });
         self.effects.asked.push(id);
         *self.refs += 1;
+        self.changed = true;
     }
 
     fn hold(&mut self, time: i64) {
         self.work.hold(self.place, time);
         *self.refs += 1;
+        self.changed = true;
     }
     fn release(&mut self, time: i64) {
         if self.work.release(self.place, time) {
             *self.refs -= 1;
+            self.changed = true;
         }
     }
 
@@ -246,14 +297,61 @@ impl Context for Cx<'_> {
     }
 }
 
-/// All state of one operator on one worker; [`super::snapshot`] writes and reads the whole of it.
+/// All state of one operator on one worker; [`super::snapshot`] writes and reads the whole of it, [`super::below`] what is not in memory.
 pub struct KeyedState {
     pub keys: Keys,
     pub work: Work,
+    pub below: Option<Box<Below>>,
+    /// It goes on from what others had.
+    restored: bool,
 }
 
 impl KeyedState {
     pub fn new(states: usize, inputs: usize) -> KeyedState {
-        KeyedState { keys: Keys::new(states), work: Work::new(inputs) }
+        KeyedState { keys: Keys::new(states), work: Work::new(inputs), below: None, restored: false }
+    }
+
+    /// Goes on from these times. A worker's keys may come from several, which had fired up to different ones: less has certainly been fired.
+    pub fn come_from(&mut self, watermark: i64, now: i64, sequence: u64) {
+        self.work.watermark = if self.restored { self.work.watermark.min(watermark) } else { watermark };
+        self.work.now = self.work.now.max(now);
+        self.work.sequence = self.work.sequence.max(sequence);
+        self.restored = true;
+    }
+
+    /// Puts in a key that was saved, and of which the tier has no record; holds are counted already.
+    pub fn settle_in(&mut self, key: &[u8], hash: u64, cells: Vec<Cell>, claims: &[Vec<(i64, u32)>; HOLDS + 1], asks: Vec<Question>) {
+        let place = self.keys.put(key, hash, cells);
+        let refs = self.work.add_claims(place, claims) + self.put_asks(place, asks);
+        self.keys.put_new(place, refs);
+    }
+
+    /// Adds questions to be asked again, under new ids; how many they are.
+    pub fn put_asks(&mut self, place: u32, asks: Vec<Question>) -> u32 {
+        let n = asks.len() as u32;
+        for (store, token, key) in asks {
+            self.work.asks.insert(self.work.next_ask, Ask { place, store, token, key });
+            self.work.next_ask += 1;
+        }
+        n
+    }
+
+    /// Keys for which something is kept, in memory or not.
+    pub fn len(&self) -> u64 {
+        self.keys.len() as u64 + self.below.as_ref().map_or(0, |b| b.cold)
+    }
+
+    /// Whether a domain has any timer.
+    pub fn has_timers(&self, domain: TimeDomain) -> bool {
+        self.work.has_timers(domain) || self.below.as_ref().is_some_and(|b| b.has_timers(domain))
+    }
+
+    /// Whether a timer, question or held time is left.
+    pub fn is_idle(&self) -> bool {
+        let domains = [TimeDomain::Event, TimeDomain::Processing, TimeDomain::Right];
+        !domains.iter().any(|d| self.has_timers(*d)) && self.work.asks.is_empty() && self.work.held == 0
     }
 }
+
+/// Store, token, key.
+pub type Question = (usize, u64, Vec<u8>);

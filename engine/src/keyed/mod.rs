@@ -1,12 +1,17 @@
 //! Operators with state per key.
 
 mod asker;
+mod below;
 mod claims;
 mod context;
 mod index;
+mod meta;
 mod operator;
+mod record;
 mod snapshot;
 mod state;
+mod tiering;
 
 pub use asker::Asker;
 pub use operator::{KeyedRunner, KeyedSetup, Saves};
+pub use tiering::TierRoom;

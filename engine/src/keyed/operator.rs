@@ -1,8 +1,10 @@
 //! The operator with state per key: rows, timers and answers in, rows out, capabilities behind them.
 
 use super::asker::{Answered, Asker};
+use super::below::Below;
 use super::context::{Cx, Effects, KeyedState};
 use super::state::KeyState;
+use super::tiering::{FORMAT, Kept, META, Save, TierRoom, Writer, fetch};
 use crate::checkpoint::{Ack, Body, Boundary, Saved, Spot, Uploads};
 use crate::control::{RunOptions, Shared};
 use crate::inbox::Inbox;
@@ -10,12 +12,14 @@ use crate::outlet::{Exit, Outlet};
 use crate::source::Again;
 use crate::stateless::TURN;
 use crate::ts::Ts;
-use millrace_durable::{Piece, StateInfo};
+use millrace_durable::{FileRef, JobLog, Piece, StateInfo};
 use millrace_sdk::key::KEY_GROUPS;
 use millrace_sdk::operator::Keyed;
 use millrace_sdk::{Answer, Batch, Clock, Fault, Key, KeyedOperator, SchemaRef, StateDesc, TimeDomain};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use timely::progress::frontier::MutableAntichain;
 
@@ -24,6 +28,9 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// Rows or timers whose keys are looked for together.
 const GROUP: usize = 16;
+
+/// Bytes of a snapshot from which on state lies in a tier: less is quicker written as a whole.
+const SMALL: usize = 1 << 20;
 
 /// A keyed operator on one worker.
 ///
@@ -47,11 +54,15 @@ pub struct KeyedRunner {
     ready: Vec<Answered>,
     born: u64,
     saves: Option<Saves>,
+    room: Option<Arc<TierRoom>>,
+    /// Names the state among those of the run.
+    spot: Spot,
+    /// Bytes of the last snapshot.
+    snapshot: usize,
 }
 
 /// How an operator's state gets into a checkpoint.
 pub struct Saves {
-    pub spot: Spot,
     pub generation: u64,
     pub groups: (u64, u64),
     pub uploads: Arc<Uploads>,
@@ -77,6 +88,9 @@ pub struct KeyedSetup {
     /// Of all ports but `errors`.
     pub ports: Vec<SchemaRef>,
     pub saves: Option<Saves>,
+    /// Where state can lie that is not in memory.
+    pub room: Option<Arc<TierRoom>>,
+    pub spot: Spot,
 }
 
 impl KeyedRunner {
@@ -97,6 +111,9 @@ impl KeyedRunner {
             ready: Vec::new(),
             born: 0,
             saves: s.saves,
+            room: s.room,
+            spot: s.spot,
+            snapshot: 0,
         }
     }
 
@@ -110,6 +127,7 @@ impl KeyedRunner {
         }
         inbox.pull();
         let begun = Instant::now();
+        self.state.refresh();
         self.state.work.now = self.state.work.now.max(self.clock.now());
         self.answer(outlet)?;
         // What is due comes before new input, also what an earlier turn left.
@@ -139,11 +157,12 @@ impl KeyedRunner {
         if !more && self.downgrade(inbox, outlet, frontiers)? {
             return Ok(Again::Never);
         }
-        more |= closed;
-        let timers = self.state.work.has_timers(TimeDomain::Processing);
+        let thawing = self.state.thaw(false);
+        more |= closed || (thawing && !self.state.is_clogged());
+        let timers = self.state.has_timers(TimeDomain::Processing);
         Ok(match () {
             _ if more => Again::Now,
-            _ if held_back => Again::After(Duration::from_millis(1)),
+            _ if held_back || thawing => Again::After(Duration::from_millis(1)),
             _ if timers => Again::After(TICK),
             _ => Again::Never,
         })
@@ -182,14 +201,21 @@ impl KeyedRunner {
             for f in &mut found[..rows.len()] {
                 f.2 = self.state.keys.touch(f.0);
             }
+            if self.state.has_cold() {
+                self.load(&found[..rows.len()])?;
+            }
             let mut from = 0;
             for ((hash, to, hint), i) in found.into_iter().zip(rows) {
                 let place = self.state.keys.place(&self.scratch[from..to], hash, hint);
                 from = to;
+                self.state.enter(place);
                 let entry = self.state.keys.entry(place);
-                let mut cx = Cx { key: entry.key, place, refs: entry.refs, work: &mut self.state.work, effects: &mut self.effects };
-                self.operator.on_record(input, batch.row(i), &mut KeyState(entry.cells), &mut cx)?;
-                self.state.keys.settle(place);
+                let mut state = KeyState::new(entry.cells);
+                let (work, effects) = (&mut self.state.work, &mut self.effects);
+                let mut cx = Cx { key: entry.key, place, refs: entry.refs, work, effects, changed: false };
+                self.operator.on_record(input, batch.row(i), &mut state, &mut cx)?;
+                let changed = state.changed | cx.changed;
+                self.state.keys.settle(place, changed);
                 if self.effects.is_full() {
                     self.flush(outlet);
                 }
@@ -198,10 +224,38 @@ impl KeyedRunner {
         Ok(())
     }
 
+    /// Brings keys into memory that rows are for: hash, where its bytes end in the scratch, place if it is known.
+    fn load(&mut self, found: &[(u64, usize, Option<u32>)]) -> Result<(), Fault> {
+        let mut from = 0;
+        let mut cold: Vec<(&[u8], u64)> = Vec::with_capacity(GROUP);
+        for &(hash, to, hint) in found {
+            let key = &self.scratch[from..to];
+            from = to;
+            // A place that was found by the hash alone may be another key's.
+            if hint.is_none_or(|p| self.state.keys.key(p) != key) && self.state.keys.find(key, hash).is_none() {
+                cold.push((key, hash));
+            }
+        }
+        if cold.is_empty() { Ok(()) } else { self.state.load(&self.states, &cold) }
+    }
+
     /// Fires a domain's timers up to `time`; true when the turn is over before they are all done.
     fn fire(&mut self, domain: TimeDomain, time: i64, outlet: &mut Outlet, begun: Instant) -> Result<bool, Fault> {
+        loop {
+            let awake = self.state.wake(&self.states, domain, time)?;
+            if self.fire_awake(domain, awake, outlet, begun)? {
+                return Ok(true);
+            }
+            if awake >= time {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// As [`fire`](Self::fire), of keys in memory.
+    fn fire_awake(&mut self, domain: TimeDomain, time: i64, outlet: &mut Outlet, begun: Instant) -> Result<bool, Fault> {
         let mut count = 0u32;
-        while let Some((at, place, tag)) = self.state.work.take_due(domain, time) {
+        while let Some((at, place, tag)) = self.state.work.next_due(domain, time) {
             if count.is_multiple_of(GROUP as u32) {
                 // What is due next, read ahead: the misses of a group overlap.
                 self.state.work.next_timers(domain, GROUP).for_each(|p| self.state.keys.touch_at(p));
@@ -209,11 +263,14 @@ impl KeyedRunner {
             if domain == TimeDomain::Processing {
                 self.state.work.now = self.state.work.now.max(at);
             }
+            self.state.enter(place);
+            self.state.work.take(domain, (at, place, tag));
             let entry = self.state.keys.entry(place);
             *entry.refs -= 1;
-            let mut cx = Cx { key: entry.key, place, refs: entry.refs, work: &mut self.state.work, effects: &mut self.effects };
-            self.operator.on_timer(domain, at, tag, &mut KeyState(entry.cells), &mut cx)?;
-            self.state.keys.settle(place);
+            let (work, effects) = (&mut self.state.work, &mut self.effects);
+            let mut cx = Cx { key: entry.key, place, refs: entry.refs, work, effects, changed: true };
+            self.operator.on_timer(domain, at, tag, &mut KeyState::new(entry.cells), &mut cx)?;
+            self.state.keys.settle(place, true);
             if self.effects.is_full() {
                 self.flush(outlet);
             }
@@ -265,13 +322,16 @@ impl KeyedRunner {
         };
         for id in answered.ids {
             // Questions from before a restore have new ids.
+            let Some(place) = self.state.work.asks.get(&id).map(|ask| ask.place) else { continue };
+            self.state.enter(place);
             let Some(ask) = self.state.work.asks.remove(&id) else { continue };
             self.shared.pending_asks.fetch_sub(1, SeqCst);
-            let entry = self.state.keys.entry(ask.place);
+            let entry = self.state.keys.entry(place);
             *entry.refs -= 1;
-            let mut cx = Cx { key: entry.key, place: ask.place, refs: entry.refs, work: &mut self.state.work, effects: &mut self.effects };
-            self.operator.on_answer(ask.token, answer.clone(), &mut KeyState(entry.cells), &mut cx)?;
-            self.state.keys.settle(ask.place);
+            let (work, effects) = (&mut self.state.work, &mut self.effects);
+            let mut cx = Cx { key: entry.key, place, refs: entry.refs, work, effects, changed: true };
+            self.operator.on_answer(ask.token, answer.clone(), &mut KeyState::new(entry.cells), &mut cx)?;
+            self.state.keys.settle(place, true);
             if self.effects.is_full() {
                 self.flush(outlet);
             }
@@ -305,7 +365,7 @@ impl KeyedRunner {
             // An answer may set a timer that is due already.
             self.answer(outlet)?;
             let domains = [(TimeDomain::Event, watermark), (TimeDomain::Right, right), (TimeDomain::Processing, clock)];
-            if more || !domains.iter().any(|(domain, time)| self.state.work.is_due(*domain, *time)) {
+            if more || !domains.iter().any(|(domain, time)| self.state.work.next_due(*domain, *time).is_some()) {
                 return Ok(more);
             }
         }
@@ -338,10 +398,11 @@ impl KeyedRunner {
     /// Lets the capabilities follow; true when the operator is done.
     fn downgrade(&mut self, inbox: &Inbox, outlet: &mut Outlet, frontiers: &[MutableAntichain<Ts>]) -> Result<bool, Fault> {
         let time = inbox.time(frontiers, |_| true);
-        let work = &self.state.work;
         let domains = [TimeDomain::Event, TimeDomain::Processing, TimeDomain::Right];
-        let idle = !domains.iter().any(|d| work.has_timers(*d)) && work.asks.is_empty();
+        let idle = !domains.iter().any(|d| self.state.has_timers(*d)) && self.state.work.asks.is_empty();
+        let work = &self.state.work;
         if time.is_none() && work.watermark == i64::MAX && idle {
+            while self.state.thaw(true) {}
             self.shared.hold_back(self.exit.node, false);
             outlet.close();
             return Ok(true);
@@ -349,8 +410,8 @@ impl KeyedRunner {
         let held = outlet.held();
         let epoch = time.map_or(held.epoch, |t| t.epoch);
         outlet.downgrade(Ts::new(epoch, work.watermark.min(work.hold_limit())));
-        if self.options().roundtrip_state && outlet.held().epoch > held.epoch {
-            self.roundtrip()?;
+        if outlet.held().epoch > held.epoch {
+            self.exercise()?;
         }
         Ok(false)
     }
@@ -358,16 +419,25 @@ impl KeyedRunner {
     /// Everything before the boundary is processed and what was due has fired: says what is left.
     fn answer_boundary(&mut self, b: Boundary) -> Result<(), Fault> {
         let Some(saves) = &self.saves else { return Ok(()) };
-        let bytes = self.state.snapshot(&self.states, 0..KEY_GROUPS);
-        let work = &self.state.work;
-        let idle = work.asks.is_empty()
-            && work.held == 0
-            && ![TimeDomain::Event, TimeDomain::Processing, TimeDomain::Right].iter().any(|d| work.has_timers(*d));
-        let mut piece = Piece { groups: saves.groups, keys: self.state.keys.len() as u64, format: "snapshot".into(), ..Piece::default() };
+        let (groups, generation, uploads) = (saves.groups, saves.generation, saves.uploads.clone());
+        if self.snapshot > SMALL && self.room.is_some() && self.state.below.is_none() {
+            self.open_tier()?;
+        }
+        let idle = self.state.is_idle();
         let states = self.states.iter().map(describe).collect();
-        let (shared, from) = (self.shared.clone(), saves.spot);
-        let name = format!("g{}-a{}-n{}-w{}-state", saves.generation, b.attempt, from.node, from.worker);
-        saves.uploads.put(name, bytes, move |stored| {
+        let mut piece = Piece { groups, keys: self.state.len(), ..Piece::default() };
+        if self.state.below.is_some() {
+            piece.format = FORMAT.into();
+            let header = self.state.header(&self.states);
+            self.state.freeze(Save { attempt: b.attempt, idle, piece, states, header });
+            return Ok(());
+        }
+        piece.format = "snapshot".into();
+        let bytes = self.state.snapshot(&self.states, 0..KEY_GROUPS);
+        self.snapshot = bytes.len();
+        let (shared, from) = (self.shared.clone(), self.spot);
+        let name = JobLog::file_name(generation, &format!("a{}-n{}-w{}-state", b.attempt, from.node, from.worker));
+        uploads.put(name, bytes, move |stored| {
             let body = match stored {
                 Ok(file) => {
                     piece.files.insert("state".into(), file);
@@ -380,17 +450,93 @@ impl KeyedRunner {
         Ok(())
     }
 
+    /// From now on what is kept lies in a tier too, at first an empty one.
+    fn open_tier(&mut self) -> Result<(), Fault> {
+        self.open_tier_with(|_, _| Ok(()), HashMap::new())
+    }
+
+    /// As [`open_tier`](Self::open_tier), of one whose folder is filled before, by files that checkpoints may go on to share.
+    fn open_tier_with(
+        &mut self,
+        fill: impl FnOnce(&mut KeyedRunner, &Path) -> Result<(), Fault>,
+        known: HashMap<String, FileRef>,
+    ) -> Result<(), Fault> {
+        let Some(room) = self.room.clone() else { return Err(Fault::bug("state needs a tier, and there is none")) };
+        let folder = room.place(&format!("n{}-w{}", self.spot.node, self.spot.worker))?;
+        fill(self, &folder)?;
+        let tier = room.tiers.open(&folder)?;
+        let kept = self.saves.as_ref().map(|s| Kept {
+            spot: self.spot,
+            generation: s.generation,
+            uploads: s.uploads.clone(),
+            known: Arc::new(Mutex::new(known)),
+        });
+        let writer = Writer::start(tier.clone(), &folder, &self.shared, kept)?;
+        self.state.put_below(Below::new(tier, writer));
+        Ok(())
+    }
+
     /// Takes what the forerunners of this operator had, as far as its keys live on this worker.
     ///
     /// # Errors
-    /// Damaged bytes, or states that are no longer declared as they were.
-    pub fn restore(&mut self, pieces: &[Saved], mine: impl Fn(u64) -> bool) -> Result<(), Fault> {
-        for piece in pieces.iter().filter(|p| (p.groups.0..p.groups.1).any(&mine)) {
-            self.state
-                .restore(&self.states, &piece.bytes, &mine)
-                .map_err(|f| Fault { message: format!("`{}`: {}", self.exit.name, f.message), ..f })?;
-        }
+    /// Damaged or missing files, or states that are no longer declared as they were.
+    pub fn restore(&mut self, pieces: &[Saved], log: &JobLog, mine: (u64, u64)) -> Result<(), Fault> {
+        let pieces: Vec<&Saved> = pieces.iter().filter(|p| p.groups.0.max(mine.0) < p.groups.1.min(mine.1)).collect();
+        self.restore_pieces(&pieces, log, mine).map_err(|f| Fault { message: format!("`{}`: {}", self.exit.name, f.message), ..f })?;
         self.ask_again()
+    }
+
+    fn restore_pieces(&mut self, pieces: &[&Saved], log: &JobLog, mine: (u64, u64)) -> Result<(), Fault> {
+        let (tiered, snapshots): (Vec<&Saved>, Vec<&Saved>) = pieces.iter().partition(|p| p.format == FORMAT);
+        for piece in snapshots {
+            if piece.format != "snapshot" {
+                return Err(Fault::data(format!("saved state has the format `{}`, which this release does not read", piece.format))
+                    .hint("start with the release that wrote it, or a newer one"));
+            }
+            for file in piece.files.values() {
+                self.state.restore(&self.states, &log.get(file)?, &|group| (mine.0..mine.1).contains(&group))?;
+            }
+        }
+        let Some(room) = self.room.clone().filter(|_| !tiered.is_empty()) else {
+            return if tiered.is_empty() { Ok(()) } else { Err(Fault::bug("the saved state needs a tier, and there is none")) };
+        };
+        if let [whole] = &tiered[..]
+            && whole.groups == mine
+        {
+            let known = whole.files.iter().filter(|(name, _)| *name != META).map(|(n, f)| (n.clone(), f.clone())).collect();
+            let fill = |me: &mut KeyedRunner, folder: &Path| {
+                let header = fetch(log, &whole.files, folder)?;
+                me.state.take_header(&me.states, &header, true)
+            };
+            self.open_tier_with(fill, known)?;
+            return self.state.adopt(&self.states, whole.keys);
+        }
+        self.open_tier()?;
+        let mut cold = 0;
+        for (i, piece) in tiered.iter().enumerate() {
+            let folder = room.place(&format!("n{}-w{}-from-{i}", self.spot.node, self.spot.worker))?;
+            let header = fetch(log, &piece.files, &folder)?;
+            self.state.take_header(&self.states, &header, false)?;
+            let from = room.tiers.open(&folder)?;
+            cold += self.state.import(&*from, (piece.groups.0.max(mine.0), piece.groups.1.min(mine.1)))?;
+            drop(from);
+            // What is left of it goes with the run's folder.
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+        self.state.adopt(&self.states, cold)
+    }
+
+    /// Between two epochs, in test modes: all state passes its bytes, or leaves memory.
+    fn exercise(&mut self) -> Result<(), Fault> {
+        if self.options().evict_state && self.room.is_some() {
+            if self.state.below.is_none() {
+                self.open_tier()?;
+            }
+            self.state.spill();
+        } else if self.options().roundtrip_state && self.state.below.is_none() {
+            self.roundtrip()?;
+        }
+        Ok(())
     }
 
     /// Writes all state out and reads it back, in two pieces as two workers would have written it.

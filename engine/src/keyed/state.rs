@@ -1,7 +1,7 @@
-//! State in memory: a table of keys, each with its cells. Everything goes through bytes, as it will where state lies on disk.
+//! State in memory: a table of keys, each with its cells. Everything goes through bytes, as it does where state lies on disk.
 
 use super::index::Index;
-use millrace_sdk::{Key, State, StateId, Visit};
+use millrace_sdk::{State, StateId, Visit};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A row of a Rows state.
@@ -89,8 +89,20 @@ struct Head {
     hash: u64,
     /// Timers, holds and asks of this key; where no key lives, the next free place.
     refs: u32,
+    /// The chunk that wrote this key to the tier last, lowest bits.
+    chunk: u16,
+    flags: u8,
     key: KeyBytes,
 }
+
+/// Looked at since the last round of eviction.
+const USED: u8 = 1;
+/// The tier has a record of this key, or will when all that was sent to it has landed.
+const STORED: u8 = 2;
+/// Nothing is kept for this key, but the tier does not know that yet.
+const DEAD: u8 = 4;
+/// The tier's record is out of date: listed in one of the two lists of changes. Stays where no key lives any more, as the place is listed.
+const CHANGED: [u8; 2] = [8, 16];
 const _: () = assert!(size_of::<Head>() <= 56);
 
 const CHUNK: usize = 1 << 12;
@@ -148,14 +160,21 @@ impl<T: Default> Chunks<T> {
 
 impl Default for Head {
     fn default() -> Head {
-        Head { hash: 0, refs: 0, key: KeyBytes::Short(0, [0; SHORT_KEY]) }
+        Head { hash: 0, refs: 0, chunk: 0, flags: 0, key: KeyBytes::Short(0, [0; SHORT_KEY]) }
     }
 }
 
-/// All keys of a worker's operator.
+impl Head {
+    fn is_vacant(&self) -> bool {
+        // Which together no key has.
+        self.hash == 0 && self.key.get().is_empty()
+    }
+}
+
+/// All keys of a worker's operator that are in memory.
 ///
-/// Invariant: a key whose cells are empty and that has no timer, hold or ask is not in the table. Places are stable while a key lives,
-/// so timers, holds and asks name keys by place.
+/// Invariant: a key whose cells are empty and that has no timer, hold or ask is not in the table, unless a tier must still be told. Places
+/// are stable while a key is in memory, so timers, holds and asks name keys by place.
 pub struct Keys {
     index: Index,
     heads: Chunks<Head>,
@@ -164,6 +183,28 @@ pub struct Keys {
     free: u32,
     /// Places from here on have never been used.
     unused: u32,
+    /// There is a tier, so it is noted what changes.
+    tiered: bool,
+    /// Changes since the last boundary go to this one of the two lists; the other's wait to be written.
+    now: usize,
+    changed: [Vec<u32>; 2],
+    /// Whether the other list's are still to be written, each before it changes again.
+    pub freezing: bool,
+    /// How many keys are dead.
+    dead: usize,
+    /// The chunk being filled for the tier, and the last one that has landed there.
+    pub filling: u64,
+    pub landed: u64,
+    /// Where eviction goes on.
+    hand: u32,
+}
+
+/// What is to be done about a key whose change goes to the tier.
+pub enum Change {
+    /// Its place is empty, or the tier need not know.
+    None,
+    Put,
+    Delete,
 }
 
 const NO_PLACE: u32 = u32::MAX;
@@ -177,11 +218,26 @@ pub struct Entry<'a> {
 
 impl Keys {
     pub fn new(states: usize) -> Keys {
-        Keys { index: Index::new(), heads: Chunks::new(1), cells: Chunks::new(states), free: NO_PLACE, unused: 0 }
+        Keys {
+            index: Index::new(),
+            heads: Chunks::new(1),
+            cells: Chunks::new(states),
+            free: NO_PLACE,
+            unused: 0,
+            tiered: false,
+            now: 0,
+            changed: Default::default(),
+            freezing: false,
+            dead: 0,
+            filling: 1,
+            landed: 0,
+            hand: 0,
+        }
     }
 
+    /// Keys for which something is kept.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.index.len() - self.dead
     }
 
     #[inline]
@@ -227,6 +283,14 @@ impl Keys {
         place
     }
 
+    /// The place of a key that is in memory.
+    pub fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
+        self.index.find(hash, |p| {
+            let head = self.head(p);
+            head.hash == hash && head.key.get() == key
+        })
+    }
+
     /// Makes the head of a new key at the place that is next.
     fn settle_in(&mut self, place: u32, key: &[u8], hash: u64) {
         if self.free == NO_PLACE {
@@ -236,7 +300,10 @@ impl Keys {
         } else {
             self.free = self.head(place).refs;
         }
-        self.heads.get_mut(place)[0] = Head { hash, refs: 0, key: KeyBytes::new(key) };
+        let chunk = self.landed as u16;
+        let head = &mut self.heads.get_mut(place)[0];
+        // A new key is no part of what is still to be written of the last interval.
+        *head = Head { hash, refs: 0, chunk, flags: head.flags & CHANGED[self.now], key: KeyBytes::new(key) };
     }
 
     /// Where the key of a hash probably is. Reads what will be needed, so that the cache misses of several keys overlap.
@@ -253,20 +320,173 @@ impl Keys {
         std::hint::black_box(read.wrapping_add(self.head(place).refs));
     }
 
-    /// Forgets the key if nothing is kept for it.
+    /// A call for this key is over. Forgets the key if nothing is kept for it.
     #[inline]
-    pub fn settle(&mut self, place: u32) {
-        if self.head(place).refs == 0 && self.cells.get(place).iter().all(Cell::is_empty) {
+    pub fn settle(&mut self, place: u32, changed: bool) {
+        let empty = self.head(place).refs == 0 && self.cells.get(place).iter().all(Cell::is_empty);
+        if self.tiered {
+            self.settle_tiered(place, changed, empty);
+        } else if empty {
             self.remove(place);
+        }
+    }
+
+    fn settle_tiered(&mut self, place: u32, changed: bool, empty: bool) {
+        if changed {
+            self.mark(place);
+        }
+        let flying = self.is_flying(place);
+        let head = &mut self.heads.get_mut(place)[0];
+        head.flags |= USED;
+        match (empty, head.flags & DEAD != 0) {
+            (true, false) if head.flags & STORED == 0 && !flying => self.remove(place),
+            (true, false) => {
+                head.flags |= DEAD;
+                self.dead += 1;
+            }
+            (false, true) => {
+                head.flags &= !DEAD;
+                self.dead -= 1;
+            }
+            _ => {}
         }
     }
 
     fn remove(&mut self, place: u32) {
         let hash = self.head(place).hash;
         if self.index.remove(hash, place) {
-            self.heads.get_mut(place)[0] = Head { refs: self.free, ..Head::default() };
+            let head = &mut self.heads.get_mut(place)[0];
+            let listed = head.flags & (CHANGED[0] | CHANGED[1]);
+            *head = Head { refs: self.free, flags: listed, ..Head::default() };
             self.free = place;
         }
+    }
+
+    /// Notes that the tier's record is out of date.
+    #[inline]
+    fn mark(&mut self, place: u32) {
+        let head = &mut self.heads.get_mut(place)[0];
+        if head.flags & CHANGED[self.now] == 0 {
+            head.flags |= CHANGED[self.now];
+            self.changed[self.now].push(place);
+        }
+    }
+
+    /// From now on there is a tier; it knows nothing yet.
+    pub fn tier(&mut self) {
+        self.tiered = true;
+        let mut all: Vec<u32> = self.sorted();
+        all.iter().for_each(|&p| self.heads.get_mut(p)[0].flags |= CHANGED[self.now]);
+        self.changed[self.now].append(&mut all);
+    }
+
+    /// Whether this key must be written before it changes.
+    #[inline]
+    pub fn is_frozen(&self, place: u32) -> bool {
+        self.freezing && self.head(place).flags & CHANGED[1 - self.now] != 0
+    }
+
+    /// Begins a new interval and gives the places that changed in the last one. All of that before it must be written.
+    pub fn freeze(&mut self) -> Vec<u32> {
+        self.freezing = true;
+        self.now = 1 - self.now;
+        std::mem::take(&mut self.changed[1 - self.now])
+    }
+
+    /// The places that have changed since the last boundary; what becomes of them is up to the caller.
+    pub fn take_changed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.changed[self.now])
+    }
+
+    /// As it was before [`take_changed`](Self::take_changed), but for those that were written.
+    pub fn give_changed(&mut self, rest: &[u32]) {
+        self.changed[self.now].splice(0..0, rest.iter().copied());
+    }
+
+    /// The chunk that is being filled takes what is there of a key, if it waits for that: of the last interval, or else of this one.
+    pub fn change(&mut self, place: u32, frozen: bool) -> Change {
+        let mark = CHANGED[self.now ^ usize::from(frozen)];
+        let chunk = self.filling as u16;
+        let head = &mut self.heads.get_mut(place)[0];
+        if head.flags & mark == 0 {
+            return Change::None;
+        }
+        head.flags &= !mark;
+        if head.is_vacant() {
+            return Change::None;
+        }
+        match (head.flags & DEAD != 0, head.flags & STORED != 0) {
+            (true, false) => Change::None,
+            (true, true) => {
+                head.flags &= !STORED;
+                head.chunk = chunk;
+                Change::Delete
+            }
+            (false, _) => {
+                head.flags |= STORED;
+                head.chunk = chunk;
+                Change::Put
+            }
+        }
+    }
+
+    /// Whether the chunk that wrote this key last is still on its way to the tier.
+    fn is_flying(&self, place: u32) -> bool {
+        let ahead = self.head(place).chunk.wrapping_sub(self.landed as u16);
+        ahead != 0 && u64::from(ahead) <= self.filling - self.landed
+    }
+
+    /// Forgets a key whose deletion has landed, if it is still dead.
+    pub fn bury(&mut self, place: u32) {
+        let flags = self.head(place).flags;
+        if flags & DEAD != 0 && flags & STORED == 0 && !self.is_flying(place) {
+            self.dead -= 1;
+            self.remove(place);
+        }
+    }
+
+    /// A key came from the tier.
+    pub fn loaded(&mut self, place: u32, refs: u32) {
+        let head = &mut self.heads.get_mut(place)[0];
+        head.refs = refs;
+        head.flags |= STORED | USED;
+    }
+
+    /// The next place whose key the tier has as it is and that was not used since the hand came by last; None after `steps` places.
+    pub fn next_victim(&mut self, steps: &mut usize, regard: bool) -> Option<u32> {
+        while *steps > 0 && self.unused > 0 {
+            *steps -= 1;
+            let place = self.hand;
+            self.hand = if place + 1 < self.unused { place + 1 } else { 0 };
+            let flying = self.is_flying(place);
+            let head = &mut self.heads.get_mut(place)[0];
+            if head.is_vacant() || flying || head.flags & (CHANGED[0] | CHANGED[1]) != 0 {
+                continue;
+            }
+            let used = head.flags & USED != 0;
+            head.flags &= !USED;
+            match (head.flags & DEAD != 0, head.flags & STORED != 0) {
+                (true, _) => self.bury(place),
+                (false, true) if !used || !regard => return Some(place),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Takes a key out of memory.
+    pub fn evict(&mut self, place: u32) {
+        self.cells.get_mut(place).iter_mut().for_each(|c| *c = Cell::Empty);
+        self.remove(place);
+    }
+
+    pub fn refs(&self, place: u32) -> u32 {
+        self.head(place).refs
+    }
+
+    /// Places that are or were in use.
+    pub fn places(&self) -> usize {
+        self.unused as usize
     }
 
     /// The places of all keys, by key group, then key.
@@ -276,12 +496,21 @@ impl Keys {
         places
     }
 
-    pub fn restore(&mut self, key: &[u8], cells: Vec<Cell>) -> u32 {
-        let place = self.place(key, Key::hash(key), None);
+    /// Puts a key in that is not there, and gives its place.
+    pub fn put(&mut self, key: &[u8], hash: u64, cells: Vec<Cell>) -> u32 {
+        let place = self.place(key, hash, None);
         for (to, cell) in self.cells.get_mut(place).iter_mut().zip(cells) {
             *to = cell;
         }
         place
+    }
+
+    /// As [`put`](Self::put) of one that the tier does not have.
+    pub fn put_new(&mut self, place: u32, refs: u32) {
+        self.heads.get_mut(place)[0].refs = refs;
+        if self.tiered {
+            self.mark(place);
+        }
     }
 }
 
@@ -289,9 +518,23 @@ impl Keys {
 const UPDATED: usize = 128;
 
 /// One key's state as its operator sees it.
-pub struct KeyState<'a>(pub &'a mut [Cell]);
+pub struct KeyState<'a> {
+    cells: &'a mut [Cell],
+    /// Whether a call has changed anything, as far as it can be told.
+    pub changed: bool,
+}
 
-impl KeyState<'_> {
+impl<'a> KeyState<'a> {
+    pub fn new(cells: &'a mut [Cell]) -> KeyState<'a> {
+        KeyState { cells, changed: false }
+    }
+
+    #[inline]
+    fn change(&mut self, id: StateId) -> &mut Cell {
+        self.changed = true;
+        &mut self.cells[id.0]
+    }
+
     fn find(rows: &VecDeque<Row>, time: i64, seq: u64) -> Result<usize, usize> {
         rows.binary_search_by(|r| (r.time, r.seq).cmp(&(time, seq)))
     }
@@ -300,7 +543,7 @@ impl KeyState<'_> {
 impl State for KeyState<'_> {
     #[inline]
     fn get(&mut self, id: StateId) -> Option<&[u8]> {
-        match &self.0[id.0] {
+        match &self.cells[id.0] {
             Cell::Short(n, bytes) => Some(&bytes[..*n as usize]),
             Cell::Value(v) => Some(v),
             _ => None,
@@ -309,7 +552,7 @@ impl State for KeyState<'_> {
 
     #[inline]
     fn put(&mut self, id: StateId, value: &[u8]) {
-        match &mut self.0[id.0] {
+        match self.change(id) {
             Cell::Value(v) => {
                 v.clear();
                 v.extend_from_slice(value);
@@ -320,7 +563,7 @@ impl State for KeyState<'_> {
 
     #[inline]
     fn update(&mut self, id: StateId) -> &mut Vec<u8> {
-        let cell = &mut self.0[id.0];
+        let cell = self.change(id);
         if !matches!(cell, Cell::Value(_)) {
             let mut bytes = Vec::with_capacity(UPDATED);
             if let Cell::Short(n, short) = cell {
@@ -336,12 +579,12 @@ impl State for KeyState<'_> {
 
     #[inline]
     fn clear(&mut self, id: StateId) {
-        self.0[id.0] = Cell::Empty;
+        *self.change(id) = Cell::Empty;
     }
 
     fn insert(&mut self, id: StateId, time: i64, seq: u64, row: &[u8]) {
         let new = Row { time, seq, bytes: row.into() };
-        let cell = &mut self.0[id.0];
+        let cell = self.change(id);
         match cell {
             Cell::Row(old) if (old.time, old.seq) == (time, seq) => *old = new,
             Cell::Row(_) => {
@@ -361,11 +604,14 @@ impl State for KeyState<'_> {
     }
 
     fn scan(&mut self, id: StateId, from: i64, to: i64, visit: &mut dyn FnMut(i64, u64, &mut [u8]) -> Visit) {
-        let rows = match &mut self.0[id.0] {
+        let KeyState { cells, changed } = self;
+        let rows = match &mut cells[id.0] {
             Cell::Rows(rows) => rows,
             Cell::Row(r) => {
-                if (from..=to).contains(&r.time) && visit(r.time, r.seq, &mut r.bytes) == Visit::Remove {
-                    self.0[id.0] = Cell::Empty;
+                let seen = if (from..=to).contains(&r.time) { visit(r.time, r.seq, &mut r.bytes) } else { Visit::Keep };
+                *changed |= matches!(seen, Visit::Changed | Visit::Remove);
+                if seen == Visit::Remove {
+                    cells[id.0] = Cell::Empty;
                 }
                 return;
             }
@@ -384,7 +630,8 @@ impl State for KeyState<'_> {
                     continue;
                 }
                 Visit::Stop => stop = true,
-                Visit::Keep | Visit::Changed => {}
+                Visit::Changed => *changed = true,
+                Visit::Keep => {}
             }
             if kept != seen {
                 rows.swap(kept, seen);
@@ -393,15 +640,16 @@ impl State for KeyState<'_> {
             seen += 1;
         }
         if kept < seen {
+            *changed = true;
             rows.drain(kept..seen);
             if rows.is_empty() {
-                self.0[id.0] = Cell::Empty;
+                cells[id.0] = Cell::Empty;
             }
         }
     }
 
     fn row(&mut self, id: StateId, time: i64, seq: u64) -> Option<&[u8]> {
-        match &self.0[id.0] {
+        match &self.cells[id.0] {
             Cell::Row(r) => ((r.time, r.seq) == (time, seq)).then_some(&*r.bytes),
             Cell::Rows(rows) => Self::find(rows, time, seq).ok().map(|i| &*rows[i].bytes),
             _ => None,
@@ -409,7 +657,7 @@ impl State for KeyState<'_> {
     }
 
     fn remove(&mut self, id: StateId, time: i64, seq: u64) -> bool {
-        let cell = &mut self.0[id.0];
+        let cell = self.change(id);
         match cell {
             Cell::Row(r) if (r.time, r.seq) == (time, seq) => *cell = Cell::Empty,
             Cell::Rows(rows) => {
@@ -425,14 +673,14 @@ impl State for KeyState<'_> {
     }
 
     fn map_get(&mut self, id: StateId, key: &[u8]) -> Option<&[u8]> {
-        match &self.0[id.0] {
+        match &self.cells[id.0] {
             Cell::Map(m) => m.get(key).map(|v| &v[..]),
             _ => None,
         }
     }
 
     fn map_put(&mut self, id: StateId, key: &[u8], value: &[u8]) {
-        let cell = &mut self.0[id.0];
+        let cell = self.change(id);
         if !matches!(cell, Cell::Map(_)) {
             *cell = Cell::Map(Box::default());
         }
@@ -442,32 +690,41 @@ impl State for KeyState<'_> {
     }
 
     fn map_remove(&mut self, id: StateId, key: &[u8]) -> bool {
-        let Cell::Map(m) = &mut self.0[id.0] else { return false };
+        let cell = self.change(id);
+        let Cell::Map(m) = cell else { return false };
         let there = m.remove(key).is_some();
         if m.is_empty() {
-            self.0[id.0] = Cell::Empty;
+            *cell = Cell::Empty;
         }
         there
     }
 
     fn map_scan(&mut self, id: StateId, visit: &mut dyn FnMut(&[u8], &mut [u8]) -> Visit) {
-        let Cell::Map(m) = &mut self.0[id.0] else { return };
+        let KeyState { cells, changed } = self;
+        let Cell::Map(m) = &mut cells[id.0] else { return };
         let mut stop = false;
         m.retain(|k, v| {
             if stop {
                 return true;
             }
             match visit(k, v) {
-                Visit::Remove => false,
+                Visit::Remove => {
+                    *changed = true;
+                    false
+                }
                 Visit::Stop => {
                     stop = true;
                     true
                 }
-                Visit::Keep | Visit::Changed => true,
+                Visit::Changed => {
+                    *changed = true;
+                    true
+                }
+                Visit::Keep => true,
             }
         });
         if m.is_empty() {
-            self.0[id.0] = Cell::Empty;
+            cells[id.0] = Cell::Empty;
         }
     }
 }
@@ -475,6 +732,7 @@ impl State for KeyState<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millrace_sdk::Key;
     use proptest::prelude::*;
 
     const ID: StateId = StateId(0);
@@ -493,7 +751,7 @@ mod tests {
         #[test]
         fn rows_are_an_ordered_map(ops in prop::collection::vec((0u8..4, -5i64..5, 0u64..4, 0u8..9), 0..60)) {
             let mut cells = [Cell::Empty];
-            let mut s = KeyState(&mut cells);
+            let mut s = KeyState::new(&mut cells);
             let mut model: BTreeMap<(i64, u64), u8> = BTreeMap::new();
             for (op, t, q, b) in ops {
                 match op {
@@ -526,7 +784,7 @@ mod tests {
                 }
                 prop_assert_eq!(dump(&mut s), model.iter().map(|((t, q), b)| (*t, *q, *b)).collect::<Vec<_>>());
                 prop_assert_eq!(s.row(ID, t, q).map(|b| b[0]), model.get(&(t, q)).copied());
-                prop_assert_eq!(matches!(s.0[0], Cell::Empty), model.is_empty());
+                prop_assert_eq!(matches!(s.cells[0], Cell::Empty), model.is_empty());
             }
         }
 
@@ -542,10 +800,10 @@ mod tests {
                 let hint = keys.touch(hash).or(last);
                 let p = keys.place(&bytes, hash, hint);
                 last = Some(p);
-                let mut s = KeyState(keys.entry(p).cells);
+                let mut s = KeyState::new(keys.entry(p).cells);
                 prop_assert_eq!(s.get(ID).map(|b| u16::from_be_bytes([b[0], b[1]])), model.get(&k).copied());
                 if keep { s.put(ID, &bytes); model.insert(k, k); } else { s.clear(ID); model.remove(&k); }
-                keys.settle(p);
+                keys.settle(p, true);
                 prop_assert_eq!(keys.len(), model.len());
             }
         }
@@ -554,7 +812,7 @@ mod tests {
     #[test]
     fn maps() {
         let mut cells = [Cell::Empty, Cell::Empty];
-        let mut s = KeyState(&mut cells);
+        let mut s = KeyState::new(&mut cells);
         let id = StateId(1);
         assert_eq!(s.map_get(id, b"a"), None);
         s.map_put(id, b"b", b"2");

@@ -1,5 +1,6 @@
 //! Questions to stores: of keyed operators and of look-ups.
 
+use super::flow::State::{Below, InBytes, InMemory};
 use super::flow::{go, options};
 use super::harness::*;
 use super::keyed::{emit, keyed, ports};
@@ -149,17 +150,17 @@ fn plan_of(rows: Rows, exec: Exec, store: StorePlan) -> (Plan, Collect, Collect)
 
 #[test]
 fn answers_come_in_state_hold_the_watermark_and_end_is_waited_for() {
-    for (workers, roundtrip, failures) in [(1, false, 0), (2, false, 3), (3, true, 0), (1, true, 4)] {
+    for (workers, state, failures) in [(1, InMemory, 0), (2, InMemory, 3), (3, InBytes, 0), (1, InBytes, 4), (1, Below, 0), (2, Below, 3)] {
         let (lengths, s) = store(failures, true, Tuning { batch: 7, concurrency: 3, ..Tuning::default() });
         let (plan, out, _) = plan(Exec::Keyed(exec(OnStoreError::Wait)), s);
-        let o = RunOptions { roundtrip_state: roundtrip, epoch: Duration::from_millis(1), ..options(workers) };
+        let o = state.set(RunOptions { epoch: Duration::from_millis(1), ..options(workers) });
         let summary = go(plan, o);
         // Held below its own row, no answer is late.
-        assert_eq!(out.sorted(), want(false), "{workers} {roundtrip} {failures}");
+        assert_eq!(out.sorted(), want(false), "{workers} {state:?} {failures}");
         let st = &summary.stores[0];
         assert_eq!(st.calls, lengths.calls.load(SeqCst) as u64);
         assert_eq!((st.errors, st.failed), (failures as u64, 0));
-        assert!(roundtrip || st.lookups == 600 && st.keys as usize <= 600 + failures * 7);
+        assert!(state == InBytes || st.lookups == 600 && st.keys as usize <= 600 + failures * 7);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Runs that are broken off and go on from their last checkpoint: what they publish together is what one whole run would have.
 
-use super::flow::options;
+use super::flow::{State, options};
 use super::harness::*;
 use super::keyed::{Tumbling, disordered, keyed, ports, state, sums};
 use crate::summary::Ended;
@@ -113,7 +113,9 @@ fn broken_runs_together_publish_what_one_run_would_at_any_parallelism() {
             assert!(runs.len() < 40, "it never ends: {runs:?}");
             let workers = rng.random_range(1..=3);
             let polls = (runs.len() < 8).then(|| rng.random_range(5..60));
-            let s = job.run(polls, options(workers), Control::new());
+            // A run may find both kinds of files, of any number of workers.
+            let state = if rng.random_bool(0.7) { State::Below } else { State::InMemory };
+            let s = job.run(polls, state.set(options(workers)), Control::new());
             runs.push((workers, s.records_in));
             if s.fault.is_none() {
                 break;

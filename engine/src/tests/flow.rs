@@ -14,6 +14,23 @@ pub fn options(workers: usize) -> RunOptions {
     RunOptions { workers: Some(workers), check_plausibility: false, epoch: Duration::from_millis(2), ..RunOptions::default() }
 }
 
+/// Where state is between two epochs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum State {
+    InMemory,
+    /// Written out and read back.
+    InBytes,
+    /// In a tier, as far as it can be.
+    Below,
+}
+
+impl State {
+    pub fn set(self, o: RunOptions) -> RunOptions {
+        let (roundtrip_state, evict_state) = (self == State::InBytes, self == State::Below);
+        RunOptions { roundtrip_state, evict_state, tiers: Some(Arc::new(super::tier::Files)), ..o }
+    }
+}
+
 pub fn go(plan: Plan, options: RunOptions) -> Summary {
     let s = run(plan, options, Control::new(), &());
     assert_eq!(s.fault, None);

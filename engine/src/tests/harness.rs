@@ -316,7 +316,8 @@ pub fn at(node: usize, port: usize) -> PortRef {
 
 impl PlanBuilder {
     pub fn new(time: TimeCharacteristic) -> PlanBuilder {
-        let env = Env { job: "test".into(), time, ..Env::default() };
+        let state_dir = std::env::temp_dir().join("millrace-engine-tests");
+        let env = Env { job: "test".into(), time, state_dir, ..Env::default() };
         PlanBuilder { nodes: vec![], env, dead: Collect { single: true, ..Collect::default() }, checkpoint: None, sources: 0 }
     }
 

@@ -1,5 +1,6 @@
 //! State, timers, watermarks.
 
+use super::flow::State::{Below, InBytes, InMemory};
 use super::flow::{go, options};
 use super::harness::*;
 use crate::RunOptions;
@@ -115,12 +116,13 @@ fn windows_equal_the_definition_at_any_parallelism_with_state_written_and_read_a
     for seed in 0..4 {
         let partitions: Vec<_> = (0..3).map(|p| disordered(seed * 10 + p, 400, 3000)).collect();
         let want = sums(&partitions);
-        for (workers, roundtrip) in [(1, false), (2, false), (3, false), (1, true), (3, true)] {
+        let modes = [(1, InMemory), (2, InMemory), (3, InMemory), (1, InBytes), (3, InBytes), (1, Below), (3, Below)];
+        for (workers, state) in modes {
             let rows = Rows { chunk: 5 + seed as usize * 20, ..Rows::new(partitions.clone()) };
-            let o = RunOptions { roundtrip_state: roundtrip, epoch: Duration::from_millis(1), ..options(workers) };
+            let o = state.set(RunOptions { epoch: Duration::from_millis(1), ..options(workers) });
             let (got, late) = tumbling(&[rows], 3000, o);
             assert_eq!(late, Vec::<String>::new());
-            assert_eq!(got, want, "seed {seed}, {workers} workers, roundtrip {roundtrip}");
+            assert_eq!(got, want, "seed {seed}, {workers} workers, state {state:?}");
         }
     }
 }

@@ -4,3 +4,4 @@ mod flow;
 mod harness;
 mod keyed;
 mod retry;
+pub mod tier;

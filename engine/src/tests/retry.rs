@@ -1,5 +1,6 @@
 //! Retry streams, holds that hold rows back, drains.
 
+use super::flow::State::{Below, InBytes, InMemory};
 use super::flow::{go, options};
 use super::harness::*;
 use super::keyed::{emit, keyed, ports};
@@ -191,10 +192,11 @@ fn joined_rows_are_never_late_and_held_rows_bound_the_state() {
     }
     want.sort();
     for workers in 1..=3 {
-        for (max_holds, roundtrip) in [(None, false), (None, true), (Some(20), false), (Some(20), true)] {
+        let states = [InMemory, InBytes, Below];
+        for (max_holds, state) in [None, Some(20)].into_iter().flat_map(|h| states.map(|s| (h, s))) {
             // The throttle is tight, so that the slower source must be let through while the join refuses the faster one.
-            let o = RunOptions { max_lag: 3, max_drift: Duration::from_secs(3600), roundtrip_state: roundtrip, ..options(workers) };
-            assert_eq!(pairs(max_holds, workers, &left, &right, o), want, "{workers} workers, {max_holds:?}, {roundtrip}");
+            let o = state.set(RunOptions { max_lag: 3, max_drift: Duration::from_secs(3600), ..options(workers) });
+            assert_eq!(pairs(max_holds, workers, &left, &right, o), want, "{workers} workers, {max_holds:?}, {state:?}");
         }
     }
 }

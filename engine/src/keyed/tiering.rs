@@ -1,0 +1,360 @@
+//! The threads that bring state into its tier, and a tier's checkpoints into storage: one a state, so that what is written stays in order.
+
+use crate::checkpoint::{Ack, Body, Spot, Uploads};
+use crate::control::Shared;
+use millrace_durable::{FileRef, JobLog, Piece, StateInfo};
+use millrace_sdk::tier::{Tier, TierFile, Tiers};
+use millrace_sdk::{Fault, point};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Bytes on their way to a tier, beyond which no more is sent.
+const IN_FLIGHT: usize = 48 << 20;
+const PAUSE: Duration = Duration::from_micros(200);
+/// The format of a piece that lies in a tier, in manifests.
+pub const FORMAT: &str = "rocksdb";
+/// The file of a piece with all that is not shared with other checkpoints.
+pub const META: &str = "meta";
+
+/// Where the tiers of a run lie: a folder of its own, which goes with it.
+pub struct TierRoom {
+    pub tiers: Arc<dyn Tiers>,
+    base: PathBuf,
+    /// Made when the first tier is.
+    made: Mutex<Option<(PathBuf, File)>>,
+}
+
+const LOCK: &str = "lock";
+
+impl TierRoom {
+    /// `base`: folders of runs that are no more are deleted there.
+    pub fn new(tiers: Arc<dyn Tiers>, base: PathBuf) -> TierRoom {
+        TierRoom { tiers, base, made: Mutex::new(None) }
+    }
+
+    /// A path in the run's folder at which nothing is.
+    pub fn place(&self, name: &str) -> Result<PathBuf, Fault> {
+        let mut made = self.made.lock().unwrap_or_else(|e| e.into_inner());
+        if made.is_none() {
+            *made = Some(self.make().map_err(|e| {
+                Fault::refused(format!("a folder for state cannot be made in `{}`", self.base.display())).detail(e.to_string())
+            })?);
+        }
+        let folder = made.as_ref().map(|(folder, _)| folder.clone()).unwrap_or_default();
+        Ok(folder.join(name))
+    }
+
+    fn make(&self) -> std::io::Result<(PathBuf, File)> {
+        std::fs::create_dir_all(&self.base)?;
+        for other in std::fs::read_dir(&self.base)?.flatten() {
+            // Whoever holds the lock lives.
+            let dead = File::open(other.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
+            if dead {
+                std::fs::remove_dir_all(other.path())?;
+            }
+        }
+        let mut number = std::process::id();
+        loop {
+            let folder = self.base.join(number.to_string());
+            match std::fs::create_dir(&folder) {
+                Ok(()) => {
+                    // Locked before anybody finds it.
+                    let unlocked = folder.join("unlocked");
+                    let lock = File::create_new(&unlocked)?;
+                    lock.lock()?;
+                    std::fs::rename(unlocked, folder.join(LOCK))?;
+                    return Ok((folder, lock));
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => number = number.wrapping_add(1),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl Drop for TierRoom {
+    fn drop(&mut self) {
+        if let Some((folder, _)) = self.made.lock().unwrap_or_else(|e| e.into_inner()).take() {
+            // The next run tries again.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// A change in a chunk: where its key is, how long it is, and how long the value behind it.
+pub struct Line {
+    at: u32,
+    key: u32,
+    value: u32,
+}
+
+/// The length of no value: the key is deleted.
+const DELETED: u32 = u32::MAX;
+
+/// Changes on their way to a tier.
+pub struct Chunk {
+    /// From 1, in the order of sending.
+    pub number: u64,
+    pub bytes: Vec<u8>,
+    pub lines: Vec<Line>,
+    /// What is deleted besides, from (included) to (excluded); nothing in `lines` lies there.
+    pub ranges: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Chunk {
+    pub fn new(number: u64) -> Chunk {
+        Chunk { number, bytes: vec![], lines: vec![], ranges: vec![] }
+    }
+
+    /// Adds a change: what writes the key, and what writes the value; None deletes.
+    pub fn line(&mut self, key: impl FnOnce(&mut Vec<u8>), value: Option<impl FnOnce(&mut Vec<u8>)>) {
+        let at = self.bytes.len();
+        key(&mut self.bytes);
+        let behind = self.bytes.len();
+        let value = value.map_or(DELETED, |value| {
+            value(&mut self.bytes);
+            (self.bytes.len() - behind) as u32
+        });
+        self.lines.push(Line { at: at as u32, key: (behind - at) as u32, value });
+    }
+
+    fn key(&self, l: &Line) -> &[u8] {
+        &self.bytes[l.at as usize..][..l.key as usize]
+    }
+
+    fn write(mut self, tier: &dyn Tier) -> Result<(), Fault> {
+        let mut lines = std::mem::take(&mut self.lines);
+        // Of several changes of one key the last one counts.
+        lines.sort_by(|a, b| self.key(a).cmp(self.key(b)));
+        let last = |i: usize| lines.get(i + 1).is_none_or(|next| self.key(next) != self.key(&lines[i]));
+        let mut entries = (0..lines.len()).filter(|&i| last(i)).map(|i| {
+            let l = &lines[i];
+            let value = &self.bytes[(l.at + l.key) as usize..];
+            (self.key(l), (l.value != DELETED).then(|| &value[..l.value as usize]))
+        });
+        tier.write(&mut entries, &self.ranges)
+    }
+}
+
+/// A checkpoint of a state, to be taken once all that was sent before is written.
+pub struct Save {
+    pub attempt: u64,
+    pub idle: bool,
+    /// Without files.
+    pub piece: Piece,
+    pub states: Vec<StateInfo>,
+    /// See [`super::meta`].
+    pub header: Vec<u8>,
+}
+
+/// What a state's tier stands in for in checkpoints.
+pub struct Kept {
+    pub spot: Spot,
+    pub generation: u64,
+    pub uploads: Arc<Uploads>,
+    /// Files of the last checkpoint that later ones may share, by their names in the tier.
+    ///
+    /// Invariant: a file that has once left the tier's checkpoints never comes back. So a file in here was named by the newest manifest or by
+    /// none, which is what pruning asks for.
+    pub known: Arc<Mutex<HashMap<String, FileRef>>>,
+}
+
+enum Task {
+    Write(Chunk),
+    Save(Box<Save>),
+}
+
+/// A state's way to its tier.
+pub struct Writer {
+    tasks: Option<Sender<Task>>,
+    landed: Arc<AtomicU64>,
+    in_flight: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub fn start(tier: Arc<dyn Tier>, folder: &Path, shared: &Arc<Shared>, kept: Option<Kept>) -> Result<Writer, Fault> {
+        let (tasks, todo) = channel();
+        let (landed, in_flight): (Arc<AtomicU64>, Arc<AtomicUsize>) = Default::default();
+        let worker = Work {
+            tier,
+            checkpoints: folder.with_extension("checkpoints"),
+            landed: landed.clone(),
+            in_flight: in_flight.clone(),
+            shared: shared.clone(),
+            kept,
+        };
+        let thread = std::thread::Builder::new().name("state".into()).spawn(move || worker.run(&todo));
+        let thread = thread.map_err(|e| Fault::refused(format!("threads for state cannot be started: {e}")))?;
+        Ok(Writer { tasks: Some(tasks), landed, in_flight, shared: shared.clone(), thread: Some(thread) })
+    }
+
+    fn send(&self, task: Task) {
+        if let Some(tasks) = &self.tasks {
+            // A thread that is gone has told why.
+            let _ = tasks.send(task);
+        }
+    }
+
+    pub fn write(&self, chunk: Chunk) {
+        self.in_flight.fetch_add(chunk.bytes.len(), SeqCst);
+        self.send(Task::Write(chunk));
+    }
+
+    pub fn checkpoint(&self, save: Save) {
+        self.send(Task::Save(Box::new(save)));
+    }
+
+    /// The last chunk that is written.
+    pub fn landed(&self) -> u64 {
+        self.landed.load(SeqCst)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.in_flight.load(SeqCst) > IN_FLIGHT
+    }
+
+    /// Until this chunk is written, or the run is over.
+    pub fn wait(&self, number: u64) {
+        while self.landed() < number && !self.shared.failed() {
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    pub fn wait_for_room(&self) {
+        while self.is_full() && !self.shared.failed() {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Work {
+    tier: Arc<dyn Tier>,
+    checkpoints: PathBuf,
+    landed: Arc<AtomicU64>,
+    in_flight: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+    kept: Option<Kept>,
+}
+
+impl Work {
+    fn run(self, todo: &Receiver<Task>) {
+        while let Ok(task) = todo.recv() {
+            if self.shared.failed() {
+                return;
+            }
+            match task {
+                Task::Write(chunk) => {
+                    let (number, bytes) = (chunk.number, chunk.bytes.len());
+                    if let Err(fault) = chunk.write(&*self.tier) {
+                        return self.shared.fail(fault);
+                    }
+                    self.in_flight.fetch_sub(bytes, SeqCst);
+                    self.landed.store(number, SeqCst);
+                }
+                Task::Save(save) => self.save(*save),
+            }
+        }
+    }
+
+    /// Links the tier's files, and has those that storage does not have put there.
+    fn save(&self, save: Save) {
+        let Some(kept) = &self.kept else { return };
+        let folder = self.checkpoints.join(save.attempt.to_string());
+        let made = std::fs::create_dir_all(&self.checkpoints)
+            .map_err(|e| Fault::refused(format!("`{}` cannot be made", self.checkpoints.display())).detail(e.to_string()))
+            .and_then(|()| self.tier.checkpoint(&folder));
+        point::reach("tier-linked");
+        let (shared, known, from, attempt) = (self.shared.clone(), kept.known.clone(), kept.spot, save.attempt);
+        let Save { idle, mut piece, states, header, .. } = save;
+        let prefix = JobLog::file_name(kept.generation, &format!("n{}-w{}-", from.node, from.worker));
+        kept.uploads.run(move |log| {
+            let stored = made.and_then(|files| {
+                // Others that are taken meanwhile wait here: they share what this one uploads.
+                let mut known = known.lock().unwrap_or_else(|e| e.into_inner());
+                let stored = upload(log, &folder, &files, &prefix, attempt, header, &known)?;
+                *known = stored.iter().filter(|(name, _)| *name != META).map(|(n, f)| (n.clone(), f.clone())).collect();
+                Ok(stored)
+            });
+            // What is left of it goes with the run's folder.
+            let _ = std::fs::remove_dir_all(&folder);
+            let body = match stored {
+                Ok(files) => {
+                    piece.files = files;
+                    Body::State { states, piece, idle }
+                }
+                Err(fault) => Body::Failed { fault, chunks: vec![] },
+            };
+            shared.bounds.ack(Ack { attempt, from, body });
+        });
+    }
+}
+
+fn upload(
+    log: &JobLog,
+    folder: &Path,
+    files: &[TierFile],
+    prefix: &str,
+    attempt: u64,
+    header: Vec<u8>,
+    known: &HashMap<String, FileRef>,
+) -> Result<BTreeMap<String, FileRef>, Fault> {
+    let mut stored = BTreeMap::new();
+    let mut small = vec![];
+    for f in files {
+        let path = folder.join(&f.name);
+        if !f.lasting {
+            let bytes =
+                std::fs::read(&path).map_err(|e| Fault::refused(format!("`{}` cannot be read", path.display())).detail(e.to_string()))?;
+            small.push((f.name.clone(), bytes));
+            continue;
+        }
+        let file = match known.get(&f.name) {
+            Some(file) => file.clone(),
+            None => log.put_file(&format!("{prefix}{}", f.name), &path)?,
+        };
+        stored.insert(f.name.clone(), file);
+    }
+    let meta = super::meta::pack(header, &small);
+    stored.insert(META.into(), log.put(&format!("{prefix}a{attempt}-meta"), &meta)?);
+    Ok(stored)
+}
+
+/// Brings a piece's files into a folder, where a tier can be opened; its header.
+pub fn fetch(log: &JobLog, files: &BTreeMap<String, FileRef>, folder: &Path) -> Result<Vec<u8>, Fault> {
+    let unwritten = |e: std::io::Error| Fault::refused(format!("`{}` cannot be written", folder.display())).detail(e.to_string());
+    std::fs::create_dir_all(folder).map_err(unwritten)?;
+    let mut header = vec![];
+    for (name, file) in files {
+        if name != META {
+            log.get_file(file, &folder.join(name))?;
+            continue;
+        }
+        let bytes = log.get(file)?;
+        let (head, small) = super::meta::unpack(&bytes)?;
+        header = head.to_vec();
+        for (name, bytes) in small {
+            if name.contains('/') {
+                return Err(super::record::damaged("a file has a strange name"));
+            }
+            std::fs::write(folder.join(name), bytes).map_err(unwritten)?;
+        }
+    }
+    Ok(header)
+}

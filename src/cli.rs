@@ -218,6 +218,9 @@ pub struct RunArgs {
     /// Snapshot all state and restore it at every epoch: for tests of operators, slow
     #[arg(long, hide = true)]
     pub roundtrip_state: bool,
+    /// Take all state out of memory at every epoch: for tests, slow
+    #[arg(long, hide = true)]
+    pub evict_state: bool,
     /// Set by the job's supervisor
     #[arg(long, hide = true, env = crate::supervise::VARIABLE, value_parser = crate::supervise::Supervised::parse)]
     pub supervised: Option<crate::supervise::Supervised>,

@@ -65,6 +65,8 @@ fn once(args: &RunArgs, plan: Plan) -> Exit {
         duration: args.for_.map(|d| d.saturating_sub(elapsed)),
         limit: args.limit,
         roundtrip_state: args.roundtrip_state,
+        evict_state: args.evict_state,
+        tiers: Some(Arc::new(millrace_state::Rocks::new(64 << 20))),
         from: if args.supervised.is_some_and(|s| s.begun) { StartFrom::Latest } else { args.from.clone() },
         allow_dropped_state: args.allow_dropped_state,
         accept_duplicates: args.accept_duplicates,

@@ -133,7 +133,7 @@ impl Tier for Rock {
         }
         let file = self.folder.join(format!("written-{}", self.written.fetch_add(1, Relaxed)));
         let mut writer = SstFileWriter::create(&self.options);
-        let mut written = || {
+        let written = || {
             writer.open(&file)?;
             for (key, value) in entries {
                 match value {

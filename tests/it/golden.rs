@@ -1,5 +1,5 @@
 //! Every topology that has an `expected` folder gives exactly that, at parallelism 1, 2 and 3, and with its state taken out and
-//! put back at every epoch. `UPDATE_GOLDEN=1` writes what came out.
+//! put back, or out of memory altogether, at every epoch. `UPDATE_GOLDEN=1` writes what came out.
 
 use super::*;
 use std::fs;
@@ -12,7 +12,8 @@ fn topologies_give_what_they_say() {
         if !expected.is_dir() {
             continue;
         }
-        for args in [&["--workers", "1"][..], &["--workers", "2"], &["--workers", "3"], &["--workers", "2", "--roundtrip-state"]] {
+        let ways = [&["--workers", "1"][..], &["--workers", "2"], &["--workers", "3"], &["--workers", "2", "--roundtrip-state"]];
+        for args in ways.into_iter().chain([&["--workers", "2", "--evict-state"][..]]) {
             let tmp = tempfile::tempdir().expect("tempdir");
             let state = format!("run_env.state_dir={}", tmp.path().join("state").display());
             let o = run(&dir.join("topology.yaml"), tmp.path(), &[args, &["--quiet", "--set", &state]].concat());

@@ -16,7 +16,9 @@ use timely::dataflow::operators::generic::OutputBuilder;
 /// The output of every operator that leads to the dead letter.
 pub const DEAD_LETTER: usize = 0;
 /// Bytes that wait for an operator's readers before it goes on with a batch that it puts out in pieces.
-const MAX_UNREAD: usize = 4 << 20;
+/// Bytes that wait for the readers before the source waits: what is taken up soon is still in the processor's cache, and its memory is
+/// used again.
+const MAX_UNREAD: usize = 2 << 20;
 
 /// Where a port leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +82,7 @@ impl Outlet {
         self.ways.iter().any(|w| w.cap.is_some())
     }
 
-    /// Whether the rest of an unfinished batch has to wait for the readers. It does not while an operator holds rows back: what that
+    /// Whether a source, or the rest of an unfinished batch, has to wait for the readers. It does not while an operator holds rows back: what that
     /// one waits for may lie behind this batch.
     pub fn is_full(&self) -> bool {
         self.unread.load(Relaxed) > MAX_UNREAD && !self.shared.holding_back.load(Relaxed)

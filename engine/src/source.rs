@@ -314,7 +314,7 @@ impl Reader {
         let asks = self.shared.pending_asks.load(Relaxed) > 2 * o.max_pending_asks || self.shared.clogged.load(Relaxed);
         // An operator that waits for the source furthest behind, while that one waits for the operator, would wait for ever.
         let awaited = self.shared.holding_back.load(Relaxed) && self.is_slowest();
-        (behind || full || asks) && !awaited
+        (behind || full || asks || self.outlet.is_full()) && !awaited
     }
 
     fn is_slowest(&self) -> bool {

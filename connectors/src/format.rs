@@ -155,6 +155,20 @@ impl RowWriter {
         Ok(())
     }
 
+    /// Appends a line for each row of the batch; `refuse` takes those whose template cannot be evaluated, by their place in the batch.
+    pub fn lines(&mut self, batch: &Batch, out: &mut Vec<u8>, mut refuse: impl FnMut(usize, EvalError)) {
+        let rows = self.rows(batch);
+        if let Body::Json(writer) = &mut self.body {
+            return writer.lines(&rows, out);
+        }
+        for (i, row) in rows.rows().enumerate() {
+            match self.write(&row, out) {
+                Ok(()) => out.push(b'\n'),
+                Err(e) => refuse(i, e),
+            }
+        }
+    }
+
     /// The line of names before the first row, for CSV.
     pub fn header(&self) -> Option<Vec<u8>> {
         let Body::Csv = self.body else { return None };

@@ -63,12 +63,7 @@ impl Sink for Encoder {
 
 /// Appends a line for each row.
 pub fn write_lines(writer: &mut RowWriter, schema: &SchemaRef, batch: &Batch, lines: &mut Vec<u8>, rejects: &mut Vec<Reject>) {
-    for (row, original) in writer.rows(batch).rows().zip(batch.rows()) {
-        match writer.write(&row, lines) {
-            Ok(()) => lines.push(b'\n'),
-            Err(e) => rejects.push(Reject::row(e.reason, e.message, &original, schema)),
-        }
-    }
+    writer.lines(batch, lines, |i, e| rejects.push(Reject::row(e.reason, e.message, &batch.row(i), schema)));
 }
 
 pub struct Files {

@@ -6,28 +6,32 @@ pub const STEP: usize = 32;
 
 /// The end of a buffer. The buffer's length is right again when the pen is dropped.
 ///
-/// Invariant: `dst` lies in the buffer's allocation, at or behind its length; all bytes before `dst` are written.
+/// Invariant: `dst` lies in the buffer's allocation, at or behind its length; all bytes before `dst` are written; the allocation ends
+/// at `end`.
 pub struct Pen<'a> {
     out: &'a mut Vec<u8>,
     dst: *mut u8,
-    /// Bytes that may be written at `dst`.
-    free: usize,
+    end: *mut u8,
 }
 
 impl<'a> Pen<'a> {
     #[inline(always)]
     pub fn new(out: &'a mut Vec<u8>) -> Pen<'a> {
-        let (len, free) = (out.len(), out.capacity() - out.len());
-        // SAFETY: the length is inside the allocation.
-        let dst = unsafe { out.as_mut_ptr().add(len) };
-        Pen { out, dst, free }
+        let (dst, end) = ends(out);
+        Pen { out, dst, end }
+    }
+
+    /// Bytes that may be written.
+    #[inline(always)]
+    fn free(&self) -> usize {
+        self.end.addr() - self.dst.addr()
     }
 
     /// Makes room for `n` bytes.
     #[inline(always)]
     pub fn room(&mut self, n: usize) {
-        if self.free < n {
-            (self.dst, self.free) = grow(self.out, self.dst, n);
+        if self.free() < n {
+            (self.dst, self.end) = grow(self.out, self.dst, n);
         }
     }
 
@@ -42,19 +46,41 @@ impl<'a> Pen<'a> {
     pub fn with(&mut self, f: impl FnOnce(&mut Vec<u8>)) {
         settle(self.out, self.dst);
         f(self.out);
-        let (len, free) = (self.out.len(), self.out.capacity() - self.out.len());
-        // SAFETY: as in `new`.
-        (self.dst, self.free) = (unsafe { self.out.as_mut_ptr().add(len) }, free);
+        (self.dst, self.end) = ends(self.out);
     }
 
     /// # Safety
     /// There is room for `N` bytes.
     #[inline(always)]
     pub unsafe fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
-        debug_assert!(self.free >= N);
+        debug_assert!(self.free() >= N);
         // SAFETY: the caller's promise.
         unsafe { self.dst.cast::<[u8; N]>().write_unaligned(*bytes) };
         self.advance(N);
+    }
+
+    /// Appends the first `len` bytes.
+    ///
+    /// # Safety
+    /// There is room for `STEP` bytes, and `len` is not more.
+    #[inline(always)]
+    pub unsafe fn put_some(&mut self, bytes: &[u8; STEP], len: usize) {
+        debug_assert!(self.free() >= STEP && len <= STEP);
+        // SAFETY: the caller's promise.
+        unsafe { self.dst.cast::<[u8; STEP]>().write_unaligned(*bytes) };
+        self.advance(len);
+    }
+
+    /// Appends the byte `times` times, which is 0 or 1.
+    ///
+    /// # Safety
+    /// There is room for a byte.
+    #[inline(always)]
+    pub unsafe fn put_if(&mut self, byte: u8, times: usize) {
+        debug_assert!(self.free() >= 1 && times <= 1);
+        // SAFETY: the caller's promise.
+        unsafe { self.dst.write(byte) };
+        self.advance(times);
     }
 
     /// Appends `from[off..off + len]`.
@@ -66,21 +92,14 @@ impl<'a> Pen<'a> {
     /// There is room for `len + STEP` bytes.
     #[inline(always)]
     pub unsafe fn copy(&mut self, from: &[u8], off: usize, len: usize) {
-        debug_assert!(self.free >= len + STEP);
-        if len > 2 * STEP || off + len + STEP > from.len() {
-            let text = &from[off..][..len];
-            // SAFETY: room is promised, and `out` is borrowed for writing, so `from` is no part of it.
-            unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), self.dst, len) };
+        debug_assert!(self.free() >= len + STEP);
+        if len <= STEP && off + STEP <= from.len() {
+            // SAFETY: a step is read inside `from` and written where there is room; `out` is borrowed for writing, so `from` is no
+            // part of it.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr().add(off), self.dst, STEP) };
         } else {
-            // SAFETY: `off + len + STEP <= from.len()` and `len + STEP` bytes may be written, so the steps, the second of which is
-            // made for more than STEP bytes, read inside `from` and write inside the allocation.
-            unsafe {
-                let src = from.as_ptr().add(off);
-                std::ptr::copy_nonoverlapping(src, self.dst, STEP);
-                if len > STEP {
-                    std::ptr::copy_nonoverlapping(src.add(STEP), self.dst.add(STEP), STEP);
-                }
-            }
+            // SAFETY: there is room for the text and a step behind it.
+            unsafe { copy_long(&from[off..], len, self.dst) };
         }
         self.advance(len);
     }
@@ -89,7 +108,6 @@ impl<'a> Pen<'a> {
     fn advance(&mut self, n: usize) {
         // SAFETY: the callers have written `n` bytes of the allocation.
         self.dst = unsafe { self.dst.add(n) };
-        self.free -= n;
     }
 
     /// Takes back the last `n` bytes.
@@ -98,7 +116,6 @@ impl<'a> Pen<'a> {
         assert!(n <= self.len(), "the bytes are written");
         // SAFETY: they lie before `dst`.
         self.dst = unsafe { self.dst.sub(n) };
-        self.free += n;
     }
 
     /// Replaces the byte at `at`, which the pen or somebody before it wrote.
@@ -126,15 +143,44 @@ fn settle(out: &mut Vec<u8>, dst: *mut u8) {
     unsafe { out.set_len(len) };
 }
 
+/// Where the next byte goes, and the end of the allocation.
+#[inline(always)]
+fn ends(out: &mut Vec<u8>) -> (*mut u8, *mut u8) {
+    let (len, capacity) = (out.len(), out.capacity());
+    let start = out.as_mut_ptr();
+    // SAFETY: both are inside the allocation or at its end.
+    unsafe { (start.add(len), start.add(capacity)) }
+}
+
 // The pen is passed in pieces: one whose address is taken would not be kept in registers.
 #[cold]
 #[inline(never)]
-fn grow(out: &mut Vec<u8>, dst: *mut u8, n: usize) -> (*mut u8, usize) {
+fn grow(out: &mut Vec<u8>, dst: *mut u8, n: usize) -> (*mut u8, *mut u8) {
     settle(out, dst);
     out.reserve(n);
-    let (len, free) = (out.len(), out.capacity() - out.len());
-    // SAFETY: as in `new`.
-    (unsafe { out.as_mut_ptr().add(len) }, free)
+    ends(out)
+}
+
+/// Copies the first `len` bytes.
+///
+/// # Panics
+/// If there are fewer.
+///
+/// # Safety
+/// At `dst`, which is no part of `from`, there is room for `len + STEP` bytes.
+#[inline(never)]
+unsafe fn copy_long(from: &[u8], len: usize, dst: *mut u8) {
+    let text = &from[..len];
+    if len > 8 * STEP || len + STEP > from.len() {
+        // SAFETY: `text` has so many bytes, and room is promised.
+        return unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), dst, len) };
+    }
+    let mut at = 0;
+    while at < len {
+        // SAFETY: `at < len`, so a step from there is read inside `from` and written where room is promised.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr().add(at), dst.add(at), STEP) };
+        at += STEP;
+    }
 }
 
 #[cfg(test)]

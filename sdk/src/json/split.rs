@@ -26,10 +26,10 @@ fn masks(block: &[u8; 64], a: u8, b: u8) -> (u64, u64) {
     }
 }
 
-/// Calls `f` with the place in `text[off..off + len]` of every byte that is `a` (then with true) or `b`, in order, and then with
-/// `len` and true. What follows in `text` is read, so that few blocks have to be copied.
+/// Calls `f(at, first, all)` for each 64 bytes of `text[off..off + len]`, which begin at `at`: the bits of the bytes that are `a`, and
+/// of those that are `a` or `b`. The end counts as an `a`. What follows in `text` is read, so that few blocks have to be copied.
 #[inline(always)]
-pub fn stops(text: &[u8], off: usize, len: usize, a: u8, b: u8, mut f: impl FnMut(usize, bool)) {
+pub fn blocks(text: &[u8], off: usize, len: usize, a: u8, b: u8, mut f: impl FnMut(usize, u64, u64)) {
     let (mut at, end) = (0, off + len);
     assert!(end <= text.len());
     // `f` is called at one place, so that it can be inlined.
@@ -42,18 +42,28 @@ pub fn stops(text: &[u8], off: usize, len: usize, a: u8, b: u8, mut f: impl FnMu
                 masks(&last, a, b)
             }
         };
-        let mut m = first | second;
+        let mut all = first | second;
         if len - at < 64 {
             let bit = 1 << (len - at);
-            m = (m & (bit - 1)) | bit;
+            all = (all & (bit - 1)) | bit;
             first |= bit;
         }
-        while m != 0 {
-            f(at + m.trailing_zeros() as usize, first & m & m.wrapping_neg() != 0);
-            m &= m - 1;
-        }
+        f(at, first, all);
         at += 64;
     }
+}
+
+/// Calls `f` with the place in `text[off..off + len]` of every byte that is `a` (then with true) or `b`, in order, and then with
+/// `len` and true.
+#[inline(always)]
+pub fn stops(text: &[u8], off: usize, len: usize, a: u8, b: u8, mut f: impl FnMut(usize, bool)) {
+    blocks(text, off, len, a, b, |at, first, mut all| {
+        while all != 0 {
+            let bit = all.trailing_zeros();
+            f(at + bit as usize, first >> bit & 1 != 0);
+            all &= all - 1;
+        }
+    });
 }
 
 /// Calls `f` with the place of every byte that is `a` or `b`, in order.

@@ -3,7 +3,8 @@
 use super::pen::{Pen, STEP};
 use super::quote;
 use super::read::{Member, members, unescape};
-use super::split::stops;
+use super::split::blocks;
+use crate::batch::Batch;
 use crate::record::Record;
 use crate::schema::{Schema, Slot};
 use crate::value::{Span, Val, Value};
@@ -12,8 +13,6 @@ use crate::value::{Span, Val, Value};
 #[derive(Clone)]
 pub struct JsonWriter {
     heads: Vec<Head>,
-    /// All `,"name":"`, of which values other than strings leave out the last quote; then [`STEP`] spare bytes.
-    names: Vec<u8>,
     tail: Option<Slot>,
     /// Names that cover the tail's members; with a slot only where that is Missing.
     covers: Vec<(Box<str>, Option<Slot>)>,
@@ -21,54 +20,87 @@ pub struct JsonWriter {
     seen: Vec<(usize, usize)>,
 }
 
-#[derive(Clone, Copy)]
+/// What stands before a field's value.
+#[derive(Clone)]
 struct Head {
     slot: Slot,
-    off: usize,
-    /// Without the quote that begins a string.
+    /// Length of `,"name":`, without the quote that begins a string.
     len: usize,
+    /// `,"name":"`, if that is no longer.
+    short: [u8; STEP],
+    /// `,"name":"`, if it is.
+    long: Box<[u8]>,
+}
+
+impl Head {
+    fn new(slot: Slot, name: &str) -> Head {
+        let mut text = vec![b','];
+        quote(name.as_bytes(), &mut text);
+        text.extend_from_slice(b":\"");
+        let (len, mut short) = (text.len() - 1, [0; STEP]);
+        let long = match short.get_mut(..text.len()) {
+            Some(room) => {
+                room.copy_from_slice(&text);
+                [].into()
+            }
+            None => text.into(),
+        };
+        Head { slot, len, short, long }
+    }
 }
 
 impl JsonWriter {
     pub fn new(schema: &Schema) -> JsonWriter {
-        let (mut heads, mut names) = (vec![], vec![]);
-        for (slot, field) in schema.visible() {
-            let off = names.len();
-            names.push(b',');
-            quote(field.name.as_bytes(), &mut names);
-            names.extend_from_slice(b":\"");
-            heads.push(Head { slot, off, len: names.len() - off - 1 });
-        }
-        names.resize(names.len() + STEP, 0);
+        let heads = schema.visible().map(|(slot, field)| Head::new(slot, &field.name)).collect();
         let fields = schema.fields().iter().enumerate();
         let covers = fields.map(|(i, f)| (f.name.clone(), f.hidden.then_some(Slot(i as u16)))).collect();
-        JsonWriter { heads, names, tail: schema.tail(), covers, seen: vec![] }
+        JsonWriter { heads, tail: schema.tail(), covers, seen: vec![] }
     }
 
-    /// Appends the row as an object, as [`write_row`] says. About 10 ns a field.
+    /// Appends the row as an object, as [`write_row`] says.
     pub fn row(&mut self, row: &Record<'_>, out: &mut Vec<u8>) {
-        let arena = row.arena();
-        let begun = out.len();
+        self.object(row, &mut Pen::new(out));
+    }
+
+    /// Appends a line for each row of the batch.
+    pub fn lines(&mut self, batch: &Batch, out: &mut Vec<u8>) {
         let mut pen = Pen::new(out);
+        for row in batch.rows() {
+            self.object(&row, &mut pen);
+            pen.room(1);
+            // SAFETY: there is room for a byte.
+            unsafe { pen.put(b"\n") };
+        }
+    }
+
+    #[inline(always)]
+    fn object(&mut self, row: &Record<'_>, pen: &mut Pen<'_>) {
+        let (arena, values) = (row.arena(), row.raw_values());
+        let begun = pen.len();
         for head in &self.heads {
-            let value = row.raw(head.slot);
-            let string = match value {
+            let value = values[head.slot.index()];
+            // A number is written as a string is, without the quotes.
+            let (span, quotes) = match value {
+                Value::Str(s) => (s, 1),
+                Value::Num(s) => (s, 0),
                 Value::Missing => continue,
-                Value::Str(s) => Some(s),
-                _ => None,
-            };
-            let (len, text) = string.map_or((head.len, 0), |s| (head.len + 1, s.len as usize));
-            pen.room(len + text + 2 * STEP);
-            // SAFETY: there is room for both texts, each with a step behind it, of which the quote takes one byte.
-            unsafe {
-                pen.copy(&self.names, head.off, len);
-                if let Some(s) = string {
-                    pen.copy(arena, s.off as usize, text);
-                    pen.put(b"\"");
+                _ => {
+                    pen.with(|out| other(head, arena, value, out));
                     continue;
                 }
+            };
+            let (off, len) = (span.off as usize, span.len as usize);
+            if head.len >= STEP {
+                pen.with(|out| other(head, arena, value, out));
+                continue;
             }
-            write_in(arena, value, &mut pen);
+            pen.room(len + 2 * STEP);
+            // SAFETY: there is room for the head, the text and a step behind them, of which the quote takes one byte.
+            unsafe {
+                pen.put_some(&head.short, head.len + quotes);
+                pen.copy(arena, off, len);
+                pen.put_if(b'"', quotes);
+            }
         }
         if let Some(tail) = self.tail
             && let Val::Json(object) = row.get(tail)
@@ -153,7 +185,7 @@ pub fn write_row(row: &Record<'_>, schema: &Schema, out: &mut Vec<u8>) {
 
 /// Appends one value as JSON; Missing as `null`.
 pub fn write_value(row: &Record<'_>, value: Value, out: &mut Vec<u8>) {
-    write_in(row.arena(), value, &mut Pen::new(out));
+    write_in(row.arena(), value, out);
 }
 
 /// Appends a borrowed value as JSON; Missing as `null`.
@@ -172,26 +204,35 @@ pub fn write_val(value: Val<'_>, out: &mut Vec<u8>) {
     }
 }
 
-#[inline(always)]
-fn write_in(arena: &[u8], value: Value, pen: &mut Pen<'_>) {
-    let text = |s: Span| &arena[s.off as usize..][..s.len as usize];
-    let copy = |s: Span, pen: &mut Pen<'_>| {
-        pen.room(s.len as usize + STEP);
-        // SAFETY: there is room.
-        unsafe { pen.copy(arena, s.off as usize, s.len as usize) }
-    };
+/// Appends a field that is not written in the commonest way.
+// Not inlined: the others need the registers.
+#[inline(never)]
+fn other(head: &Head, arena: &[u8], value: Value, out: &mut Vec<u8>) {
+    let string = matches!(value, Value::Str(_));
+    let text = if head.long.is_empty() { &head.short } else { &*head.long };
+    out.extend_from_slice(&text[..head.len + usize::from(string)]);
     match value {
-        Value::Num(s) => copy(s, pen),
-        Value::Json(s) if compact(text(s)) => copy(s, pen),
-        Value::Split(s, pair, key) => pen.with(|out| write_split(arena, s.off as usize, s.len as usize, (pair, key), out)),
-        Value::Str(s) | Value::Text(s) => pen.with(|out| quote(text(s), out)),
-        Value::Json(s) => pen.with(|out| canonical(utf8(text(s)), out)),
-        Value::Int(i) => pen.with(|out| out.extend_from_slice(itoa::Buffer::new().format(i).as_bytes())),
-        Value::Float(f) => pen.with(|out| write_float(f, out)),
-        Value::Bool(b) => pen.with(|out| out.extend_from_slice(if b { b"true" } else { b"false" })),
-        Value::Missing | Value::Null => pen.with(|out| out.extend_from_slice(b"null")),
-        Value::Time(t) => pen.with(|out| write_quoted_time(t, out)),
-        Value::Bytes(s) => pen.with(|out| write_bytes(text(s), out)),
+        Value::Str(s) => {
+            out.extend_from_slice(&arena[s.off as usize..][..s.len as usize]);
+            out.push(b'"');
+        }
+        value => write_in(arena, value, out),
+    }
+}
+
+fn write_in(arena: &[u8], value: Value, out: &mut Vec<u8>) {
+    let text = |s: Span| &arena[s.off as usize..][..s.len as usize];
+    match value {
+        Value::Split(s, pair, key) => write_split(arena, s.off as usize, s.len as usize, (pair, key), out),
+        Value::Int(i) => out.extend_from_slice(itoa::Buffer::new().format(i).as_bytes()),
+        Value::Num(s) => out.extend_from_slice(text(s)),
+        Value::Str(s) | Value::Text(s) => quote(text(s), out),
+        Value::Json(s) => canonical(utf8(text(s)), out),
+        Value::Float(f) => write_float(f, out),
+        Value::Bool(b) => out.extend_from_slice(if b { b"true" } else { b"false" }),
+        Value::Missing | Value::Null => out.extend_from_slice(b"null"),
+        Value::Time(t) => write_quoted_time(t, out),
+        Value::Bytes(s) => write_bytes(text(s), out),
     }
 }
 
@@ -209,27 +250,29 @@ fn write_split(arena: &[u8], off: usize, len: usize, (pair, key): (u8, u8), out:
     let mut pen = Pen::new(out);
     let (mut from, mut in_value) = (0, false);
     // Every member begins with a comma, the first of which becomes the brace.
-    pen.room(8);
-    // SAFETY: there is room for 8 bytes here, and in the loop for the text, a step behind it and 8 bytes.
+    pen.room(STEP);
+    // SAFETY: there is room for a step here, and in the loop for what is not yet copied, for 6 bytes at each of 64 places and for a step.
     unsafe {
         pen.put(b",\"");
-        stops(arena, off, len, pair, key, |at, ends| {
-            match (ends, in_value) {
-                (false, true) => return,
-                (true, false) if at == from => {
-                    from = at + 1;
-                    return;
+        blocks(arena, off, len, pair, key, |block, first, mut all| {
+            pen.room(block + 64 - from + 6 * 64 + STEP);
+            while all != 0 {
+                let bit = all.trailing_zeros();
+                all &= all - 1;
+                let (at, ends) = (block + bit as usize, first >> bit & 1 != 0);
+                // A separator within a value belongs to it, and an empty piece is none.
+                if ends != in_value && (in_value || at == from) {
+                    from = if in_value { from } else { at + 1 };
+                    continue;
                 }
-                _ => {}
+                pen.copy(arena, off + from, at - from);
+                // The key of a piece without value ends twice.
+                if ends && !in_value {
+                    pen.put(b"\":\"");
+                }
+                pen.put(if ends { b"\",\"" } else { b"\":\"" });
+                (from, in_value) = (at + 1, !ends);
             }
-            pen.room(at - from + STEP + 8);
-            pen.copy(arena, off + from, at - from);
-            match (ends, in_value) {
-                (false, _) => pen.put(b"\":\""),
-                (true, true) => pen.put(b"\",\""),
-                (true, false) => pen.put(b"\":\"\",\""),
-            }
-            (from, in_value) = (at + 1, !ends);
         });
         // The bracket takes the place of a comma and a quote of a member that does not come.
         pen.back(2);
@@ -301,7 +344,6 @@ fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Whether the JSON text has neither a blank nor an escape, and so is canonical already. Eight bytes a step.
-#[inline]
 fn compact(s: &[u8]) -> bool {
     const L: u64 = 0x0101_0101_0101_0101;
     const H: u64 = 0x8080_8080_8080_8080;
@@ -354,7 +396,7 @@ pub fn canonical(json: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Batch, BatchBuilder};
+    use crate::batch::BatchBuilder;
     use crate::record::Meta;
     use crate::schema::{Field, SchemaRef, Type};
     use proptest::prelude::*;

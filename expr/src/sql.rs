@@ -10,15 +10,17 @@
 
 use crate::{EvalError, Issue, Scratch};
 use check::{Compiler, Typed};
+use column::{Rows, State};
 use jiff::tz::TimeZone;
 use millrace_sdk::operator::{Env, OnError};
-use millrace_sdk::{BatchBuilder, Record, Schema, Slot, Type, Val};
+use millrace_sdk::{Batch, BatchBuilder, Columns, Record, Schema, Slot, Type, Val};
 use node::{Cx, Node, Settings};
 use value::{R, V, decimal};
 
 mod call;
 mod cast;
 pub(crate) mod check;
+pub(crate) mod column;
 mod condition;
 pub(crate) mod like;
 pub(crate) mod node;
@@ -149,6 +151,34 @@ impl Expr {
             push_value(v, out);
             Ok(())
         })
+    }
+
+    /// Fills a field of all rows of a batch with the values, as `wanted`, where that takes no look at single rows: the others are left to
+    /// [`push`](Self::push).
+    pub fn fill(&self, wanted: Type, columns: &mut Columns<'_>, to: Slot) {
+        match self.keeps {
+            Some(slot) if wanted == self.ty => return columns.keep(to, slot),
+            Some(slot) => return column::fill_field(slot, wanted, columns, to),
+            None => {}
+        }
+        with_scratch(|scratch| {
+            scratch.pool.reset();
+            let rows = Rows { batch: columns.batch(), pool: &scratch.pool, settings: &self.settings };
+            column::fill(&self.node, self.ty, wanted, &rows, columns, to);
+        });
+    }
+
+    /// Whether the condition is true, for one row of the batch after the other.
+    pub fn decide(&self, batch: &Batch, scratch: &mut Scratch, mut verdict: impl FnMut(usize, Result<bool, EvalError>)) {
+        scratch.pool.reset();
+        let rows = Rows { batch, pool: &scratch.pool, settings: &self.settings };
+        for (i, (state, holds)) in column::truths(&self.node, &rows).iter().enumerate() {
+            match state {
+                State::Value => verdict(i, Ok(holds)),
+                State::Null => verdict(i, Ok(false)),
+                State::Unknown => verdict(i, self.is_true(&batch.row(i), scratch)),
+            }
+        }
     }
 
     /// For conditions: NULL is not true.

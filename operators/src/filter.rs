@@ -88,25 +88,16 @@ impl Operator for Run {
         let rows = batch.len();
         let (mut kept, mut filtered) = (0, 0);
         self.keep.clear();
-        for row in batch.rows() {
-            let keep = match self.condition.is_true(&row, &mut self.scratch) {
-                Ok(true) => true,
-                Ok(false) if self.reject => {
-                    out.reject(Reject::row("filtered", "the condition of the filter is not true", &row, batch.schema()));
-                    false
-                }
-                Ok(false) => {
-                    filtered += 1;
-                    false
-                }
-                Err(e) => {
-                    out.reject(Reject::row(e.reason, e.message, &row, batch.schema()));
-                    false
-                }
-            };
-            kept += usize::from(keep);
-            self.keep.push(keep);
-        }
+        let refuse = |i, reason, message: String| Reject::row(reason, message, &batch.row(i), batch.schema());
+        self.condition.decide(&batch, &mut self.scratch, |i, verdict| {
+            match &verdict {
+                Ok(true) => kept += 1,
+                Ok(false) if self.reject => out.reject(refuse(i, "filtered", "the condition of the filter is not true".into())),
+                Ok(false) => filtered += 1,
+                Err(e) => out.reject(refuse(i, e.reason, e.message.clone())),
+            }
+            self.keep.push(verdict == Ok(true));
+        });
         out.dropped("filtered", filtered);
         if kept < rows {
             batch.retain(|i| self.keep[i]);

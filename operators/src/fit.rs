@@ -34,28 +34,6 @@ pub(crate) fn fit<'a>(value: Value, ty: Type, bytes: impl Fn(Span) -> &'a [u8]) 
     }
 }
 
-/// An integer that is written as JSON writes it and fits a bigint.
-#[inline]
-pub(crate) fn plain_integer(t: &[u8]) -> bool {
-    matches!(t, [b'0'] | [b'1'..=b'9', ..]) && t.len() <= 18 && digits(t)
-}
-
-/// Eight bytes a step.
-#[inline]
-fn digits(t: &[u8]) -> bool {
-    let eight = |t: &[u8; 8]| {
-        let x = u64::from_le_bytes(*t);
-        const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
-        const ZEROS: u64 = 0x3030_3030_3030_3030;
-        // 0x30 to 0x3f, and still so when 6 is added.
-        (x & HIGH) == ZEROS && (x.wrapping_add(0x0606_0606_0606_0606) & HIGH) == ZEROS
-    };
-    match (t.first_chunk(), t.last_chunk()) {
-        (Some(first), Some(last)) => eight(first) && eight(last) && (t.len() <= 16 || t[8..t.len() - 8].iter().all(u8::is_ascii_digit)),
-        _ => t.iter().all(u8::is_ascii_digit),
-    }
-}
-
 /// Whether a positive JSON number is written exactly as a decimal of that precision and scale is.
 fn exact(number: &[u8], precision: usize, scale: usize) -> bool {
     let digits = |t: &[u8]| !t.is_empty() && t.iter().all(u8::is_ascii_digit);

@@ -1,17 +1,15 @@
 //! Rows made from rows, field by field: what Map and TemplateExtract have in common.
 
-use crate::fit::plain_integer;
 use millrace_expr::{EvalError, Expr, Scratch, Template};
+use millrace_sdk::json::plain_integer;
 use millrace_sdk::operator::Outputs;
-use millrace_sdk::{Access, Batch, BatchBuilder, Operator, Record, Reject, SchemaRef, Slot, Type, Val, Value, convert};
+use millrace_sdk::{Access, Batch, BatchBuilder, Columns, Operator, Record, Reject, SchemaRef, Slot, Type, Val, Value, convert};
 use std::sync::Arc;
 
 /// How one output field comes about.
 pub(crate) enum Step {
     /// An input field as it is.
     Keep(Slot),
-    /// An input field as another type.
-    As(Slot, Type),
     /// A value inside an input field.
     Find(Access),
     Missing,
@@ -44,25 +42,37 @@ impl Project {
 
 impl Operator for Project {
     fn process(&mut self, batch: Batch, out: &mut Outputs) {
-        let mut rows = BatchBuilder::over(&batch, self.schema.clone());
-        for row in batch.rows() {
-            match self.steps.iter().try_for_each(|s| step(s, &row, &mut self.room, &mut rows)) {
-                Ok(()) => rows.end_row(*row.meta()),
-                Err(e) => {
-                    rows.abandon_row();
-                    out.reject(Reject::row(e.reason, e.message, &row, batch.schema()));
-                }
-            }
+        let mut columns = Columns::new(&batch, self.schema.clone());
+        for (i, step) in self.steps.iter().enumerate() {
+            let to = Slot(i as u16);
+            fill(step, &mut columns, to);
+            columns.rest(to, |row, rows| push(step, row, &mut self.room, rows), |e| (e.reason, e.message));
         }
-        out.emit(0, batch.replaced_by(rows));
+        let made = columns.finish();
+        for f in made.failed() {
+            out.reject(Reject::row(f.reason, f.message.clone(), &batch.row(f.row), batch.schema()));
+        }
+        out.emit(0, batch.remade(made));
     }
 }
 
+/// Makes a field of all rows at once, as far as that goes.
+fn fill(step: &Step, columns: &mut Columns<'_>, to: Slot) {
+    match step {
+        Step::Keep(slot) => columns.keep(to, *slot),
+        Step::Missing => {}
+        Step::Expr(e) => e.fill(e.ty(), columns, to),
+        Step::ExprAs(e, ty) => e.fill(*ty, columns, to),
+        Step::Template(t, ty) => t.fill(*ty, columns, to),
+        Step::Find(_) | Step::Default(..) => columns.leave(),
+    }
+}
+
+/// Makes a field of one row.
 #[inline]
-fn step(step_: &Step, row: &Record<'_>, room: &mut Room, rows: &mut BatchBuilder) -> Result<(), EvalError> {
-    match step_ {
+fn push(step: &Step, row: &Record<'_>, room: &mut Room, rows: &mut BatchBuilder) -> Result<(), EvalError> {
+    match step {
         Step::Keep(slot) => rows.keep(row, *slot),
-        Step::As(slot, ty) => push_as(row.get(*slot), *ty, row, rows)?,
         Step::Find(access) => rows.push_val(row.find(access, &mut room.text)),
         Step::Missing => rows.push_missing(),
         Step::Expr(e) => e.push(row, rows)?,
@@ -73,7 +83,7 @@ fn step(step_: &Step, row: &Record<'_>, room: &mut Room, rows: &mut BatchBuilder
         Step::Template(t, ty) => t.push(row, *ty, rows)?,
         Step::Default(inner, default) => {
             let before = rows.pending();
-            let found = step(inner, row, room, rows).is_ok();
+            let found = push(inner, row, room, rows).is_ok();
             let nothing = match rows.last() {
                 Some(Value::Missing | Value::Null) => true,
                 Some(Value::Str(s) | Value::Text(s)) => s.len == 0 && matches!(**inner, Step::Template(..)),
@@ -97,3 +107,7 @@ fn push_as(value: Val<'_>, ty: Type, row: &Record<'_>, rows: &mut BatchBuilder) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "project_tests.rs"]
+mod tests;

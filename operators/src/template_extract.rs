@@ -170,10 +170,7 @@ fn field(spec: &FieldSpec, at: &Place, bind: &Bind<'_>, problems: &mut Vec<Probl
         (Some(t), None) => {
             let t = check::template(t, schema, bind.env, &at.clone().then("template"), problems)?;
             let ty = wanted.unwrap_or_else(|| t.ty());
-            match t.slot() {
-                Some(slot) if ty == Type::Bigint && schema.field(slot).ty == Type::String => (ty, Step::As(slot, ty)),
-                _ => (ty, Step::Template(t, wanted)),
-            }
+            (ty, Step::Template(t, wanted))
         }
         (None, Some(e)) => {
             let e = check::expr(e, schema, bind.env, &at.clone().then("expr"), problems)?;

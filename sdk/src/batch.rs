@@ -1,12 +1,16 @@
 //! Rows in a batch: one text arena and a matrix of values.
 
 use crate::pool::Pooled;
-use crate::record::{Meta, Record};
+use crate::record::{Meta, NO_META, Record};
 use crate::schema::{SchemaRef, Slot};
 use crate::value::{Span, Val, Value};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+mod columns;
+
+pub use columns::{Cell, Columns, Failed, Remade};
 
 /// Readable, zeroed bytes behind the text after [`Batch::pad`], for parsers that load wide.
 pub const PAD: usize = 64;
@@ -73,6 +77,13 @@ impl Batch {
         let w = self.schema.width();
         // SAFETY: builders keep every span inside the text and textual spans UTF-8.
         unsafe { Record::new(&self.text, &self.vals[i * w..][..w], &self.meta[i]) }
+    }
+
+    /// A record of this text without values.
+    #[inline]
+    fn anywhere(&self) -> Record<'_> {
+        // SAFETY: it has no spans.
+        unsafe { Record::new(&self.text, &[], &NO_META) }
     }
 
     #[inline]
@@ -495,13 +506,16 @@ impl BatchBuilder {
     /// A string in which one ASCII character takes the place of another. `clean`: nothing in the result needs a JSON escape.
     #[inline]
     pub fn push_swapped(&mut self, s: &str, from: u8, to: u8, clean: bool) {
+        let span = self.swapped(s, from, to);
+        self.vals.push(if clean { Value::Str(span) } else { Value::Text(span) });
+    }
+
+    #[inline]
+    fn swapped(&mut self, s: &str, from: u8, to: u8) -> Span {
         assert!(from.is_ascii() && to.is_ascii(), "what is swapped is ASCII");
         let begun = self.text.len();
-        let span = self.copy(s.as_bytes());
-        for b in &mut self.text[begun..] {
-            *b = if *b == from { to } else { *b };
-        }
-        self.vals.push(if clean { Value::Str(span) } else { Value::Text(span) });
+        self.text.extend(s.bytes().map(|b| if b == from { to } else { b }));
+        self.span_from(begun)
     }
 
     /// Values that a parser found in the text below.
@@ -622,11 +636,15 @@ impl BatchBuilder {
     /// characters, or else each value is looked at.
     fn verify(&self) {
         assert_eq!(self.vals.len(), self.meta.len() * self.schema.width(), "a row has as many fields as its schema");
+        self.verify_texts(&self.vals);
+    }
+
+    fn verify_texts(&self, values: &[Value]) {
         if !self.opened {
             return;
         }
         let mut whole = None;
-        for span in self.vals.iter().filter_map(textual).filter(|s| s.off >= self.base) {
+        for span in values.iter().filter_map(textual).filter(|s| s.off >= self.base) {
             let (begin, len) = ((span.off - self.base) as usize, span.len as usize);
             let boundary = |at: usize| self.text.get(at).is_none_or(|b| (*b as i8) >= -0x40);
             let whole = *whole.get_or_insert_with(|| simdutf8::basic::from_utf8(&self.text).is_ok());

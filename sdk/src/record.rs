@@ -26,9 +26,12 @@ pub struct Meta {
 
 impl Default for Meta {
     fn default() -> Self {
-        Meta { time: NO_TIME, offset: 0, raw: Meta::NO_RAW, partition: 0, source: 0, flags: 0 }
+        NO_META
     }
 }
+
+/// Of no row.
+pub(crate) static NO_META: Meta = Meta { time: NO_TIME, offset: 0, raw: Meta::NO_RAW, partition: 0, source: 0, flags: 0 };
 
 impl Meta {
     pub const LATE: u16 = 1;
@@ -106,7 +109,7 @@ impl<'a> Record<'a> {
     /// # Safety
     /// The span is UTF-8 here.
     #[inline]
-    unsafe fn text(&self, span: Span) -> &'a str {
+    pub(crate) unsafe fn text(&self, span: Span) -> &'a str {
         let bytes = self.bytes(span);
         debug_assert!(std::str::from_utf8(bytes).is_ok());
         // SAFETY: the caller's promise.
@@ -149,7 +152,7 @@ impl<'a> Record<'a> {
     /// # Safety
     /// The value is one of this record's, or fits its text as they do.
     #[inline]
-    unsafe fn own(&self, value: Value) -> Val<'a> {
+    pub(crate) unsafe fn own(&self, value: Value) -> Val<'a> {
         // SAFETY: `Record::new` demands UTF-8 at every textual span.
         unsafe {
             match value {

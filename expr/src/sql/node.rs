@@ -145,7 +145,7 @@ impl Texts {
     }
 
     #[inline]
-    fn contains(&self, text: &str) -> bool {
+    pub fn contains(&self, text: &str) -> bool {
         match self {
             Texts::Few(all) => all.iter().any(|t| **t == *text),
             Texts::Many(set) => set.contains(text),

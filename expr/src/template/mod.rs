@@ -16,7 +16,7 @@ mod value;
 
 use crate::{EvalError, Issue};
 use millrace_sdk::operator::Env;
-use millrace_sdk::{BatchBuilder, Record, Schema, Slot, Type, Val};
+use millrace_sdk::{BatchBuilder, Columns, Record, Schema, Slot, Type, Val};
 
 use helpers::Cx;
 pub use helpers::{HelperDef, helpers};
@@ -104,6 +104,15 @@ impl Template {
             out.truncate(begun);
         }
         done
+    }
+
+    /// Fills a field of all rows of a batch with the values, converted to `ty` if one is given, where that takes no look at single rows:
+    /// the others are left to [`push`](Self::push).
+    pub fn fill(&self, ty: Option<Type>, columns: &mut Columns<'_>, to: Slot) {
+        match &self.kind {
+            Kind::Program(program) => program.fill(ty, columns, to),
+            Kind::Handlebars(_) => columns.leave(),
+        }
     }
 
     /// Appends the value as the next field of a row being built, converted to `ty` if one is given. `out` is new, or was made over

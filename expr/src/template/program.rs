@@ -4,9 +4,11 @@ use super::helpers::{Args, Cx, HelperDef};
 use super::value::{render, same, truth};
 use crate::EvalError;
 use crate::function::MAX_TEXT;
+use crate::sql::column::fill_field;
 use millrace_sdk::convert;
-use millrace_sdk::{Access, BatchBuilder, Record, Slot, Type, Val, Value, json};
-use std::cell::Cell;
+use millrace_sdk::json::plain_integer;
+use millrace_sdk::{Access, BatchBuilder, Cell, Columns, Record, Slot, Type, Val, Value, json};
+use std::cell;
 
 /// A value written in the template.
 #[derive(Debug)]
@@ -96,6 +98,33 @@ impl Program {
     }
 }
 
+impl Program {
+    /// Fills a field of all rows of a batch with the values, where that takes no look at single rows: the others are left to
+    /// [`push`](Self::push).
+    pub fn fill(&self, ty: Option<Type>, columns: &mut Columns<'_>, to: Slot) {
+        let batch = columns.batch();
+        let text = matches!(ty, None | Some(Type::Any | Type::String));
+        match (&self.node, ty) {
+            (Node::Slot(slot, _), None | Some(Type::Any)) => columns.keep(to, *slot),
+            (Node::Slot(slot, _), Some(ty)) => fill_field(*slot, ty, columns, to),
+            (Node::Pairs(slot, pair, key, _), None | Some(Type::Any | Type::Map)) => {
+                columns.fill(to, batch.clean_column(*slot).map(|t| t.map_or(Cell::Later, |t| Cell::Split(t, *pair, *key))));
+            }
+            (Node::Swap(slot, from, with, _), _) if text => {
+                columns.fill(
+                    to,
+                    batch.clean_column(*slot).map(|t| match t {
+                        Some(t) if t.len() <= MAX_TEXT => Cell::Swapped(t, *from, *with),
+                        _ => Cell::Later,
+                    }),
+                );
+            }
+            (Node::If(first), _) if text && self.buffers == 0 => columns.fill(to, batch.rows().map(|row| first.literal(&row))),
+            _ => columns.leave(),
+        }
+    }
+}
+
 pub struct Call {
     pub def: &'static HelperDef,
     pub args: Vec<Node>,
@@ -153,7 +182,7 @@ const INLINE: usize = 6;
 
 thread_local! {
     /// Buffers of the evaluation under way, kept for the next one.
-    static BUFFERS: Cell<Vec<String>> = const { Cell::new(Vec::new()) };
+    static BUFFERS: cell::Cell<Vec<String>> = const { cell::Cell::new(Vec::new()) };
 }
 /// A buffer that has grown beyond this is given back, bytes.
 const KEEP: usize = 1 << 20;
@@ -279,9 +308,11 @@ impl Node {
                     (Some(Type::Map), Value::Split(..)) | (Some(Type::Bytes), Value::Bytes(_)) => true,
                     _ => false,
                 };
-                match fits {
-                    true => out.keep(row, *slot),
-                    false => convert(row.get(*slot), ty, out)?,
+                match row.str(*slot) {
+                    _ if fits => out.keep(row, *slot),
+                    // It stays as it is written.
+                    Some(t) if ty == Some(Type::Bigint) && plain_integer(t.as_bytes()) => out.keep_val(row, Val::Num(t)),
+                    _ => convert(row.get(*slot), ty, out)?,
                 }
             }
             Node::If(i) => {
@@ -376,6 +407,20 @@ fn both_same(both: &[Node; 2], row: &Record<'_>) -> bool {
 }
 
 impl If {
+    /// The branch for a row, if it is one literal.
+    #[inline]
+    fn literal(&self, row: &Record<'_>) -> Cell<'_> {
+        let mut chosen = self;
+        loop {
+            let Node::Same(both, negated) = &chosen.cond else { return Cell::Later };
+            match if both_same(both, row) != *negated { &chosen.then } else { &chosen.other } {
+                Node::Lit(Lit::Str(s)) => return Cell::Text(s),
+                Node::If(inner) => chosen = inner,
+                _ => return Cell::Later,
+            }
+        }
+    }
+
     #[inline]
     fn pick(&self, row: &Record<'_>, buffers: &mut [String], cx: &Cx) -> Result<&Node, EvalError> {
         let holds = match &self.cond {

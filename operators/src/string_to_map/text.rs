@@ -2,12 +2,11 @@
 
 use super::json::{Refused, no_text, padded, text_span};
 use super::{Format, From, Layout, OnMissing, Parsed, StringToMap, explain, useless};
-use crate::fit::plain_integer;
 use millrace_formats::json::Padded;
 use millrace_formats::text::{Escapes, Line, Piece, Pieces, TextFormat};
 use millrace_sdk as sdk;
 use sdk::convert;
-use sdk::json::{Number, clean, number, quote};
+use sdk::json::{Number, clean, number, plain_integer, quote};
 use sdk::operator::Outputs;
 use sdk::problem::did_you_mean;
 use sdk::{Batch, BatchBuilder, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Span, Type, Val, Value};

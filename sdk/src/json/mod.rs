@@ -141,6 +141,28 @@ pub fn is_integer(t: &[u8]) -> bool {
     !d.is_empty() && d.iter().all(u8::is_ascii_digit)
 }
 
+/// Whether it is an integer without sign as JSON writes it, of at most 18 digits.
+#[inline]
+pub fn plain_integer(t: &[u8]) -> bool {
+    matches!(t, [b'0'] | [b'1'..=b'9', ..]) && t.len() <= 18 && digits(t)
+}
+
+/// Eight bytes a step.
+#[inline]
+fn digits(t: &[u8]) -> bool {
+    let eight = |t: &[u8; 8]| {
+        let x = u64::from_le_bytes(*t);
+        const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+        const ZEROS: u64 = 0x3030_3030_3030_3030;
+        // 0x30 to 0x3f, and still so when 6 is added.
+        (x & HIGH) == ZEROS && (x.wrapping_add(0x0606_0606_0606_0606) & HIGH) == ZEROS
+    };
+    match (t.first_chunk(), t.last_chunk()) {
+        (Some(first), Some(last)) => eight(first) && eight(last) && (t.len() <= 16 || t[8..t.len() - 8].iter().all(u8::is_ascii_digit)),
+        _ => t.iter().all(u8::is_ascii_digit),
+    }
+}
+
 /// Whether nothing in the bytes needs a JSON escape: no control character, quote or backslash. Eight bytes a step.
 #[inline]
 pub fn clean(s: &[u8]) -> bool {

@@ -1,0 +1,462 @@
+//! Evaluation of all rows of a batch at once: one decision a node instead of one a row.
+//!
+//! What a column says of a row is what [`Node::val`] gives for it, or nothing: whatever is not common (an error above all) is
+//! [`Unknown`](State), and the row is evaluated by itself. So columns need no errors, and a part that a row would not have evaluated
+//! may be evaluated all the same, provided that it costs little.
+
+use super::node::{Cmp, Const, Cx, Kind, Node, Settings, field};
+use super::pool::Pool;
+use super::value::{self, Op, V};
+use crate::function::characters;
+use millrace_sdk::json::{self, plain_integer};
+use millrace_sdk::{Batch, Cell, Columns, Slot, Type, Val, convert};
+
+/// What is known of a row's value. The order is that of a function of several arguments, which is as its least known one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    Value,
+    Null,
+    /// To be asked of the row itself.
+    Unknown,
+}
+
+enum Found<T> {
+    Value(T),
+    Null,
+    Unknown,
+}
+
+impl<T> From<Option<T>> for Found<T> {
+    #[inline(always)]
+    fn from(found: Option<T>) -> Found<T> {
+        found.map_or(Found::Unknown, Found::Value)
+    }
+}
+
+/// One value a row; without meaning where the state is not `Value`.
+pub struct Column<T> {
+    values: Vec<T>,
+    states: Vec<State>,
+}
+
+impl<T: Copy> Column<T> {
+    #[inline(always)]
+    fn collect(rows: usize, blank: T, found: impl Iterator<Item = Found<T>>) -> Column<T> {
+        let (mut values, mut states) = (vec![blank; rows], vec![State::Unknown; rows]);
+        for ((value, state), found) in values.iter_mut().zip(&mut states).zip(found) {
+            *state = match found {
+                Found::Value(v) => {
+                    *value = v;
+                    State::Value
+                }
+                Found::Null => State::Null,
+                Found::Unknown => State::Unknown,
+            };
+        }
+        Column { values, states }
+    }
+
+    fn constant(rows: usize, value: T) -> Column<T> {
+        Column { values: vec![value; rows], states: vec![State::Value; rows] }
+    }
+
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    #[inline(always)]
+    pub fn iter(&self) -> impl Iterator<Item = (State, T)> {
+        self.states.iter().copied().zip(self.values.iter().copied())
+    }
+
+    #[inline(always)]
+    fn map<U: Copy>(&self, blank: U, f: impl Fn(T) -> Found<U>) -> Column<U> {
+        let found = self.iter().map(|(state, v)| match state {
+            State::Value => f(v),
+            State::Null => Found::Null,
+            State::Unknown => Found::Unknown,
+        });
+        Column::collect(self.len(), blank, found)
+    }
+
+    #[inline(always)]
+    fn zip<B: Copy, U: Copy>(&self, other: &Column<B>, blank: U, f: impl Fn(T, B) -> Found<U>) -> Column<U> {
+        let found = self.iter().zip(other.iter()).map(|((s, a), (t, b))| match s.max(t) {
+            State::Value => f(a, b),
+            State::Null => Found::Null,
+            State::Unknown => Found::Unknown,
+        });
+        Column::collect(self.len(), blank, found)
+    }
+
+    /// Takes the rows of `other` where `takes` says so of this one's state and that of `by`, which decides.
+    #[inline(always)]
+    fn take<B: Copy>(&mut self, other: &Column<T>, by: &Column<B>, takes: impl Fn(State, B) -> State) {
+        let others = other.values.iter().zip(&other.states).zip(by.iter());
+        for ((value, state), ((v, s), (known, b))) in self.values.iter_mut().zip(&mut self.states).zip(others) {
+            match takes(known, b) {
+                State::Value => (*value, *state) = (*v, *s),
+                State::Null => {}
+                State::Unknown => *state = State::Unknown,
+            }
+        }
+    }
+}
+
+/// What an evaluation works on.
+pub struct Rows<'a> {
+    pub batch: &'a Batch,
+    pub pool: &'a Pool,
+    pub settings: &'a Settings,
+}
+
+impl<'a> Rows<'a> {
+    #[inline]
+    fn cx(&self, row: usize) -> Cx<'a> {
+        Cx { row: self.batch.row(row), pool: self.pool, accs: &[], settings: self.settings }
+    }
+
+    #[inline(always)]
+    fn field<T: Copy>(&self, slot: Slot, blank: T, f: impl Fn(Val<'a>) -> Found<T>) -> Column<T> {
+        let found = self.batch.column(slot).map(|v| if v.is_null() { Found::Null } else { f(v) });
+        Column::collect(self.batch.len(), blank, found)
+    }
+}
+
+/// A scalar kind that has columns of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Int,
+    Float,
+    Text,
+    Truth,
+}
+
+impl Node {
+    /// What the node's values are, if they are nothing else.
+    fn of(&self) -> Option<Of> {
+        let typed = |ty: Type| match ty {
+            Type::Bigint => Some(Of::Int),
+            Type::Double => Some(Of::Float),
+            Type::String => Some(Of::Text),
+            Type::Boolean => Some(Of::Truth),
+            _ => None,
+        };
+        match self {
+            Node::Const(Const::Int(_)) | Node::Arith(_, Kind::Int, _) | Node::Length(..) => Some(Of::Int),
+            Node::Const(Const::Float(_)) | Node::Arith(_, Kind::Float, _) => Some(Of::Float),
+            Node::Const(Const::Str(_)) | Node::Concat(_) => Some(Of::Text),
+            Node::Field(_, ty) | Node::Cast(_, ty) => typed(*ty),
+            Node::Whole(_, n) => n.of().filter(|of| matches!(of, Of::Int | Of::Float)),
+            Node::Case(arms, other) => {
+                let of = other.of()?;
+                arms.iter().all(|(_, result)| result.of() == Some(of)).then_some(of)
+            }
+            Node::Coalesce(all) => {
+                let of = all.first()?.of()?;
+                all.iter().all(|n| n.of() == Some(of)).then_some(of)
+            }
+            Node::FieldCompare(..) | Node::Compare(..) | Node::And(_) | Node::Or(_) | Node::Not(_) | Node::IsNull(_) => Some(Of::Truth),
+            Node::Between(_) | Node::InTexts(..) | Node::Like(..) => Some(Of::Truth),
+            _ => None,
+        }
+    }
+
+    /// Whether it costs little to evaluate it for rows that have no use for it.
+    fn is_light(&self) -> bool {
+        match self {
+            Node::Const(_) | Node::Field(..) | Node::Length(..) | Node::FieldCompare(..) => true,
+            Node::Arith(_, Kind::Int | Kind::Float, ab) | Node::Compare(_, ab) => ab.iter().all(Node::is_light),
+            Node::Not(n) | Node::IsNull(n) | Node::InTexts(n, ..) | Node::Whole(_, n) => n.is_light(),
+            Node::Cast(n, Type::Bigint | Type::Double) => n.is_light(),
+            Node::And(all) | Node::Or(all) | Node::Coalesce(all) => all.iter().all(Node::is_light),
+            Node::Case(arms, other) => arms.iter().all(|(c, r)| c.is_light() && r.is_light()) && other.is_light(),
+            _ => false,
+        }
+    }
+
+    fn ints<'a>(&'a self, rows: &Rows<'a>) -> Column<i64> {
+        match self {
+            Node::Const(Const::Int(i)) => Column::constant(rows.batch.len(), *i),
+            Node::Field(slot, Type::Bigint) => ints_of(*slot, rows),
+            Node::Arith(op, Kind::Int, ab) => {
+                let (a, b) = (ab[0].ints(rows), ab[1].ints(rows));
+                match op {
+                    Op::Add => a.zip(&b, 0, |a, b| a.checked_add(b).into()),
+                    Op::Mul => a.zip(&b, 0, |a, b| a.checked_mul(b).into()),
+                    op => a.zip(&b, 0, |a, b| value::checked_int(*op, a, b).into()),
+                }
+            }
+            Node::Cast(n, Type::Bigint) => match n.of() {
+                Some(Of::Text) => n.texts(rows).map(0, |t| convert::bigint(t).into()),
+                Some(Of::Int) => n.ints(rows),
+                _ => self.each(rows, 0, as_int),
+            },
+            Node::Length(slot, _) => texts_of(*slot, rows).map(0, |t| Found::Value(characters(t) as i64)),
+            Node::Whole(_, n) if n.of() == Some(Of::Int) => n.ints(rows),
+            Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.ints(rows)),
+            Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.ints(rows)),
+            _ => self.each(rows, 0, as_int),
+        }
+    }
+
+    fn floats<'a>(&'a self, rows: &Rows<'a>) -> Column<f64> {
+        match self {
+            Node::Const(Const::Float(f)) => Column::constant(rows.batch.len(), *f),
+            Node::Field(slot, Type::Double) => rows.field(*slot, 0.0, |v| match v {
+                Val::Float(f) => Found::Value(f),
+                Val::Int(i) => Found::Value(i as f64),
+                Val::Num(t) => match json::number(t.as_bytes()) {
+                    json::Number::Float(f) if t.len() < 18 => Found::Value(f),
+                    json::Number::Int(i) => Found::Value(i as f64),
+                    _ => Found::Unknown,
+                },
+                _ => Found::Unknown,
+            }),
+            Node::Arith(op, Kind::Float, ab) => {
+                let (a, b) = (ab[0].widened(rows), ab[1].widened(rows));
+                a.zip(&b, 0.0, |a, b| value::float_op(*op, a, b).ok().into())
+            }
+            Node::Cast(n, Type::Double) => match n.of() {
+                Some(Of::Text) => n.texts(rows).map(0.0, |t| convert::double(t).into()),
+                Some(Of::Int | Of::Float) => n.widened(rows),
+                _ => self.each(rows, 0.0, as_float),
+            },
+            Node::Whole(up, n) if n.of() == Some(Of::Float) => n.floats(rows).map(0.0, |f| Found::Value(value::whole(f, *up))),
+            Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.floats(rows)),
+            Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.floats(rows)),
+            _ => self.each(rows, 0.0, as_float),
+        }
+    }
+
+    /// Any numbers as doubles.
+    fn widened<'a>(&'a self, rows: &Rows<'a>) -> Column<f64> {
+        match self.of() {
+            Some(Of::Float) => self.floats(rows),
+            Some(Of::Int) => self.ints(rows).map(0.0, |i| Found::Value(i as f64)),
+            _ => self.values(rows).map(0.0, |v| v.float().ok().into()),
+        }
+    }
+
+    fn texts<'a>(&'a self, rows: &Rows<'a>) -> Column<&'a str> {
+        match self {
+            Node::Const(Const::Str(t)) => Column::constant(rows.batch.len(), &**t),
+            Node::Field(slot, _) => texts_of(*slot, rows),
+            Node::Cast(n, Type::String) if n.of() == Some(Of::Text) => n.texts(rows),
+            Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.texts(rows)),
+            Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.texts(rows)),
+            _ => self.each(rows, "", |v| if let V::Str(t) = v { Found::Value(t) } else { Found::Unknown }),
+        }
+    }
+
+    fn truths<'a>(&'a self, rows: &Rows<'a>) -> Column<bool> {
+        match self {
+            Node::FieldCompare(slot, Type::String | Type::Any, op, Const::Str(c)) => {
+                let texts = texts_of(*slot, rows);
+                match op {
+                    Cmp::Eq => texts.map(false, |t| Found::Value(*t == **c)),
+                    Cmp::Ne => texts.map(false, |t| Found::Value(*t != **c)),
+                    op => texts.map(false, |t| Found::Value(op.holds(t.cmp(c)))),
+                }
+            }
+            Node::FieldCompare(slot, Type::Bigint | Type::Any, op, Const::Int(c)) => {
+                ints_of(*slot, rows).map(false, |i| Found::Value(op.holds(i.cmp(c))))
+            }
+            Node::Compare(op, ab) => compare(*op, &ab[0], &ab[1], rows),
+            Node::Between(abc) if abc[2].is_light() => {
+                let (low, high) = (compare(Cmp::Ge, &abc[0], &abc[1], rows), compare(Cmp::Le, &abc[0], &abc[2], rows));
+                both(low, high, true)
+            }
+            Node::And(all) | Node::Or(all) if all[1..].iter().all(Node::is_light) => {
+                let and = matches!(self, Node::And(_));
+                all.iter().map(|n| n.truths(rows)).reduce(|a, b| both(a, b, and)).unwrap_or_else(|| Column::constant(rows.batch.len(), and))
+            }
+            Node::Not(n) => n.truths(rows).map(false, |b| Found::Value(!b)),
+            Node::IsNull(n) => {
+                let states = match &**n {
+                    Node::Field(slot, _) => rows.field(*slot, (), |_| Found::Value(())).states,
+                    n => n.values(rows).states,
+                };
+                let found = states.iter().map(|s| match s {
+                    State::Unknown => Found::Unknown,
+                    s => Found::Value(*s == State::Null),
+                });
+                Column::collect(states.len(), false, found)
+            }
+            Node::InTexts(n, set, null) => n.texts(rows).map(false, |t| match set.contains(t) {
+                false if *null => Found::Null,
+                is => Found::Value(is),
+            }),
+            Node::Like(n, like) => n.texts(rows).map(false, |t| Found::Value(like.matches(t))),
+            _ => self.each(rows, false, |v| if let V::Bool(b) = v { Found::Value(b) } else { Found::Unknown }),
+        }
+    }
+
+    /// Values of any kind.
+    fn values<'a>(&'a self, rows: &Rows<'a>) -> Column<V<'a>> {
+        match (self.of(), self) {
+            (_, Node::Const(c)) => match c.view() {
+                V::Null => Column { values: vec![V::Null; rows.batch.len()], states: vec![State::Null; rows.batch.len()] },
+                v => Column::constant(rows.batch.len(), v),
+            },
+            (Some(Of::Int), _) => self.ints(rows).map(V::Null, |i| Found::Value(V::Int(i))),
+            (Some(Of::Float), _) => self.floats(rows).map(V::Null, |f| Found::Value(V::Float(f))),
+            (Some(Of::Text), _) => self.texts(rows).map(V::Null, |t| Found::Value(V::Str(t))),
+            (Some(Of::Truth), _) => self.truths(rows).map(V::Null, |b| Found::Value(V::Bool(b))),
+            (None, Node::Field(slot, ty)) => {
+                let found = (0..rows.batch.len()).map(|i| match field(&rows.cx(i), *slot, *ty) {
+                    Ok(V::Null) => Found::Null,
+                    v => v.ok().into(),
+                });
+                Column::collect(rows.batch.len(), V::Null, found)
+            }
+            (None, n) => n.each(rows, V::Null, Found::Value),
+        }
+    }
+
+    /// A call with columns for arguments, or whatever it is, row by row.
+    #[inline(always)]
+    fn each<'a, T: Copy>(&'a self, rows: &Rows<'a>, blank: T, pick: impl Fn(V<'a>) -> Found<T>) -> Column<T> {
+        let found = |v: value::R<V<'a>>| match v {
+            Ok(V::Null) => Found::Null,
+            Ok(v) => pick(v),
+            Err(_) => Found::Unknown,
+        };
+        let Node::Call { call, args, prepared, strict } = self else {
+            return Column::collect(rows.batch.len(), blank, (0..rows.batch.len()).map(|i| found(self.val(&rows.cx(i)))));
+        };
+        let mut state = vec![State::Value; rows.batch.len()];
+        let mut values: Vec<V<'a>> = vec![V::Null; args.len() * rows.batch.len()];
+        for (k, arg) in args.iter().enumerate() {
+            let one = arg.values(rows);
+            for (i, (s, v)) in one.iter().enumerate() {
+                state[i] = state[i].max(s);
+                values[i * args.len() + k] = if s == State::Value { v } else { V::Null };
+            }
+        }
+        let found = (0..rows.batch.len()).map(|i| match state[i] {
+            State::Unknown => Found::Unknown,
+            State::Null if *strict => Found::Null,
+            _ => found(call(&values[i * args.len()..][..args.len()], &rows.cx(i), prepared)),
+        });
+        Column::collect(rows.batch.len(), blank, found)
+    }
+}
+
+fn as_int<'a>(v: V<'a>) -> Found<i64> {
+    if let V::Int(i) = v { Found::Value(i) } else { Found::Unknown }
+}
+
+fn as_float<'a>(v: V<'a>) -> Found<f64> {
+    if let V::Float(f) = v { Found::Value(f) } else { Found::Unknown }
+}
+
+fn ints_of(slot: Slot, rows: &Rows<'_>) -> Column<i64> {
+    rows.field(slot, 0, |v| match v {
+        Val::Int(i) => Found::Value(i),
+        Val::Num(t) => match json::number(t.as_bytes()) {
+            json::Number::Int(i) => Found::Value(i),
+            _ => Found::Unknown,
+        },
+        _ => Found::Unknown,
+    })
+}
+
+fn texts_of<'a>(slot: Slot, rows: &Rows<'a>) -> Column<&'a str> {
+    rows.field(slot, "", |v| if let Val::Str(t) = v { Found::Value(t) } else { Found::Unknown })
+}
+
+fn compare<'a>(op: Cmp, a: &'a Node, b: &'a Node, rows: &Rows<'a>) -> Column<bool> {
+    match (a.of(), b.of()) {
+        (Some(Of::Int), Some(Of::Int)) => a.ints(rows).zip(&b.ints(rows), false, |a, b| Found::Value(op.holds(a.cmp(&b)))),
+        (Some(Of::Text), Some(Of::Text)) => a.texts(rows).zip(&b.texts(rows), false, |a, b| Found::Value(op.holds(a.cmp(b)))),
+        _ => a.values(rows).zip(&b.values(rows), false, |a, b| match value::compare(a, b) {
+            Ok(Some(o)) => Found::Value(op.holds(o)),
+            _ => Found::Unknown,
+        }),
+    }
+}
+
+/// AND, or OR, of three values; what is unknown matters only where the first one does not decide.
+fn both(a: Column<bool>, b: Column<bool>, and: bool) -> Column<bool> {
+    let found = a.iter().zip(b.iter()).map(|((s, a), (t, b))| match (s, t) {
+        (State::Unknown, _) => Found::Unknown,
+        (State::Value, _) if a != and => Found::Value(a),
+        (_, State::Unknown) => Found::Unknown,
+        (_, State::Value) if b != and => Found::Value(b),
+        (State::Value, State::Value) => Found::Value(and),
+        _ => Found::Null,
+    });
+    Column::collect(a.len(), false, found)
+}
+
+/// The result of the first condition that is true: from the last one to the first, each true one takes over.
+#[inline(always)]
+fn case<'a, T: Copy>(arms: &'a [(Node, Node)], other: &'a Node, rows: &Rows<'a>, of: impl Fn(&'a Node) -> Column<T>) -> Column<T> {
+    let mut all = of(other);
+    for (condition, result) in arms.iter().rev() {
+        all.take(&of(result), &condition.truths(rows), |known, holds| match known {
+            State::Value if !holds => State::Null,
+            known => known,
+        });
+    }
+    all
+}
+
+#[inline(always)]
+fn coalesce<'a, T: Copy>(nodes: &'a [Node], of: impl Fn(&'a Node) -> Column<T>) -> Column<T> {
+    let mut columns = nodes.iter().map(of).rev();
+    let mut all = columns.next().expect("it has an argument");
+    for first in columns {
+        all.take(&first, &first, |known, _| if known == State::Null { State::Null } else { State::Value });
+    }
+    all
+}
+
+/// Fills a field with the values of an expression of type `ty`, as `wanted`, as far as columns have them.
+pub fn fill<'a>(node: &'a Node, ty: Type, wanted: Type, rows: &Rows<'a>, columns: &mut Columns<'_>, to: Slot) {
+    macro_rules! fill {
+        ($column:expr, $cell:expr) => {{
+            let (column, cell) = ($column, $cell);
+            let cells = column.iter().map(|(state, v)| match state {
+                State::Value => cell(v),
+                State::Null => Cell::Null,
+                State::Unknown => Cell::Later,
+            });
+            columns.fill(to, cells)
+        }};
+    }
+    match (ty, wanted) {
+        (Type::Bigint, Type::Bigint) => fill!(node.ints(rows), Cell::Int),
+        (Type::Double, Type::Double) => fill!(node.floats(rows), Cell::Float),
+        (Type::Double, Type::Bigint) => fill!(node.floats(rows), |f: f64| match f as i64 as f64 == f && f.abs() < 9e15 {
+            true => Cell::Int(f as i64),
+            false => Cell::Later,
+        }),
+        (Type::Boolean, Type::Boolean) => fill!(node.truths(rows), Cell::Bool),
+        (Type::String, Type::String) => fill!(node.texts(rows), Cell::Text),
+        (Type::String, Type::Bigint) => fill!(node.texts(rows), |t: &'a str| match plain_integer(t.as_bytes()) {
+            true => Cell::Num(t),
+            false => Cell::Later,
+        }),
+        _ => columns.leave(),
+    }
+}
+
+/// Fills a field with another one, as `wanted`: text that is an integer as JSON writes it stays where it is.
+pub fn fill_field(slot: Slot, wanted: Type, columns: &mut Columns<'_>, to: Slot) {
+    if wanted != Type::Bigint {
+        return columns.leave();
+    }
+    let cells = columns.batch().column(slot).map(|v| match v {
+        Val::Str(t) if plain_integer(t.as_bytes()) => Cell::Num(t),
+        Val::Int(i) => Cell::Int(i),
+        _ => Cell::Later,
+    });
+    columns.fill(to, cells);
+}
+
+/// The values of a condition.
+pub fn truths<'a>(node: &'a Node, rows: &Rows<'a>) -> Column<bool> {
+    node.truths(rows)
+}

@@ -1,0 +1,237 @@
+//! The rows of a batch made anew, one field of all rows at a time.
+
+use super::{Batch, BatchBuilder, text_id};
+use crate::pool::Pooled;
+use crate::record::Record;
+use crate::schema::{SchemaRef, Slot};
+use crate::value::{Span, Val, Value};
+use std::sync::Arc;
+
+/// What a field of one row becomes.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell<'x> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    /// A string.
+    Text(&'x str),
+    /// A number as written: a valid JSON number.
+    Num(&'x str),
+    /// Clean text in which one ASCII character takes the place of another; neither needs an escape.
+    Swapped(&'x str, u8, u8),
+    /// Clean text that is a map.
+    Split(&'x str, u8, u8),
+    /// Nothing for now: [`Columns::rest`] comes to it.
+    Later,
+}
+
+/// As many rows as the batch has, in the same order and with the same meta, of another schema. Fields that nobody fills are Missing.
+///
+/// Text that lies in the batch's is kept there, all other text is copied.
+pub struct Columns<'b> {
+    batch: &'b Batch,
+    grid: Pooled<Value>,
+    /// Its text is that of the new values; its values are those of the field at hand, one or none.
+    one: BatchBuilder,
+    later: Vec<u32>,
+    failed: Vec<Failed>,
+    /// By row, if there is a failed one.
+    dead: Vec<bool>,
+}
+
+/// A row that could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub row: usize,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Rows that are made: see [`Batch::remade`].
+pub struct Remade {
+    grid: Pooled<Value>,
+    one: BatchBuilder,
+    failed: Vec<Failed>,
+}
+
+impl Remade {
+    /// The rows that could not be made, in their order.
+    pub fn failed(&self) -> &[Failed] {
+        &self.failed
+    }
+}
+
+impl<'b> Columns<'b> {
+    pub fn new(batch: &'b Batch, schema: SchemaRef) -> Columns<'b> {
+        let mut grid = Pooled::with_capacity(batch.len() * schema.width());
+        grid.resize(batch.len() * schema.width(), Value::Missing);
+        let one = BatchBuilder { vals: Pooled::default(), meta: Pooled::default(), ..BatchBuilder::over(&batch.select(&[]), schema) };
+        Columns { batch, grid, one, later: vec![], failed: vec![], dead: vec![] }
+    }
+
+    pub fn batch(&self) -> &'b Batch {
+        self.batch
+    }
+
+    /// A field of the batch as it is.
+    pub fn keep(&mut self, to: Slot, from: Slot) {
+        let (width, to) = (self.one.schema.width(), to.index());
+        assert!(to < width, "the schema has the slot");
+        self.grid.chunks_exact_mut(width).zip(self.batch.raw_column(from)).for_each(|(row, value)| row[to] = value);
+    }
+
+    /// Fills a field from what `cell` gives for one row after the other.
+    #[inline(always)]
+    pub fn fill<'x>(&mut self, to: Slot, cells: impl Iterator<Item = Cell<'x>>) {
+        let width = self.one.schema.width();
+        assert!(to.index() < width, "the schema has the slot");
+        let mut recent = Recent::default();
+        for (row, (cell, at)) in cells.zip((to.index()..self.grid.len()).step_by(width)).enumerate() {
+            self.grid[at] = match cell {
+                Cell::Null => Value::Null,
+                Cell::Bool(b) => Value::Bool(b),
+                Cell::Int(i) => Value::Int(i),
+                Cell::Float(f) => Value::Float(f),
+                Cell::Text(t) => self.text(t, &mut recent),
+                Cell::Num(t) => Value::Num(self.span(t)),
+                Cell::Swapped(t, from, with) => Value::Str(self.one.swapped(t, from, with)),
+                Cell::Split(t, pair, key) => Value::Split(self.span(t), pair, key),
+                Cell::Later => {
+                    self.later.push(row as u32);
+                    continue;
+                }
+            };
+        }
+    }
+
+    /// Leaves a field of all rows to [`rest`](Self::rest).
+    pub fn leave(&mut self) {
+        self.later.extend(0..self.batch.len() as u32);
+    }
+
+    /// Fills what was left of a field: `push` pushes one value, or says why the row fails.
+    pub fn rest<E>(
+        &mut self,
+        to: Slot,
+        mut push: impl FnMut(&Record<'_>, &mut BatchBuilder) -> Result<(), E>,
+        why: impl Fn(E) -> (&'static str, String),
+    ) {
+        let width = self.one.schema.width();
+        for row in std::mem::take(&mut self.later) {
+            let row = row as usize;
+            if self.dead.get(row) == Some(&true) {
+                continue;
+            }
+            self.one.vals.clear();
+            match push(&self.batch.row(row), &mut self.one) {
+                Ok(()) => {
+                    let [value] = self.one.vals[..] else { panic!("one value is pushed for a field") };
+                    self.grid[row * width + to.index()] = value;
+                }
+                Err(e) => {
+                    let (reason, message) = why(e);
+                    self.dead.resize(self.batch.len(), false);
+                    self.dead[row] = true;
+                    self.failed.push(Failed { row, reason, message });
+                }
+            }
+        }
+        self.one.vals.clear();
+    }
+
+    /// Where the text is: in the batch's text, or copied behind it.
+    #[inline]
+    fn span(&mut self, t: &str) -> Span {
+        let text = self.batch.text();
+        let off = t.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
+        match off <= text.len() && t.len() <= text.len() - off {
+            true => Span { off: off as u32, len: t.len() as u32 },
+            false => self.one.copy(t.as_bytes()),
+        }
+    }
+
+    #[inline]
+    fn text(&mut self, t: &str, recent: &mut Recent) -> Value {
+        if let Some(value) = recent.find(t) {
+            return value;
+        }
+        let span = self.span(t);
+        let value = if crate::json::clean(t.as_bytes()) { Value::Str(span) } else { Value::Text(span) };
+        if span.off >= self.one.base {
+            recent.add(t, value);
+        }
+        value
+    }
+
+    pub fn finish(mut self) -> Remade {
+        self.failed.sort_by_key(|f| f.row);
+        Remade { grid: self.grid, one: self.one, failed: self.failed }
+    }
+}
+
+/// Texts that were copied last, by their address: what is written in a job lies at one address for all rows.
+#[derive(Default)]
+struct Recent {
+    texts: [Option<(*const u8, usize, Value)>; 4],
+    next: usize,
+}
+
+impl Recent {
+    #[inline]
+    fn find(&self, t: &str) -> Option<Value> {
+        self.texts.iter().flatten().find(|(p, len, _)| (*p, *len) == (t.as_ptr(), t.len())).map(|(.., value)| *value)
+    }
+
+    fn add(&mut self, t: &str, value: Value) {
+        self.texts[self.next % 4] = Some((t.as_ptr(), t.len(), value));
+        self.next += 1;
+    }
+}
+
+impl Batch {
+    /// The values of a field, one a row.
+    #[inline]
+    pub(super) fn raw_column(&self, slot: Slot) -> impl Iterator<Item = Value> {
+        let width = self.schema.width();
+        assert!(slot.index() < width, "the schema has the slot");
+        self.vals.chunks_exact(width).map(move |row| row[slot.index()])
+    }
+
+    /// The values of a field, one a row.
+    #[inline]
+    pub fn column(&self, slot: Slot) -> impl Iterator<Item = Val<'_>> {
+        let row = self.anywhere();
+        // SAFETY: they are values of this batch.
+        self.raw_column(slot).map(move |v| unsafe { row.own(v) })
+    }
+
+    /// The texts of a field, one a row, where they are strings in which nothing needs a JSON escape.
+    #[inline]
+    pub fn clean_column(&self, slot: Slot) -> impl Iterator<Item = Option<&str>> {
+        let row = self.anywhere();
+        // SAFETY: they are values of this batch.
+        self.raw_column(slot).map(move |v| if let Value::Str(span) = v { Some(unsafe { row.text(span) }) } else { None })
+    }
+
+    /// The rows made of this batch's rows take its place; those that could not be made are gone.
+    ///
+    /// # Panics
+    /// If they were made of another batch's rows, or text was written that is not UTF-8.
+    pub fn remade(mut self, rows: Remade) -> Batch {
+        let Remade { grid, one, failed } = rows;
+        assert_eq!(one.below, self.id, "the rows were made of this batch's");
+        assert_eq!(grid.len(), self.len() * one.schema.width(), "a row has as many fields as its schema");
+        one.verify_texts(&grid);
+        if !one.text.is_empty() {
+            Arc::make_mut(&mut self.text).extend_from_slice(&one.text);
+            self.id = text_id();
+        }
+        let mut made = Batch { text: self.text, id: self.id, vals: grid.fitted(), meta: self.meta, schema: one.schema, padded: false };
+        if !failed.is_empty() {
+            let mut failed = failed.iter().map(|f| f.row).peekable();
+            made.retain(|row| failed.next_if_eq(&row).is_none());
+        }
+        made
+    }
+}

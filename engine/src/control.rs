@@ -1,18 +1,20 @@
 //! What the workers of a run share: the announced epoch, the stop sign, the first fault, and who is how far in event time.
 
 use crate::checkpoint::{Bounds, Spot};
+use crate::cluster::{Gossip, Links, Member, Seat};
 use crate::progress::Meters;
 use millrace_durable::StartFrom;
 use millrace_sdk::tier::Tiers;
 use millrace_sdk::{Fault, Reject};
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What the outside may ask of a running job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Make all state durable in a checkpoint that only its owner deletes.
     Savepoint,
@@ -78,6 +80,12 @@ impl Control {
         next
     }
 
+    /// Whether the run is to end, by whatever way.
+    pub fn is_asked_to_end(&self) -> bool {
+        let requests = self.requests.lock().unwrap_or_else(|e| e.into_inner());
+        self.draining() || requests.iter().any(|a| matches!(a.request, Request::Stop { .. }))
+    }
+
     /// Answers the requests to a job that has no checkpoints.
     pub fn answer(&self) {
         while let Some(Asked { request, reply }) = self.next_request() {
@@ -99,7 +107,7 @@ impl Control {
 /// How a run is to be run, beside what the plan says.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
-    /// Worker threads; None: the plan's parallelism.
+    /// Worker threads, of this process; None: the plan's parallelism.
     pub workers: Option<usize>,
     /// Drain after this time.
     pub duration: Option<Duration>,
@@ -127,6 +135,8 @@ pub struct RunOptions {
     pub from: StartFrom,
     /// Names the run; the same in all its processes.
     pub run: u64,
+    /// Which of several processes this is; None: the only one.
+    pub member: Option<Member>,
     /// State of parts that the topology no longer has is forgotten rather than refused.
     pub allow_dropped_state: bool,
     /// A start from a checkpoint that is not the newest may publish again what was published since.
@@ -150,6 +160,7 @@ impl Default for RunOptions {
             tiers: None,
             from: StartFrom::Latest,
             run: 0,
+            member: None,
             allow_dropped_state: false,
             accept_duplicates: false,
         }
@@ -172,34 +183,52 @@ struct Instance {
     reading: AtomicU8,
 }
 
+impl Instance {
+    fn told(&self) -> (i64, i64, u8) {
+        (self.wm.load(Relaxed), self.head.load(Relaxed), self.reading.load(SeqCst))
+    }
+}
+
 /// Everything shared by the workers of one process.
 ///
-/// Worker 0 announces epochs and the others take what was announced, so no second clock is read; a dataflow that carries the
-/// announcements to other processes only has to write `epoch`. The watermark table is likewise only read, so that gossip can fill it.
+/// Worker 0 announces epochs and the others take what was announced, so no second clock is read. Where there are several processes
+/// [`Links`] carries the announcements to the others, and what they tell of their sources into the table.
 pub struct Shared {
     pub options: RunOptions,
     pub control: Control,
     pub meters: Arc<Meters>,
+    pub seat: Seat,
+    /// To the other processes; unset where there are none.
+    pub links: OnceLock<Arc<Links>>,
     start: Instant,
+    /// The newest epoch that sources may enter; 0: not all processes are ready.
     epoch: AtomicU64,
+    /// The newest epoch that worker 0 has announced.
+    announced: AtomicU64,
     hurry: AtomicBool,
     /// Epochs begun before their time.
     extra: AtomicU64,
     failed: AtomicBool,
     fault: Mutex<Option<Fault>>,
-    /// By source (in plan order), then worker.
+    /// By source (in plan order), then worker of all processes.
     table: Vec<Vec<Instance>>,
     retry: Vec<bool>,
     /// Rows that may still be reserved, and rows that were read, where there is a limit.
     limit: (AtomicI64, AtomicU64),
-    /// Look-ups asked by keyed operators and not yet answered.
+    /// Look-ups asked by keyed operators and not yet answered; those of other processes, as they told last.
     pub pending_asks: AtomicUsize,
-    /// The last epoch in which a retry source delivered a row.
+    asks_elsewhere: AtomicUsize,
+    /// The last epoch in which a retry source delivered a row, and how many rows there were.
     pub retry_epoch: AtomicU64,
+    pub retried: AtomicU64,
+    /// By source, then worker of this process.
     quiet: Vec<AtomicBool>,
+    /// All processes were quiet at once.
+    pub settled: AtomicBool,
     /// Operators (by node) that take no more left rows until the other input's watermark has moved.
     held_back: Mutex<HashSet<(usize, std::thread::ThreadId)>>,
     pub holding_back: AtomicBool,
+    holding_elsewhere: AtomicBool,
     /// Partition names for dead letters, by (source, partition).
     pub partitions: Mutex<HashMap<(u16, u32), Arc<str>>>,
     pub bounds: Bounds,
@@ -212,8 +241,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// `sources`: for each whether it is a retry stream.
-    pub fn new(options: RunOptions, control: Control, meters: Arc<Meters>, sources: &[bool], workers: usize) -> Shared {
+    /// `sources`: for each whether it is a retry stream; `start`: when the run began.
+    pub fn new(options: RunOptions, control: Control, meters: Arc<Meters>, sources: &[bool], seat: Seat, start: Instant) -> Shared {
         let instance =
             || Instance { wm: AtomicI64::new(i64::MIN), head: AtomicI64::new(i64::MIN), reading: AtomicU8::new(Reading::Active as u8) };
         let limit = options.limit.map_or(i64::MAX, |l| l.min(i64::MAX as u64) as i64);
@@ -221,20 +250,27 @@ impl Shared {
             options,
             control,
             meters,
-            start: Instant::now(),
-            epoch: AtomicU64::new(1),
+            seat,
+            links: OnceLock::new(),
+            start,
+            epoch: AtomicU64::new(u64::from(seat.processes == 1)),
+            announced: AtomicU64::new(1),
             hurry: AtomicBool::new(false),
             extra: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             fault: Mutex::new(None),
-            table: sources.iter().map(|_| (0..workers).map(|_| instance()).collect()).collect(),
+            table: sources.iter().map(|_| (0..seat.all()).map(|_| instance()).collect()).collect(),
             retry: sources.to_vec(),
             limit: (AtomicI64::new(limit), AtomicU64::new(0)),
             pending_asks: AtomicUsize::new(0),
+            asks_elsewhere: AtomicUsize::new(0),
             retry_epoch: AtomicU64::new(0),
-            quiet: sources.iter().flat_map(|&r| (0..workers).map(move |_| AtomicBool::new(!r))).collect(),
+            retried: AtomicU64::new(0),
+            settled: AtomicBool::new(false),
+            quiet: sources.iter().flat_map(|&r| (0..seat.workers).map(move |_| AtomicBool::new(!r))).collect(),
             held_back: Mutex::default(),
             holding_back: AtomicBool::new(false),
+            holding_elsewhere: AtomicBool::new(false),
             partitions: Mutex::default(),
             bounds: Bounds::default(),
             unpublished: AtomicI64::new(0),
@@ -255,18 +291,33 @@ impl Shared {
 
     /// Worker 0's tick: by time, and when a source waits for the present epoch to pass.
     pub fn announce(&self) {
+        let links = self.links.get();
+        if links.is_some_and(|l| !l.is_ready()) {
+            return;
+        }
         let hurried = self.hurry.swap(false, Relaxed) as u64;
         let extra = self.extra.fetch_add(hurried, Relaxed) + hurried;
         let e = 1 + extra + self.micros() / self.options.epoch.as_micros().max(1) as u64;
-        let present = self.epoch.load(Relaxed);
+        let present = self.announced.load(Relaxed);
+        let (mut next, mut placed) = (e, vec![]);
         if self.bounds.is_wanted() {
             // The first epoch that nobody has heard of, at once: nobody waits for the tick.
-            self.bounds.place(present + 1);
+            placed = self.bounds.place(present + 1);
             self.extra.fetch_add((present + 1).saturating_sub(e), Relaxed);
-            self.epoch.fetch_max(e.max(present + 1), SeqCst);
-        } else if e > present {
-            self.epoch.store(e, SeqCst);
+            next = e.max(present + 1);
         }
+        if next > present {
+            self.announced.store(next, Relaxed);
+            match links {
+                None => self.enter(next),
+                Some(links) => links.announce(next, &placed),
+            }
+        }
+    }
+
+    /// Sources may enter epochs up to this one: all processes know the boundaries.
+    pub fn enter(&self, epoch: u64) {
+        self.epoch.fetch_max(epoch, SeqCst);
     }
 
     /// A source may read no more in the present epoch: the next one may begin at once.
@@ -274,7 +325,12 @@ impl Shared {
         self.hurry.store(true, Relaxed);
     }
 
-    /// The newest announced epoch.
+    /// Whether the next epoch is wanted before its time, once.
+    pub fn take_hurry(&self) -> bool {
+        self.hurry.swap(false, Relaxed)
+    }
+
+    /// The newest epoch that may be entered.
     #[inline]
     pub fn epoch(&self) -> u64 {
         self.epoch.load(SeqCst)
@@ -292,8 +348,82 @@ impl Shared {
         self.failed.load(Relaxed)
     }
 
+    /// Why the run ends, if it does before its time.
+    pub fn fault(&self) -> Option<Fault> {
+        if self.failed.load(SeqCst) { self.fault.lock().unwrap_or_else(|e| e.into_inner()).clone() } else { None }
+    }
+
     pub fn take_fault(&self) -> Option<Fault> {
         self.fault.lock().unwrap_or_else(|e| e.into_inner()).take()
+    }
+
+    /// Nobody asks for boundaries up to this attempt any more, in any process.
+    pub fn settle(&self, attempt: u64) {
+        self.bounds.settle(attempt);
+        self.links.get().inspect(|l| l.settle(attempt));
+    }
+
+    /// There is a manifest of this attempt.
+    pub fn commit(&self, attempt: u64) {
+        self.bounds.commit(attempt);
+        self.links.get().inspect(|l| l.commit(attempt));
+    }
+
+    /// Everything is taken and published: sources let go, in all processes.
+    pub fn finish(&self) {
+        self.bounds.finish();
+        self.links.get().inspect(|l| l.finish());
+    }
+
+    /// What this process tells of itself.
+    pub fn own(&self) -> Gossip {
+        let asks = self.pending_asks.load(SeqCst);
+        let first = self.seat.first();
+        Gossip {
+            first,
+            table: self.table.iter().map(|row| row[first..first + self.seat.workers].iter().map(Instance::told).collect()).collect(),
+            asks,
+            holding: self.holding_back.load(SeqCst),
+            calm: asks == 0 && self.all_published() && self.all_quiet(),
+            retried: self.retried.load(SeqCst),
+            ..Gossip::default()
+        }
+    }
+
+    /// How far all instances of all processes are, as far as is known here.
+    pub fn table(&self) -> Vec<Vec<(i64, i64, u8)>> {
+        self.table.iter().map(|row| row.iter().map(Instance::told).collect()).collect()
+    }
+
+    /// Another process has told of its instances, or of all that it knows.
+    pub fn learn(&self, g: &Gossip) {
+        for (row, told) in self.table.iter().zip(&g.table) {
+            for (worker, &(wm, head, reading)) in (g.first..).zip(told) {
+                if let Some(i) = row.get(worker).filter(|_| !self.seat.is_mine(worker)) {
+                    i.wm.store(wm, Relaxed);
+                    i.head.store(head, Relaxed);
+                    i.reading.store(reading, SeqCst);
+                }
+            }
+        }
+    }
+
+    /// What all other processes together have told.
+    pub fn elsewhere(&self, asks: usize, holding: bool) {
+        self.asks_elsewhere.store(asks, SeqCst);
+        self.holding_elsewhere.store(holding, SeqCst);
+    }
+
+    /// Look-ups without an answer, in all processes.
+    #[inline]
+    pub fn all_asks(&self) -> usize {
+        self.pending_asks.load(Relaxed) + self.asks_elsewhere.load(Relaxed)
+    }
+
+    /// Whether an operator refuses rows, in any process.
+    #[inline]
+    pub fn is_holding_back(&self) -> bool {
+        self.holding_back.load(Relaxed) || self.holding_elsewhere.load(Relaxed)
     }
 
     /// Tells the others how far an instance is.
@@ -364,9 +494,12 @@ impl Shared {
 
     /// A retry instance says whether it has nothing to read; true when all of them have nothing.
     pub fn quiet(&self, source: usize, worker: usize, quiet: bool) -> bool {
-        let workers = self.table[source].len();
-        self.quiet[source * workers + worker].store(quiet, SeqCst);
-        quiet && self.quiet.iter().all(|q| q.load(SeqCst))
+        self.quiet[source * self.seat.workers + worker - self.seat.first()].store(quiet, SeqCst);
+        quiet && self.all_quiet() && (self.seat.processes == 1 || self.settled.load(SeqCst))
+    }
+
+    fn all_quiet(&self) -> bool {
+        self.quiet.iter().all(|q| q.load(SeqCst))
     }
 
     /// Reserves up to `rows` rows of the limit; [`Shared::used`] settles it.

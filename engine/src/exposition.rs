@@ -202,7 +202,7 @@ fn parts(t: &mut Text, m: &Meters) {
         t.family(name, Kind::Counter, help);
         for i in all.clone() {
             for (worker, nanos) in share(&m.nodes[i]).iter().enumerate() {
-                let worker = worker.to_string();
+                let worker = (m.first + worker).to_string();
                 t.sample(name, &[&label(i)[..], &[("worker", &worker)]].concat(), nanos.load(Relaxed) as f64 / 1e9);
             }
         }

@@ -2,6 +2,7 @@
 
 mod build;
 mod checkpoint;
+mod cluster;
 mod control;
 mod event_time;
 pub mod exposition;
@@ -24,8 +25,10 @@ pub mod summary;
 #[cfg(test)]
 mod tests;
 mod ts;
+mod wire;
 
 pub use checkpoint::storage;
+pub use cluster::Member;
 pub use control::{Asked, Control, Request, RunOptions};
 pub use millrace_durable::StartFrom;
 pub use progress::{CheckpointMeter, Meters, Progress, Reporter, Snapshot};

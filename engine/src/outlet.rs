@@ -85,7 +85,7 @@ impl Outlet {
     /// Whether a source, or the rest of an unfinished batch, has to wait for the readers. It does not while an operator holds rows back: what that
     /// one waits for may lie behind this batch.
     pub fn is_full(&self) -> bool {
-        self.unread.load(Relaxed) > MAX_UNREAD && !self.shared.holding_back.load(Relaxed)
+        self.unread.load(Relaxed) > MAX_UNREAD && !self.shared.is_holding_back()
     }
 
     fn meter(&self, exit: &Exit) -> &NodeMeter {

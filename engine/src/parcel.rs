@@ -1,5 +1,6 @@
 //! What travels along the dataflow's edges, and where it goes.
 
+use crate::wire;
 use millrace_sdk::{Batch, Key};
 use std::io::Write;
 use std::sync::Arc;
@@ -28,6 +29,11 @@ impl Parcel {
         Parcel { batch: Some(batch), born, _unread: Some(Arc::new(Unread { bytes, sent: sent.clone() })) }
     }
 
+    /// Of another process.
+    pub fn arrived(batch: Batch, born: u64) -> Parcel {
+        Parcel { batch: Some(batch), born, _unread: None }
+    }
+
     /// Some of its rows.
     fn part(&self, batch: Batch) -> Parcel {
         Parcel { batch: Some(batch), ..self.clone() }
@@ -52,16 +58,16 @@ impl Accountable for Parcel {
     }
 }
 
-/// Workers of one process hand batches over by moving them.
+/// Workers of one process hand batches over by moving them; to other processes they are written.
 impl ContainerBytes for Parcel {
-    fn from_bytes(_: timely::bytes::arc::Bytes) -> Self {
-        unreachable!("within one process batches are moved, not written")
+    fn from_bytes(bytes: timely::bytes::arc::Bytes) -> Self {
+        wire::read(&bytes)
     }
     fn length_in_bytes(&self) -> usize {
-        unreachable!("within one process batches are moved, not written")
+        wire::measure(self)
     }
-    fn into_bytes<W: Write>(&self, _: &mut W) {
-        unreachable!("within one process batches are moved, not written")
+    fn into_bytes<W: Write>(&self, writer: &mut W) {
+        wire::write(self, |bytes| writer.write_all(bytes).expect("timely has made room for what was measured"));
     }
 }
 

@@ -57,6 +57,20 @@ impl Histogram {
         self.quantile(1.0).map(|_| self.max.load(Relaxed))
     }
 
+    /// Filled buckets by index, and the longest time.
+    pub fn filled(&self) -> (Vec<(usize, u64)>, u64) {
+        let counts = self.buckets.iter().map(|b| b.load(Relaxed)).enumerate().filter(|(_, n)| *n > 0);
+        (counts.collect(), self.max.load(Relaxed))
+    }
+
+    /// Adds what another histogram says of itself by [`filled`](Self::filled).
+    pub fn merge(&self, filled: &[(usize, u64)], max: u64) {
+        for (bucket, n) in filled.iter().filter_map(|(i, n)| Some((self.buckets.get(*i)?, n))) {
+            bucket.fetch_add(*n, Relaxed);
+        }
+        self.max.fetch_max(max, Relaxed);
+    }
+
     /// The time below which this part of all rows lies; None if there are no rows.
     pub fn quantile(&self, part: f64) -> Option<u64> {
         let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Relaxed)).collect();
@@ -191,6 +205,8 @@ pub struct Meters {
     pub lost: AtomicU64,
     /// A store or sink is being waited for.
     pub waiting: AtomicBool,
+    /// The number of this process's first worker: what is told by worker is told of this process's only.
+    pub first: usize,
     /// By worker: when it last took a step, microseconds since the run began; 0: it has not begun.
     pub steps: Vec<AtomicU64>,
     /// The epoch that all sinks have acknowledged, and when it last moved, microseconds since the run began.
@@ -200,7 +216,8 @@ pub struct Meters {
 }
 
 impl Meters {
-    pub fn new(plan: &Plan, workers: usize) -> Meters {
+    /// `workers` of this process, numbered from `first`.
+    pub fn new(plan: &Plan, first: usize, workers: usize) -> Meters {
         let mut stores: Vec<StoreMeter> = Vec::new();
         let mut sources = Vec::new();
         let mut nodes = Vec::new();
@@ -246,18 +263,23 @@ impl Meters {
         }
         let steps = (0..workers).map(|_| AtomicU64::new(0)).collect();
         let checkpoints = plan.checkpoint.is_some().then(CheckpointMeter::default);
-        Meters { nodes, sources, stores, steps, checkpoints, ..Meters::default() }
+        Meters { nodes, sources, stores, first, steps, checkpoints, ..Meters::default() }
     }
 
     /// A part has worked on a worker since then.
     #[inline]
     pub fn worked(&self, node: usize, worker: usize, since: Instant) {
-        self.nodes[node].busy[worker].fetch_add(since.elapsed().as_nanos() as u64, Relaxed);
+        self.nodes[node].busy[worker - self.first].fetch_add(since.elapsed().as_nanos() as u64, Relaxed);
     }
 
-    /// A worker has taken a step; worker 0 says too which epoch is acknowledged.
+    /// A source's instance knows how much it has not yet read.
+    pub fn lag(&self, source: usize, worker: usize, lag: u64) {
+        self.sources[source].lag[worker - self.first].store(lag, Relaxed);
+    }
+
+    /// A worker has taken a step; the first one of a process says too which epoch is acknowledged.
     pub fn stepped(&self, worker: usize, micros: u64, acknowledged: Option<u64>) {
-        self.steps[worker].store(micros.max(1), Relaxed);
+        self.steps[worker - self.first].store(micros.max(1), Relaxed);
         if let Some(epoch) = acknowledged
             && self.acknowledged.0.swap(epoch, Relaxed) != epoch
         {
@@ -378,13 +400,13 @@ pub struct Blocked(Option<Instant>);
 
 impl Blocked {
     /// Says whether it is blocked now, and adds the time that it has been since it was last asked.
-    pub fn now(&mut self, blocked: bool, node: &NodeMeter, worker: usize) {
+    pub fn now(&mut self, blocked: bool, meters: &Meters, node: usize, worker: usize) {
         if !blocked && self.0.is_none() {
             return;
         }
         let now = Instant::now();
         if let Some(since) = self.0.take() {
-            node.backpressured[worker].fetch_add((now - since).as_nanos() as u64, Relaxed);
+            meters.nodes[node].backpressured[worker - meters.first].fetch_add((now - since).as_nanos() as u64, Relaxed);
         }
         self.0 = blocked.then_some(now);
     }

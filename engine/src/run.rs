@@ -2,29 +2,36 @@
 
 use crate::build::{Build, Durable, Job};
 use crate::checkpoint;
+use crate::cluster::{Begin, Links, Mesh, Seat, Wire, connect};
 use crate::control::{Control, RunOptions, Shared};
 use crate::graph::Graph;
 use crate::keyed::TierRoom;
 use crate::progress::{Meters, Progress, Reporter};
 use crate::reject::Origins;
 use crate::stores::Client;
-use crate::summary::{Ended, Summary};
+use crate::summary::{Ended, Report, Summary};
 use crate::ts::{Ts, meet};
+use crate::wire;
 use millrace_plan::plan::{NodeKind, Plan};
 use millrace_sdk::{Fault, FaultKind};
 use std::collections::{HashMap, HashSet};
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use timely::CommunicationConfig;
+use timely::communication::Hooks;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
 
-/// Runs a plan to its end.
+/// Runs a plan to its end, in this process or as one of several.
 ///
 /// Whatever goes wrong is told in the summary: [`Summary::fault`] is the first fault, of any worker. A panic in a part becomes a fault
-/// of kind bug and ends all workers; nothing hangs.
+/// of kind bug and ends all workers; nothing hangs. Process 0's summary is that of the whole job.
 pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Reporter) -> Summary {
     let summary = run_to_end(plan, options, control.clone(), reporter);
     control.close();
@@ -32,20 +39,59 @@ pub fn run(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Rep
 }
 
 fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn Reporter) -> Summary {
+    let start = Instant::now();
     let workers = options.workers.unwrap_or(plan.parallelism).max(1);
-    let meters = Arc::new(Meters::new(&plan, workers));
+    let member = options.member.clone().filter(|m| m.hosts.len() > 1);
+    let seat = member.as_ref().map_or(Seat::alone(workers), |m| Seat { process: m.process, processes: m.hosts.len(), workers });
+    let mesh = member.as_ref().map(|m| match options.limit {
+        Some(_) => Err(Fault::config("a limit of records cannot be kept by several processes")),
+        None => connect(m, seat, plan.hash, &control, start),
+    });
+    let meters = Arc::new(Meters::new(&plan, seat.first(), workers));
     let retry: Vec<bool> = plan.nodes.iter().filter_map(|n| if let NodeKind::Source(s) = &n.kind { Some(s.retry) } else { None }).collect();
-    let shared = Arc::new(Shared::new(options, control, meters.clone(), &retry, workers));
-    let job_name = plan.env.job.clone();
+    let start = mesh.as_ref().and_then(|m| m.as_ref().ok()).map_or(start, |m| m.start);
+    let shared = Arc::new(Shared::new(options, control, meters, &retry, seat, start));
     let plan = Arc::new(plan);
-    if let Err(fault) = check(&plan) {
-        return summary(&job_name, &shared, workers, plan.dead_letter.0, Some(fault));
+    let network = mesh.zip(member).map(|(mesh, member)| {
+        let Mesh { control, data, run, .. } = mesh?;
+        let links = Links::start(control, run, &member, &shared)?;
+        let _ = shared.links.set(links);
+        let wire = |(process, socket): (usize, Option<TcpStream>)| socket.map(|s| Wire::new(s, member.name(process), shared.clone()));
+        Ok(data.into_iter().enumerate().map(wire).collect::<Vec<_>>())
+    });
+    if let Err(fault) = network.transpose().and_then(|wires| execute(&plan, &shared, wires, reporter)) {
+        shared.fail(fault);
     }
+    let mut total = summary(&plan, &shared);
+    if let Some(links) = shared.links.get() {
+        let (latency, longest) = shared.meters.latency.filled();
+        for report in links.farewell(Report { summary: total.clone(), latency, longest }, &shared) {
+            shared.meters.latency.merge(&report.latency, report.longest);
+            total.add(report.summary);
+        }
+        if seat.process == 0 {
+            total.workers = seat.all();
+            total.latency = shared.meters.latency();
+        }
+    }
+    if let Some(fault) = shared.take_fault() {
+        total.ended = Ended::Failed;
+        total.fault = Some(fault.into());
+    }
+    total
+}
+
+/// Opens everything, runs the workers, and closes everything. A fault of a worker is in `shared`.
+///
+/// # Errors
+/// The job could not begin.
+fn execute(plan: &Arc<Plan>, shared: &Arc<Shared>, wires: Option<Vec<Option<Wire>>>, reporter: &dyn Reporter) -> Result<(), Fault> {
+    check(plan)?;
     let streams = plan.nodes.iter().filter_map(|n| match &n.kind {
         NodeKind::Source(s) => Some((s.number, n.name.clone())),
         _ => None,
     });
-    let origins = Arc::new(Origins { job: job_name.clone(), streams: streams.collect() });
+    let origins = Arc::new(Origins { job: plan.env.job.clone(), streams: streams.collect() });
     let mut clients: HashMap<(String, u64), Arc<Client>> = HashMap::new();
     for node in &plan.nodes {
         if let NodeKind::Operator(op) = &node.kind {
@@ -54,45 +100,21 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
             }
         }
     }
-    let runtime = match runtime(!clients.is_empty()) {
-        Ok(runtime) => runtime,
-        Err(fault) => return summary(&job_name, &shared, workers, plan.dead_letter.0, Some(fault)),
-    };
-    let started = match durable(&plan, &shared, workers) {
-        Ok(started) => started,
-        Err(fault) => return summary(&job_name, &shared, workers, plan.dead_letter.0, Some(fault)),
-    };
-    let Some((durable, coordinator)) = started else {
-        tracing::warn!(target: "checkpoint", "the job had finished before, and what it left to publish is published; --from scratch begins anew");
-        return summary(&job_name, &shared, workers, plan.dead_letter.0, None);
-    };
+    let runtime = runtime(!clients.is_empty())?;
+    let Some((durable, coordinator)) = durable(plan, shared)? else { return Ok(()) };
     let uploads = durable.as_ref().map(|d| d.uploads.clone());
-    let job = Arc::new(Job {
-        graph: Graph::new(&plan),
+    let job = Job {
+        graph: Graph::new(plan),
         plan: plan.clone(),
         shared: shared.clone(),
         origins,
         clients,
         runtime: runtime.as_ref().map(|r| r.handle().clone()),
         durable,
-        room: room(&plan, &shared),
-    });
-    reporter.started(Arc::new(Progress { meters, started: Instant::now() - shared.elapsed() }));
-
-    let communication = if workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(workers) };
-    let config = timely::Config { communication, worker: timely::WorkerConfig::default() };
-    let workers_job = job.clone();
-    let started = timely::execute(config, move |worker| work(worker, &workers_job));
-    match started {
-        Err(e) => shared.fail(Fault::bug(format!("the workers did not start: {e}"))),
-        Ok(guards) => {
-            for result in guards.join() {
-                if let Err(e) = result {
-                    shared.fail(Fault::bug(format!("a worker ended by itself: {e}")));
-                }
-            }
-        }
-    }
+        room: room(plan, shared),
+    };
+    reporter.started(Arc::new(Progress { meters: shared.meters.clone(), started: Instant::now() - shared.elapsed() }));
+    workers(Arc::new(job), wires);
     if let Some(coordinator) = coordinator {
         shared.bounds.finish();
         if coordinator.join().is_err() {
@@ -105,25 +127,94 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
     if let Some(runtime) = runtime {
         runtime.shutdown_background();
     }
-    summary(&job_name, &shared, workers, plan.dead_letter.0, shared.take_fault())
+    Ok(())
+}
+
+/// Runs this process's workers to their end.
+fn workers(job: Arc<Job>, wires: Option<Vec<Option<Wire>>>) {
+    let (shared, seat) = (job.shared.clone(), job.shared.seat);
+    let live = move |worker: &mut Worker| work(worker, &job);
+    let (started, network) = match wires {
+        None => {
+            let communication = if seat.workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(seat.workers) };
+            (timely::execute(timely::Config { communication, worker: timely::WorkerConfig::default() }, live), None)
+        }
+        Some(wires) => {
+            let hooks = Hooks::default();
+            let inner = ProcessBuilder::new_typed_vector(seat.workers, hooks.refill.clone(), None);
+            match initialize_networking_from_sockets(inner, wires, seat.process, seat.workers, hooks) {
+                Err(e) => (Err(e.to_string()), None),
+                Ok((builders, network)) => {
+                    let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
+                    (timely::execute::execute_from(builders, Box::new(()), timely::WorkerConfig::default(), live), Some(network))
+                }
+            }
+        }
+    };
+    match started {
+        Err(e) => shared.fail(Fault::bug(format!("the workers did not start: {e}"))),
+        Ok(guards) => {
+            for result in guards.join() {
+                if let Err(e) = result {
+                    shared.fail(Fault::bug(format!("a worker ended by itself: {e}")));
+                }
+            }
+        }
+    }
+    if let Some(network) = network {
+        // Its threads end when the other processes' do, or never if one of these is lost.
+        let (done, over) = channel();
+        let ended = std::thread::Builder::new().name("network".into()).spawn(move || {
+            drop(network);
+            let _ = done.send(());
+        });
+        while ended.is_ok() && !shared.failed() && over.recv_timeout(Duration::from_millis(5)) == Err(RecvTimeoutError::Timeout) {}
+    }
 }
 
 /// Where state lies that is not in memory: beside what else the job keeps on this machine.
 fn room(plan: &Plan, shared: &Shared) -> Option<Arc<TierRoom>> {
     let tiers = shared.options.tiers.clone()?;
-    let base = plan.env.state_dir.join("tiers").join(millrace_plan::file_name(&plan.env.job));
+    // Processes on one machine may share the folder.
+    let mine = if shared.seat.process > 0 { format!(".{}", shared.seat.process) } else { String::new() };
+    let base = plan.env.state_dir.join("tiers").join(millrace_plan::file_name(&plan.env.job) + &mine);
     Some(Arc::new(TierRoom::new(tiers, base)))
 }
 
 type Coordinator = std::thread::JoinHandle<()>;
 
-/// Begins the run's generation, if the job takes checkpoints, and starts the coordinator. None: the job had finished before.
-fn durable(plan: &Plan, shared: &Arc<Shared>, workers: usize) -> Result<Option<(Option<Durable>, Option<Coordinator>)>, Fault> {
-    let (acks, heard) = std::sync::mpsc::channel();
-    shared.bounds.hear(acks);
-    let Some(started) = checkpoint::start(plan, shared, workers, heard)? else { return Ok(Some((None, None))) };
+/// Begins the run's generation, if the job takes checkpoints, and starts the coordinator; or joins the generation that process 0 has
+/// begun. None: there is nothing to do.
+fn durable(plan: &Plan, shared: &Arc<Shared>) -> Result<Option<(Option<Durable>, Option<Coordinator>)>, Fault> {
+    if let Some(links) = shared.links.get().filter(|l| l.seat.process > 0) {
+        let Some(Begin { generation, finished: false }) = links.wait_begin(shared) else { return Ok(None) };
+        let Some(generation) = generation else { return Ok(Some((None, None))) };
+        let joined = checkpoint::join(plan, shared, links.run, generation)?;
+        links.publish_by(joined.publishers);
+        let forward = links.clone();
+        shared.bounds.hear(move |ack| forward.ack(ack));
+        shared.bounds.enable();
+        let durable = Durable {
+            restored: joined.restored.unwrap_or_default(),
+            log: joined.log,
+            uploads: joined.uploads,
+            generation,
+            boxed: joined.boxed,
+        };
+        return Ok(Some((Some(durable), None)));
+    }
+    let tell = |generation, finished| shared.links.get().inspect(|l| l.begin(Begin { generation, finished }));
+    let (acks, heard) = channel();
+    // The coordinator is gone only when the run is over.
+    shared.bounds.hear(move |ack| _ = acks.send(ack));
+    let Some(started) = checkpoint::start(plan, shared, shared.seat.all(), heard)? else {
+        tell(None, false);
+        return Ok(Some((None, None)));
+    };
     if started.finished {
+        tell(None, true);
         started.uploads.stop();
+        tracing::warn!(target: "checkpoint", "the job had finished before, and what it left to publish is published; --from scratch begins anew");
         return Ok(None);
     }
     shared.bounds.enable();
@@ -134,6 +225,7 @@ fn durable(plan: &Plan, shared: &Arc<Shared>, workers: usize) -> Result<Option<(
         generation: started.coordinator.generation,
         boxed: started.coordinator.writers.keys().map(|s| s.node).collect(),
     };
+    tell(Some(durable.generation), false);
     let coordinator = started.coordinator;
     let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(move || coordinator.run());
     let thread = thread.map_err(|e| Fault::refused(format!("threads for checkpoints cannot be started: {e}")))?;
@@ -202,16 +294,21 @@ fn panic_fault(worker: usize, panic: &(dyn std::any::Any + Send)) -> Fault {
 
 fn live(worker: &mut Worker, job: &Job) -> Result<(), Fault> {
     let shared = &job.shared;
+    if shared.seat.processes > 1 {
+        wire::install(&job.plan, shared);
+    }
     let probe = Handle::<Ts>::new();
     let (built, readers) = worker.dataflow::<Ts, _, _>(|scope| {
         let mut build = Build::new(job, scope, probe.clone());
         (build.all(), build.readers.clone())
     });
     built?;
+    shared.links.get().inspect(|l| l.built());
     let rest = (shared.options.epoch / 2).clamp(Duration::from_millis(1), Duration::from_millis(10));
     while !probe.done() && !shared.failed() {
         let first = worker.index() == 0;
-        let acknowledged = first.then(|| probe.with_frontier(meet).map_or(u64::MAX, |t| t.epoch));
+        let tells = worker.index() == shared.seat.first();
+        let acknowledged = tells.then(|| probe.with_frontier(meet).map_or(u64::MAX, |t| t.epoch));
         shared.meters.stepped(worker.index(), shared.micros(), acknowledged);
         if first {
             shared.announce();
@@ -234,21 +331,18 @@ fn live(worker: &mut Worker, job: &Job) -> Result<(), Fault> {
     Ok(())
 }
 
-fn summary(job: &str, shared: &Shared, workers: usize, dead_letter: usize, fault: Option<Fault>) -> Summary {
+/// What this process has done so far.
+fn summary(plan: &Plan, shared: &Shared) -> Summary {
     let m = &shared.meters;
     let nodes = m.node_summaries();
     let seconds = shared.elapsed().as_secs_f64();
     let records_in = m.sources.iter().map(|s| s.records.load(Relaxed)).sum();
-    let sinks = nodes.iter().enumerate().filter(|(i, n)| *i != dead_letter && n.kind == "sink");
+    let sinks = nodes.iter().enumerate().filter(|(i, n)| *i != plan.dead_letter.0 && n.kind == "sink");
     let drained = shared.control.draining() || shared.exhausted();
     Summary {
-        job: job.to_string(),
-        ended: match (&fault, drained) {
-            (Some(_), _) => Ended::Failed,
-            (None, true) => Ended::Drained,
-            (None, false) => Ended::Finished,
-        },
-        workers,
+        job: plan.env.job.clone(),
+        ended: if drained { Ended::Drained } else { Ended::Finished },
+        workers: shared.seat.workers,
         elapsed_seconds: seconds,
         records_in,
         records_out: sinks.map(|(_, n)| n.records_in).sum(),
@@ -259,6 +353,6 @@ fn summary(job: &str, shared: &Shared, workers: usize, dead_letter: usize, fault
         sources: m.source_summaries(),
         stores: m.store_summaries(),
         nodes,
-        fault: fault.map(Into::into),
+        fault: None,
     }
 }

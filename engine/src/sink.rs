@@ -109,7 +109,7 @@ impl Writer {
                 return Err(Fault::bug(format!("rows for `{}` came to a worker that does not host it", self.exit.name)));
             };
             let ready = self.outgoing.as_ref().map_or_else(|| sink.ready(), Outgoing::ready);
-            self.blocked.now(!ready, &outlet.shared.meters.nodes[self.exit.node], self.worker);
+            self.blocked.now(!ready, &outlet.shared.meters, self.exit.node, self.worker);
             if !ready {
                 return Ok(Again::After(ASK));
             }

@@ -161,9 +161,13 @@ impl Reader {
             // All that comes of one poll leaves in one epoch and before the watermark moves: a position lies between polls.
             self.acknowledge()?;
             let done = self.wash()?;
-            self.blocked.now(!done, &self.shared.meters.nodes[self.s.exit.node], self.s.worker);
+            self.blocked.now(!done, &self.shared.meters, self.s.exit.node, self.s.worker);
             self.outlet.flush(self.shared.micros());
             return Ok(if done { Again::Now } else { Again::After(PIECE_PAUSE) });
+        }
+        if self.shared.epoch() == 0 {
+            // Other processes are not yet ready.
+            return Ok(Again::After(SHORT_PAUSE));
         }
         self.enter_epoch();
         self.acknowledge()?;
@@ -179,7 +183,7 @@ impl Reader {
             self.partitions.iter_mut().for_each(|p| (p.pause, p.asked) = (None, None));
         }
         let throttled = self.throttled();
-        self.blocked.now(throttled, &self.shared.meters.nodes[self.s.exit.node], self.s.worker);
+        self.blocked.now(throttled, &self.shared.meters, self.s.exit.node, self.s.worker);
         let again = match throttled {
             true => {
                 let now = Instant::now();
@@ -311,9 +315,9 @@ impl Reader {
         if full && self.current.0 > 0 {
             self.shared.hurry();
         }
-        let asks = self.shared.pending_asks.load(Relaxed) > 2 * o.max_pending_asks || self.shared.clogged.load(Relaxed);
+        let asks = self.shared.all_asks() > 2 * o.max_pending_asks || self.shared.clogged.load(Relaxed);
         // An operator that waits for the source furthest behind, while that one waits for the operator, would wait for ever.
-        let awaited = self.shared.holding_back.load(Relaxed) && self.is_slowest();
+        let awaited = self.shared.is_holding_back() && self.is_slowest();
         (behind || full || asks || self.outlet.is_full()) && !awaited
     }
 
@@ -334,7 +338,7 @@ impl Reader {
         let meter = &self.shared.meters.sources[self.s.index];
         meter.partitions.fetch_add(found.new.len() as u64, Relaxed);
         if let Some(lag) = source.lag() {
-            meter.lag[self.s.worker].store(lag, Relaxed);
+            self.shared.meters.lag(self.s.index, self.s.worker, lag);
         }
         for info in found.new {
             self.shared.name_partition(self.number, info.id, &info.name);
@@ -436,6 +440,7 @@ impl Reader {
         node.bytes.fetch_add(batch.text().len() as u64, Relaxed);
         if self.retry {
             self.shared.retry_epoch.fetch_max(self.outlet.held().epoch, SeqCst);
+            self.shared.retried.fetch_add(count as u64, SeqCst);
             self.shared.quiet(self.s.index, self.s.worker, false);
         }
         self.current.0 += count;

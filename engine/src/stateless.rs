@@ -123,8 +123,8 @@ impl Tree {
                 break;
             }
         }
-        let root = &outlet.shared.meters.nodes[self.steps[0].exit.node];
-        self.blocked.now(!self.todo.is_empty(), root, self.worker);
+        let node = self.steps[0].exit.node;
+        self.blocked.now(!self.todo.is_empty(), &outlet.shared.meters, node, self.worker);
         outlet.flush(born);
         while self.at.is_none() && inbox.boundary(frontiers).is_some() {
             inbox.close();

@@ -46,6 +46,19 @@ impl From<millrace_sdk::Fault> for FaultSummary {
     }
 }
 
+impl From<FaultSummary> for millrace_sdk::Fault {
+    fn from(f: FaultSummary) -> Self {
+        use millrace_sdk::FaultKind::*;
+        let kind = match f.kind {
+            FaultClass::Config => Config,
+            FaultClass::Data => Data,
+            FaultClass::Dependency => Dependency,
+            FaultClass::Bug => Bug,
+        };
+        millrace_sdk::Fault { kind, retry: f.retry, message: f.message, detail: f.detail, hint: f.hint }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortSummary {
     /// Empty: the main output.
@@ -137,7 +150,59 @@ pub struct Summary {
     pub fault: Option<FaultSummary>,
 }
 
+/// What one process of several did, with what a total needs beside its summary.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub summary: Summary,
+    /// Filled buckets of the latency's histogram, by index.
+    pub latency: Vec<(usize, u64)>,
+    pub longest: u64,
+}
+
+fn add(all: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
+    more.into_iter().for_each(|(name, n)| *all.entry(name).or_default() += n);
+}
+
 impl Summary {
+    /// Adds what another process of the same job did; the latency is to be set by who has all rows' times.
+    pub fn add(&mut self, other: Summary) {
+        self.records_in += other.records_in;
+        self.records_out += other.records_out;
+        self.rejected += other.rejected;
+        self.lost += other.lost;
+        self.records_per_second = if self.elapsed_seconds > 0.0 { self.records_in as f64 / self.elapsed_seconds } else { 0.0 };
+        for (s, o) in self.sources.iter_mut().zip(other.sources) {
+            s.records += o.records;
+            s.bytes += o.bytes;
+            s.partitions += o.partitions;
+            s.lag = s.lag.into_iter().chain(o.lag).reduce(|a, b| a + b);
+        }
+        for (s, o) in self.stores.iter_mut().zip(other.stores) {
+            let pairs = [
+                (&mut s.lookups, o.lookups),
+                (&mut s.cache_hits, o.cache_hits),
+                (&mut s.shared, o.shared),
+                (&mut s.calls, o.calls),
+                (&mut s.keys, o.keys),
+                (&mut s.errors, o.errors),
+                (&mut s.failed, o.failed),
+            ];
+            pairs.into_iter().for_each(|(mine, theirs)| *mine += theirs);
+        }
+        for (n, o) in self.nodes.iter_mut().zip(other.nodes) {
+            n.records_in += o.records_in;
+            n.records_out += o.records_out;
+            n.bytes += o.bytes;
+            n.rejected_total += o.rejected_total;
+            n.inputs.iter_mut().zip(o.inputs).for_each(|(a, b)| *a += b);
+            n.ports.iter_mut().zip(o.ports).for_each(|(a, b)| a.records += b.records);
+            add(&mut n.rejected, o.rejected);
+            add(&mut n.dropped, o.dropped);
+            add(&mut n.counters, o.counters);
+            n.watermark = n.watermark.into_iter().chain(o.watermark).min();
+        }
+    }
+
     pub fn node(&self, name: &str) -> Option<&NodeSummary> {
         self.nodes.iter().find(|n| n.name == name)
     }

@@ -672,6 +672,9 @@ impl BatchBuilder {
     }
 }
 
+#[path = "batch_wire.rs"]
+mod wire;
+
 #[cfg(test)]
 #[path = "batch_tests.rs"]
 mod tests;

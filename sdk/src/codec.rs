@@ -9,7 +9,7 @@ use crate::schema::Slot;
 use crate::value::{Span, Value};
 use std::fmt;
 
-const META: usize = 24;
+pub(crate) const META: usize = 24;
 
 /// A stored row that does not decode: damaged bytes, or a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Record<'_> {
 }
 
 #[inline]
-fn encode_meta(m: &Meta, out: &mut Vec<u8>) {
+pub(crate) fn encode_meta(m: &Meta, out: &mut Vec<u8>) {
     let mut head = [0; META];
     head[0..8].copy_from_slice(&m.time.to_le_bytes());
     head[8..16].copy_from_slice(&m.offset.to_le_bytes());
@@ -130,6 +130,88 @@ impl RowWriter {
     }
 }
 
+pub(crate) const CUT: RowError = RowError("it is cut short");
+
+/// The meta at `p`, which moves behind it.
+#[inline]
+pub(crate) fn read_meta(bytes: &[u8], p: &mut usize) -> Result<Meta, RowError> {
+    let head: &[u8; META] = bytes.get(*p..).and_then(|b| b.first_chunk()).ok_or(CUT)?;
+    *p += META;
+    Ok(Meta {
+        time: i64::from_le_bytes(head[0..8].try_into().expect("8 bytes")),
+        offset: u64::from_le_bytes(head[8..16].try_into().expect("8 bytes")),
+        partition: u32::from_le_bytes(head[16..20].try_into().expect("4 bytes")),
+        source: u16::from_le_bytes(head[20..22].try_into().expect("2 bytes")),
+        flags: u16::from_le_bytes(head[22..24].try_into().expect("2 bytes")),
+        raw: Meta::NO_RAW,
+    })
+}
+
+/// The number at `p`, which moves behind it.
+#[inline]
+pub(crate) fn read_u32(bytes: &[u8], p: &mut usize) -> Result<u32, RowError> {
+    let n = bytes.get(*p..).and_then(|b| b.first_chunk()).ok_or(CUT)?;
+    *p += 4;
+    Ok(u32::from_le_bytes(*n))
+}
+
+/// A value whose tag has been read. Its span, if it has one, lies in `bytes`, which are shorter than 4 GiB, and is UTF-8 if it is textual.
+#[inline]
+pub(crate) fn read_value(tag: u8, bytes: &[u8], p: &mut usize) -> Result<Value, RowError> {
+    let word = |p: &mut usize| -> Result<[u8; 8], RowError> {
+        let w = bytes.get(*p..).and_then(|b| b.first_chunk()).ok_or(CUT)?;
+        *p += 8;
+        Ok(*w)
+    };
+    Ok(match tag & 127 {
+        0 => Value::Missing,
+        1 => Value::Null,
+        2 => Value::Bool(false),
+        3 => Value::Bool(true),
+        4 => Value::Int(i64::from_le_bytes(word(p)?)),
+        5 => Value::Float(f64::from_le_bytes(word(p)?)),
+        12 => Value::Time(i64::from_le_bytes(word(p)?)),
+        kind @ 6..=11 => {
+            let len = if tag & 128 == 0 {
+                let n = *bytes.get(*p).ok_or(CUT)? as usize;
+                *p += 1;
+                n
+            } else {
+                read_u32(bytes, p)? as usize
+            };
+            let text = bytes.get(*p..*p + len).ok_or(CUT)?;
+            let s = Span { off: *p as u32, len: len as u32 };
+            *p += len;
+            if kind != 11 && simdutf8::basic::from_utf8(text).is_err() {
+                return Err(RowError("a text is not UTF-8"));
+            }
+            textual(kind, s, bytes, p)?
+        }
+        _ => return Err(RowError("unknown tag")),
+    })
+}
+
+/// A value of a tag from 6 to 11, whose span is known to be right.
+#[inline]
+pub(crate) fn textual(kind: u8, s: Span, bytes: &[u8], p: &mut usize) -> Result<Value, RowError> {
+    Ok(match kind {
+        6 => Value::Num(s),
+        7 => Value::Str(s),
+        8 => Value::Text(s),
+        9 => Value::Json(s),
+        10 => {
+            let e = bytes.get(*p..*p + 2).ok_or(CUT)?;
+            *p += 2;
+            if !e.is_ascii() {
+                return Err(RowError("a separator is not ASCII"));
+            }
+            Value::Split(s, e[0], e[1])
+        }
+        11 => Value::Bytes(s),
+        _ => return Err(RowError("unknown tag")),
+    })
+}
+
 /// Room for decoded values, reused: a stored row is read in place, its text stays where it is.
 #[derive(Default)]
 pub struct RowBuf {
@@ -152,72 +234,16 @@ impl RowBuf {
 
     /// As [`decode`](Self::decode), and how many bytes the row took.
     pub fn decode_from<'a>(&'a mut self, width: usize, bytes: &'a [u8]) -> Result<(Record<'a>, usize), RowError> {
-        const CUT: RowError = RowError("it is cut short");
-        let head: &[u8; META] = bytes.first_chunk().ok_or(CUT)?;
-        self.meta = Meta {
-            time: i64::from_le_bytes(head[0..8].try_into().expect("8 bytes")),
-            offset: u64::from_le_bytes(head[8..16].try_into().expect("8 bytes")),
-            partition: u32::from_le_bytes(head[16..20].try_into().expect("4 bytes")),
-            source: u16::from_le_bytes(head[20..22].try_into().expect("2 bytes")),
-            flags: u16::from_le_bytes(head[22..24].try_into().expect("2 bytes")),
-            raw: Meta::NO_RAW,
-        };
         if bytes.len() > u32::MAX as usize {
             return Err(RowError("it is longer than 4 GiB"));
         }
+        let mut p = 0;
+        self.meta = read_meta(bytes, &mut p)?;
         self.vals.clear();
-        let mut p = META;
         for _ in 0..width {
             let tag = *bytes.get(p).ok_or(CUT)?;
             p += 1;
-            let word = |p: &mut usize| -> Result<[u8; 8], RowError> {
-                let w = bytes.get(*p..*p + 8).ok_or(CUT)?;
-                *p += 8;
-                Ok(w.try_into().expect("8 bytes"))
-            };
-            let v = match tag & 127 {
-                0 => Value::Missing,
-                1 => Value::Null,
-                2 => Value::Bool(false),
-                3 => Value::Bool(true),
-                4 => Value::Int(i64::from_le_bytes(word(&mut p)?)),
-                5 => Value::Float(f64::from_le_bytes(word(&mut p)?)),
-                12 => Value::Time(i64::from_le_bytes(word(&mut p)?)),
-                kind @ 6..=11 => {
-                    let len = if tag & 128 == 0 {
-                        let n = *bytes.get(p).ok_or(CUT)? as usize;
-                        p += 1;
-                        n
-                    } else {
-                        let n = bytes.get(p..p + 4).ok_or(CUT)?;
-                        p += 4;
-                        u32::from_le_bytes(n.try_into().expect("4 bytes")) as usize
-                    };
-                    let text = bytes.get(p..p + len).ok_or(CUT)?;
-                    let s = Span { off: p as u32, len: len as u32 };
-                    p += len;
-                    if kind != 11 && simdutf8::basic::from_utf8(text).is_err() {
-                        return Err(RowError("a text is not UTF-8"));
-                    }
-                    match kind {
-                        6 => Value::Num(s),
-                        7 => Value::Str(s),
-                        8 => Value::Text(s),
-                        9 => Value::Json(s),
-                        10 => {
-                            let e = bytes.get(p..p + 2).ok_or(CUT)?;
-                            p += 2;
-                            if !e.is_ascii() {
-                                return Err(RowError("a separator is not ASCII"));
-                            }
-                            Value::Split(s, e[0], e[1])
-                        }
-                        _ => Value::Bytes(s),
-                    }
-                }
-                _ => return Err(RowError("unknown tag")),
-            };
-            self.vals.push(v);
+            self.vals.push(read_value(tag, bytes, &mut p)?);
         }
         // SAFETY: every span was taken from `bytes`, textual ones were checked to be UTF-8.
         Ok((unsafe { Record::new(bytes, &self.vals, &self.meta) }, p))

@@ -1,15 +1,17 @@
 //! What the parts of the dataflow say to the coordinator.
 
+use crate::summary::FaultSummary;
 use millrace_durable::{FileRef, PartitionState, Piece, StateInfo};
-use millrace_sdk::Fault;
+use serde::{Deserialize, Serialize};
 
 /// A part of the dataflow that must answer every boundary: a node on a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Spot {
     pub node: usize,
     pub worker: usize,
 }
 
+#[derive(Serialize, Deserialize)]
 pub struct Ack {
     /// 0 where no attempt is meant.
     pub attempt: u64,
@@ -17,6 +19,7 @@ pub struct Ack {
     pub body: Body,
 }
 
+#[derive(Serialize, Deserialize)]
 pub enum Body {
     /// Every partition that this instance reads, as it stood at the boundary. `over`: it reads no more; `listed`: there were no others.
     Source { partitions: Vec<PartitionState>, over: bool, listed: bool },
@@ -27,7 +30,7 @@ pub enum Body {
     /// All that was written before the boundary is safe.
     Written,
     /// The answer could not be stored: the attempt fails. Chunks that were are told all the same.
-    Failed { fault: Fault, chunks: Vec<(u64, FileRef)> },
+    Failed { fault: FaultSummary, chunks: Vec<(u64, FileRef)> },
     /// A writer's chunks up to this marker are published.
     Applied { marker: u64 },
 }

@@ -1,12 +1,12 @@
 //! Which epochs are boundaries, as all workers of a process see it.
 
 use super::Ack;
+use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::mpsc::Sender;
 
 /// Rows of epochs below `epoch` belong to the interval that ends here, all others to later ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boundary {
     pub epoch: u64,
     /// Numbers the tries to take a checkpoint, from 1.
@@ -15,8 +15,8 @@ pub struct Boundary {
     pub stop: bool,
 }
 
-/// Invariant: a boundary is in the list before its epoch is announced. So who sees data or a frontier of epoch e knows all boundaries
-/// up to e.
+/// Invariant: a boundary is in the list of every process before its epoch may be entered. So who sees data or a frontier of epoch e
+/// knows all boundaries up to e.
 #[derive(Default)]
 pub struct Bounds {
     /// The newest boundary's attempt, so that looking for one costs a load; 0: there is none.
@@ -24,7 +24,7 @@ pub struct Bounds {
     list: Mutex<Vec<Boundary>>,
     /// Asked for, not yet given an epoch: attempt and whether it is a stop.
     wanted: Mutex<Vec<(u64, bool)>>,
-    acks: Mutex<Option<Sender<Ack>>>,
+    acks: Mutex<Option<Box<dyn Fn(Ack) + Send>>>,
     /// The newest attempt that became a manifest.
     committed: AtomicU64,
     exit: AtomicBool,
@@ -37,8 +37,8 @@ fn locked<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Bounds {
     /// Where answers go.
-    pub fn hear(&self, acks: Sender<Ack>) {
-        *locked(&self.acks) = Some(acks);
+    pub fn hear(&self, acks: impl Fn(Ack) + Send + 'static) {
+        *locked(&self.acks) = Some(Box::new(acks));
     }
 
     /// From now on checkpoints are taken: the run ends when the coordinator says so.
@@ -57,11 +57,17 @@ impl Bounds {
     }
 
     /// Worker 0, before it announces `epoch` or more: what is wanted lies there.
-    pub fn place(&self, epoch: u64) {
-        for (attempt, stop) in std::mem::take(&mut *locked(&self.wanted)) {
-            locked(&self.list).push(Boundary { epoch, attempt, stop });
-            self.newest.store(attempt, SeqCst);
-        }
+    pub fn place(&self, epoch: u64) -> Vec<Boundary> {
+        let wanted = std::mem::take(&mut *locked(&self.wanted));
+        let placed: Vec<Boundary> = wanted.into_iter().map(|(attempt, stop)| Boundary { epoch, attempt, stop }).collect();
+        placed.iter().for_each(|b| self.learn(*b));
+        placed
+    }
+
+    /// There is a boundary.
+    pub fn learn(&self, b: Boundary) {
+        locked(&self.list).push(b);
+        self.newest.store(b.attempt, SeqCst);
     }
 
     pub fn is_wanted(&self) -> bool {
@@ -85,8 +91,7 @@ impl Bounds {
 
     pub fn ack(&self, ack: Ack) {
         if let Some(acks) = &*locked(&self.acks) {
-            // The coordinator is gone only when the run is over.
-            let _ = acks.send(ack);
+            acks(ack);
         }
     }
 

@@ -163,7 +163,7 @@ impl Coordinator {
         let published = live.pending.values().all(Vec::is_empty);
         self.shared.clogged.store(waiting(live) >= UNPUBLISHED, Relaxed);
         if live.last && published && live.attempts.is_empty() {
-            self.shared.bounds.finish();
+            self.shared.finish();
         }
         Ok(())
     }
@@ -243,7 +243,7 @@ impl Coordinator {
             Body::Failed { fault, chunks } => {
                 self.gathered(from, chunks, live);
                 if let Some(i) = at {
-                    live.attempts[i].fault.get_or_insert(fault);
+                    live.attempts[i].fault.get_or_insert_with(|| fault.into());
                 }
             }
             Body::Source { partitions, over, listed } => {
@@ -280,7 +280,7 @@ impl Coordinator {
     /// An attempt has all its answers, or no more time.
     fn settle(&mut self, a: Attempt, live: &mut Live) -> Result<(), Fault> {
         live.ended = Some(Instant::now());
-        self.shared.bounds.settle(a.attempt);
+        self.shared.settle(a.attempt);
         let missing: Vec<Spot> = a.missing.iter().copied().collect();
         let fault = match (&a.fault, missing.first()) {
             (Some(fault), _) => Some(fault.clone()),
@@ -392,7 +392,7 @@ impl Coordinator {
         }
         live.slot = slot;
         live.unnamed.clear();
-        self.shared.bounds.commit(a.attempt);
+        self.shared.commit(a.attempt);
         for (spot, chunk) in fresh {
             live.pending.entry(spot).or_default().push(chunk.clone());
             self.publishers.publish(spot, chunk);

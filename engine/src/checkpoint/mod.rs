@@ -12,5 +12,6 @@ mod upload;
 
 pub use ack::{Ack, Body, Spot};
 pub use bounds::{Boundary, Bounds};
-pub use start::{Restored, Saved, start, storage};
+pub use publish::Publishers;
+pub use start::{Restored, Saved, join, start, storage};
 pub use upload::Uploads;

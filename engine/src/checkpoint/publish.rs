@@ -1,4 +1,4 @@
-//! Publishing: one thread a sink makes the chunks of completed checkpoints visible, in order.
+//! Publishing: one thread a sink makes the chunks of completed checkpoints visible, in order. Every process publishes for its own writers.
 
 use super::ack::{Ack, Body, Spot};
 use super::coordinator::taken_over;
@@ -18,13 +18,14 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// The publishers of all sinks.
 pub struct Publishers {
+    shared: Arc<Shared>,
     queues: HashMap<usize, Sender<(Spot, Chunk)>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Publishers {
-    pub fn none() -> Publishers {
-        Publishers { queues: HashMap::new(), threads: vec![] }
+    pub fn none(shared: &Arc<Shared>) -> Publishers {
+        Publishers { shared: shared.clone(), queues: HashMap::new(), threads: vec![] }
     }
 
     /// # Errors
@@ -36,10 +37,10 @@ impl Publishers {
         generation: u64,
         shared: &Arc<Shared>,
     ) -> Result<Publishers, Fault> {
-        let mut all = Publishers::none();
+        let mut all = Publishers::none(shared);
         for (node, outbox) in outboxes {
             let (queue, todo) = channel();
-            let names = writers.iter().filter(|(s, _)| s.node == node).map(|(s, n)| (*s, n.clone())).collect();
+            let names = writers.iter().filter(|(s, _)| s.node == node && shared.seat.is_mine(s.worker)).map(|(s, n)| (*s, n.clone())).collect();
             let publisher = Publisher { outbox, writers: names, log: log.clone(), generation, shared: shared.clone() };
             let thread = std::thread::Builder::new().name(format!("publish-{node}"));
             let thread = thread.spawn(move || publisher.run(&todo));
@@ -50,6 +51,9 @@ impl Publishers {
     }
 
     pub fn publish(&self, spot: Spot, chunk: Chunk) {
+        if let Some(links) = self.shared.links.get().filter(|_| !self.shared.seat.is_mine(spot.worker)) {
+            return links.publish(spot, chunk);
+        }
         if let Some(queue) = self.queues.get(&spot.node) {
             // A publisher that is gone has told why.
             let _ = queue.send((spot, chunk));

@@ -11,9 +11,9 @@ use super::publish::{Publishers, again, apply};
 use super::upload::Uploads;
 use crate::control::Shared;
 use millrace_durable::{
-    Begun, Generation, JobLog, Kind, Later, Manifest, PartitionState, Piece, S3Options, StartFrom, Storage, WriterState, marker,
+    Begun, Generation, JobLog, Kind, Later, Manifest, PartitionState, Piece, Record, S3Options, StartFrom, Storage, WriterState, marker,
 };
-use millrace_plan::plan::{CheckpointPlan, NodeKind, Plan};
+use millrace_plan::plan::{CheckpointPlan, Node, NodeKind, Plan, SinkNode};
 use millrace_sdk::{Fault, Outbox, SinkContext, point};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -67,7 +67,8 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
     let accept = options.accept_duplicates || !checkpoint.exactly_once;
     let (log, from) = older::open(plan, checkpoint, &options.from, accept)?;
     let clock = plan.env.clock.clone();
-    let record = Generation { run: options.run, from: 0, config: plan.hash, workers, time: clock.now() };
+    let run = shared.links.get().map_or(options.run, |l| l.run);
+    let record = Generation { run, from: 0, config: plan.hash, workers, time: clock.now() };
     let begun = log.begin(&record, &from)?;
     for (slot, fault) in &begun.damaged {
         tracing::warn!(target: "checkpoint", slot, "{fault}; writers that no other checkpoint names are not fenced");
@@ -103,11 +104,10 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
         sinks: BTreeMap::new(),
         positions: BTreeMap::new(),
         writers: Writers::new(),
-        publishers: Publishers::none(),
+        publishers: Publishers::none(shared),
         clock,
         acks,
     };
-    let mut outboxes: BTreeMap<usize, Box<dyn Outbox>> = BTreeMap::new();
     for (i, node) in plan.nodes.iter().enumerate() {
         let part = Part { name: node.name.clone(), part: node.part.into() };
         let hosts = match &node.kind {
@@ -124,35 +124,120 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
             }
             NodeKind::Operator(_) => continue,
             NodeKind::Sink(s) => {
-                let hosts = if s.factory.single_writer() { 1 } else { node.parallelism.map_or(workers, |p| p.clamp(1, workers)) };
-                if checkpoint.exactly_once {
-                    let cx = SinkContext {
-                        worker: 0,
-                        workers: hosts,
-                        clock: plan.env.clock.clone(),
-                        waker: Arc::new(|| ()),
-                        env: plan.env.clone(),
-                    };
-                    if let Some(outbox) = s.factory.outbox(cx)? {
-                        outboxes.insert(i, outbox);
-                        c.writers.extend((0..hosts).map(|worker| (Spot { node: i, worker }, writer(log.instance(), &node.name, worker))));
-                    }
-                }
                 c.sinks.insert(i, part);
-                hosts
+                sink_hosts(node, s, workers)
             }
         };
         c.spots.extend((0..hosts).map(|worker| Spot { node: i, worker }));
     }
-    for (node, outbox) in &mut outboxes {
+    let mut outboxes = outboxes(plan, checkpoint, workers, log.instance())?;
+    c.writers = outboxes.iter().flat_map(|(_, (_, writers))| writers.clone()).collect();
+    for (node, (outbox, writers)) in &mut outboxes {
         let name = &c.sinks[node].name;
-        let mine: Vec<String> = c.writers.iter().filter(|(s, _)| s.node == *node).map(|(_, w)| w.clone()).collect();
+        let mine: Vec<String> = writers.values().cloned().collect();
         settle(&mut **outbox, Sink { node: *node, name, mine }, &begun, &log, shared)?;
     }
     let finished = manifest.is_some_and(|m| m.kind == Kind::Finished);
+    let outboxes = outboxes.into_iter().map(|(node, (outbox, _))| (node, outbox)).collect();
     c.publishers = Publishers::start(outboxes, &c.writers, &log, begun.generation, shared)?;
     let restored = manifest.map(restore);
     Ok(Some(Started { coordinator: c, uploads, restored, finished }))
+}
+
+fn sink_hosts(node: &Node, s: &SinkNode, workers: usize) -> usize {
+    if s.factory.single_writer() { 1 } else { node.parallelism.map_or(workers, |p| p.clamp(1, workers)) }
+}
+
+type Outboxes = BTreeMap<usize, (Box<dyn Outbox>, Writers)>;
+
+/// The sinks that write by outbox, by node, and who writes there.
+fn outboxes(plan: &Plan, checkpoint: &CheckpointPlan, workers: usize, instance: &str) -> Result<Outboxes, Fault> {
+    let mut all = Outboxes::new();
+    for (i, node) in plan.nodes.iter().enumerate().filter(|_| checkpoint.exactly_once) {
+        let NodeKind::Sink(s) = &node.kind else { continue };
+        let hosts = sink_hosts(node, s, workers);
+        let (clock, env) = (plan.env.clock.clone(), plan.env.clone());
+        if let Some(outbox) = s.factory.outbox(SinkContext { worker: 0, workers: hosts, clock, waker: Arc::new(|| ()), env })? {
+            let name = |worker| (Spot { node: i, worker }, writer(instance, &node.name, worker));
+            all.insert(i, (outbox, (0..hosts).map(name).collect()));
+        }
+    }
+    Ok(all)
+}
+
+/// A process's part of the protocol, beside process 0's.
+pub struct Joined {
+    pub log: Arc<JobLog>,
+    pub restored: Option<Restored>,
+    pub uploads: Arc<Uploads>,
+    pub publishers: Publishers,
+    /// Nodes of the sinks that write by outbox.
+    pub boxed: HashSet<usize>,
+}
+
+/// Joins the generation that process 0 has begun: restores from the same checkpoint, and takes this process's writers over.
+pub fn join(plan: &Plan, shared: &Arc<Shared>, run: u64, generation: u64) -> Result<Joined, Fault> {
+    let Some(checkpoint) = &plan.checkpoint else { return Err(Fault::bug("a job without checkpoints has begun a generation")) };
+    let storage = storage(checkpoint)?;
+    let elsewhere = |place: String| {
+        Fault::config(format!("process {} does not find in {place} what process 0 has written there", shared.seat.process))
+            .hint("all processes of a job need the same place for checkpoints: a folder that all of them see under this path, or an S3 bucket")
+    };
+    let place = storage.place();
+    let Some(log) = JobLog::find(storage, &plan.env.job)? else { return Err(elsewhere(place)) };
+    let log = Arc::new(log);
+    let record = match log.slots()?.contains(&generation) {
+        true => log.read(generation)?,
+        false => return Err(elsewhere(place)),
+    };
+    let from = match record {
+        Record::Generation(g) if g.run == run => g.from,
+        _ => return Err(elsewhere(place)),
+    };
+    let manifest = match from {
+        0 => None,
+        slot => match log.read(slot)? {
+            Record::Manifest(m) => Some(m),
+            Record::Generation(_) => return Err(Fault::bug(format!("generation {generation} began from slot {slot}, which is no checkpoint"))),
+        },
+    };
+    let mut outboxes = outboxes(plan, checkpoint, shared.seat.all(), log.instance())?;
+    let boxed = outboxes.keys().copied().collect();
+    let base = marker(generation, 0);
+    for (node, (outbox, writers)) in &mut outboxes {
+        writers.retain(|spot, _| shared.seat.is_mine(spot.worker));
+        let (sink, mine): (_, Vec<String>) = (&plan.nodes[*node].name, writers.values().cloned().collect());
+        if mine.is_empty() {
+            continue;
+        }
+        // Taking a writer over takes it from whoever has it: a newer generation is left alone.
+        let over = || Fault::config("another run of this job has started meanwhile: this one ends");
+        if log.superseded(generation)? {
+            return Err(over());
+        }
+        again(shared, &log, generation, sink, || outbox.fence(&mine))?;
+        for name in &mine {
+            match again(shared, &log, generation, sink, || outbox.applied(name))? {
+                Some(marker) if marker == base => {}
+                Some(_) => return Err(over()),
+                None => {
+                    let what = format!("process {} does not find the marker that process 0 has set for `{sink}`", shared.seat.process);
+                    return Err(Fault::config(what).detail(format!("writer {name}")).hint(
+                        "all processes of a job write to the same place: with files, to a folder that all of them see under the same path",
+                    ));
+                }
+            }
+        }
+    }
+    let writers = outboxes.values().flat_map(|(_, writers)| writers.clone()).collect();
+    let outboxes = outboxes.into_iter().filter(|(_, (_, writers))| !writers.is_empty()).map(|(node, (outbox, _))| (node, outbox));
+    Ok(Joined {
+        publishers: Publishers::start(outboxes.collect(), &writers, &log, generation, shared)?,
+        restored: manifest.map(|m| restore(&m)),
+        log,
+        uploads: Arc::new(Uploads::start(&log)?),
+        boxed,
+    })
 }
 
 /// A writer's name: unique among all jobs, sinks and workers, and the same in every run of this instance.

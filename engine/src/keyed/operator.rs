@@ -443,7 +443,7 @@ impl KeyedRunner {
                     piece.files.insert("state".into(), file);
                     Body::State { states, piece, idle }
                 }
-                Err(fault) => Body::Failed { fault, chunks: vec![] },
+                Err(fault) => Body::Failed { fault: fault.into(), chunks: vec![] },
             };
             shared.bounds.ack(Ack { attempt: b.attempt, from, body });
         });

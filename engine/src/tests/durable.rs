@@ -15,27 +15,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The same job, run by run.
-struct Job<'a> {
+pub struct Job<'a> {
     dir: &'a Path,
-    partitions: Vec<Vec<Row>>,
+    pub partitions: Vec<Vec<Row>>,
     out: Arc<Mutex<Place>>,
     dead: Arc<Mutex<Place>>,
     interval: Duration,
 }
 
 impl Job<'_> {
-    fn new(dir: &Path, seed: u64, rows: usize) -> Job<'_> {
+    pub fn new(dir: &Path, seed: u64, rows: usize) -> Job<'_> {
         let partitions = (0..3).map(|p| disordered(seed * 10 + p, rows, 3000)).collect();
         Job { dir, partitions, out: Arc::default(), dead: Arc::default(), interval: Duration::from_millis(15) }
     }
 
     /// One run, which breaks down after some polls.
-    fn run(&self, polls: Option<i64>, o: RunOptions, control: Control) -> Summary {
+    pub fn run(&self, polls: Option<i64>, o: RunOptions, control: Control) -> Summary {
         self.run_held(polls, vec![], o, control)
     }
 
     /// One run that gives but half of its rows, as long as it lives.
-    fn run_half(&self, o: RunOptions, control: Control) -> Summary {
+    pub fn run_half(&self, o: RunOptions, control: Control) -> Summary {
         let held = self.partitions.iter().enumerate().map(|(p, rows)| (p, rows.len() / 2, Duration::MAX)).collect();
         self.run_held(None, held, o, control)
     }
@@ -68,13 +68,13 @@ impl Job<'_> {
     }
 
     /// Waits until a run has published something.
-    fn wait_published(&self) {
+    pub fn wait_published(&self) {
         while self.out.lock().unwrap().rows.is_empty() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    fn published(&self) -> Vec<String> {
+    pub fn published(&self) -> Vec<String> {
         let mut rows = self.out.lock().unwrap().rows.clone();
         rows.sort();
         rows

@@ -1,4 +1,5 @@
 mod asks;
+mod cluster;
 mod durable;
 mod flow;
 mod harness;

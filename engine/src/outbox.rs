@@ -92,7 +92,11 @@ impl Outgoing {
                     Err(fault) => {
                         // The attempts that wait for it fail; the rows stay, and the next one takes them.
                         for (attempt, _) in std::mem::take(&mut locked(&stored).waiting) {
-                            shared.bounds.ack(Ack { attempt, from: spot, body: Body::Failed { fault: fault.clone().into(), chunks: vec![] } });
+                            shared.bounds.ack(Ack {
+                                attempt,
+                                from: spot,
+                                body: Body::Failed { fault: fault.clone().into(), chunks: vec![] },
+                            });
                         }
                         std::thread::sleep(wait);
                         wait = (wait * 2).min(LONGEST);

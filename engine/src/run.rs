@@ -52,8 +52,11 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
     let start = mesh.as_ref().and_then(|m| m.as_ref().ok()).map_or(start, |m| m.start);
     let shared = Arc::new(Shared::new(options, control, meters, &retry, seat, start));
     let plan = Arc::new(plan);
+    // A connection that ends before the others know why looks like a loss: they stay open until farewell is said.
+    let mut kept: Vec<TcpStream> = vec![];
     let network = mesh.zip(member).map(|(mesh, member)| {
         let Mesh { control, data, run, .. } = mesh?;
+        kept.extend(data.iter().flatten().filter_map(|s| s.try_clone().ok()));
         let links = Links::start(control, run, &member, &shared)?;
         let _ = shared.links.set(links);
         let wire = |(process, socket): (usize, Option<TcpStream>)| socket.map(|s| Wire::new(s, member.name(process), shared.clone()));
@@ -74,6 +77,7 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
             total.latency = shared.meters.latency();
         }
     }
+    drop(kept);
     if let Some(fault) = shared.take_fault() {
         total.ended = Ended::Failed;
         total.fault = Some(fault.into());

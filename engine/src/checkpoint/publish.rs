@@ -40,7 +40,8 @@ impl Publishers {
         let mut all = Publishers::none(shared);
         for (node, outbox) in outboxes {
             let (queue, todo) = channel();
-            let names = writers.iter().filter(|(s, _)| s.node == node && shared.seat.is_mine(s.worker)).map(|(s, n)| (*s, n.clone())).collect();
+            let names =
+                writers.iter().filter(|(s, _)| s.node == node && shared.seat.is_mine(s.worker)).map(|(s, n)| (*s, n.clone())).collect();
             let publisher = Publisher { outbox, writers: names, log: log.clone(), generation, shared: shared.clone() };
             let thread = std::thread::Builder::new().name(format!("publish-{node}"));
             let thread = thread.spawn(move || publisher.run(&todo));

@@ -180,8 +180,9 @@ pub fn join(plan: &Plan, shared: &Arc<Shared>, run: u64, generation: u64) -> Res
     let Some(checkpoint) = &plan.checkpoint else { return Err(Fault::bug("a job without checkpoints has begun a generation")) };
     let storage = storage(checkpoint)?;
     let elsewhere = |place: String| {
-        Fault::config(format!("process {} does not find in {place} what process 0 has written there", shared.seat.process))
-            .hint("all processes of a job need the same place for checkpoints: a folder that all of them see under this path, or an S3 bucket")
+        Fault::config(format!("process {} does not find in {place} what process 0 has written there", shared.seat.process)).hint(
+            "all processes of a job need the same place for checkpoints: a folder that all of them see under this path, or an S3 bucket",
+        )
     };
     let place = storage.place();
     let Some(log) = JobLog::find(storage, &plan.env.job)? else { return Err(elsewhere(place)) };
@@ -198,7 +199,9 @@ pub fn join(plan: &Plan, shared: &Arc<Shared>, run: u64, generation: u64) -> Res
         0 => None,
         slot => match log.read(slot)? {
             Record::Manifest(m) => Some(m),
-            Record::Generation(_) => return Err(Fault::bug(format!("generation {generation} began from slot {slot}, which is no checkpoint"))),
+            Record::Generation(_) => {
+                return Err(Fault::bug(format!("generation {generation} began from slot {slot}, which is no checkpoint")));
+            }
         },
     };
     let mut outboxes = outboxes(plan, checkpoint, shared.seat.all(), log.instance())?;

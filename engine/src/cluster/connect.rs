@@ -98,9 +98,12 @@ fn listen(member: &Member, door: &Arc<Door>, deadline: Instant) -> Result<(), Fa
                 ));
             }
             Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => {
-                return Err(Fault::config(format!("process {} cannot listen at {address}: it is not an address of this machine", door.me.process))
-                    .detail(e.to_string())
-                    .hint("`--process` says which line of the hosts file is this process; `--listen 0.0.0.0:PORT` listens at every address"));
+                return Err(Fault::config(format!(
+                    "process {} cannot listen at {address}: it is not an address of this machine",
+                    door.me.process
+                ))
+                .detail(e.to_string())
+                .hint("`--process` says which line of the hosts file is this process; `--listen 0.0.0.0:PORT` listens at every address"));
             }
             Err(_) => std::thread::sleep(AGAIN),
         }
@@ -246,7 +249,9 @@ impl Joining<'_> {
         if !why.is_empty() {
             fault = fault.detail(why);
         }
-        Err(fault.hint("every process of the job must run, with the same hosts file, and reach the others; `--connect-timeout` says how long to wait"))
+        Err(fault.hint(
+            "every process of the job must run, with the same hosts file, and reach the others; `--connect-timeout` says how long to wait",
+        ))
     }
 
     /// Calls a process until it takes the call: the connection, the run, and the run's age.
@@ -259,7 +264,9 @@ impl Joining<'_> {
                 Ok((_, Reply::Later(why))) => why,
                 Ok((_, Reply::No(why))) => {
                     let fault = Fault::config(format!("{name} refuses this process (process {}): {why}", hello.process));
-                    return Err(fault.hint("all processes of a job run the same release, the same topology with the same values, and the same hosts file"));
+                    return Err(fault.hint(
+                        "all processes of a job run the same release, the same topology with the same values, and the same hosts file",
+                    ));
                 }
                 Err(Broken::Secret) => {
                     return Err(Fault::config(format!("{name} has another secret"))

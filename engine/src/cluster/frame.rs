@@ -81,7 +81,9 @@ impl Wire {
 
 /// A process is gone, or cannot be reached.
 pub fn lost(peer: &str, why: &str) -> Fault {
-    Fault::down(format!("{peer} was lost")).detail(why.to_string()).hint("its own log says more; all processes of the job end and begin anew together")
+    Fault::down(format!("{peer} was lost"))
+        .detail(why.to_string())
+        .hint("its own log says more; all processes of the job end and begin anew together")
 }
 
 impl Read for Wire {

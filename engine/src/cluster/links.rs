@@ -38,6 +38,7 @@ struct State {
     begin: Option<Begin>,
     /// What other processes did, at process 0.
     over: BTreeMap<usize, Report>,
+    /// All have told what they did.
     bye: bool,
     /// Who asked this process for something that process 0 answers.
     asked: HashMap<u64, Sender<Result<String, Fault>>>,
@@ -210,6 +211,8 @@ impl Links {
             state = self.changed.wait_timeout(state, TICK).unwrap_or_else(|e| e.into_inner()).0;
         }
         let reports = std::mem::take(&mut state.over).into_values().collect();
+        // From now on connections may end.
+        state.bye = true;
         drop(state);
         if self.leads() {
             self.all(|| Say::Bye);
@@ -235,7 +238,8 @@ impl Links {
                 },
                 Ok(false) => lost(&name, "its connection has ended"),
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    let silent = format!("it was silent for {}s: it has stopped, or cannot be reached", self.member.peer_timeout.as_secs_f64());
+                    let silent =
+                        format!("it was silent for {}s: it has stopped, or cannot be reached", self.member.peer_timeout.as_secs_f64());
                     lost(&name, &silent)
                 }
                 Err(e) => lost(&name, &e.to_string()),

@@ -18,8 +18,8 @@ mod links;
 mod say;
 
 pub use connect::{Mesh, connect};
-pub use gossip::Gossip;
 pub use frame::Wire;
+pub use gossip::Gossip;
 pub use links::{Begin, Links};
 
 use millrace_sdk::config::Secret;

@@ -34,9 +34,8 @@ fn together(n: usize, workers: usize, one: impl Fn(usize, RunOptions) -> Summary
     let hosts = hosts(n);
     std::thread::scope(|s| {
         let (one, hosts) = (&one, &hosts);
-        let runs: Vec<_> = (0..n)
-            .map(|p| s.spawn(move || one(p, RunOptions { member: Some(member(p, hosts)), ..options(workers) })))
-            .collect();
+        let runs: Vec<_> =
+            (0..n).map(|p| s.spawn(move || one(p, RunOptions { member: Some(member(p, hosts)), ..options(workers) }))).collect();
         runs.into_iter().map(|r| r.join().unwrap()).collect()
     })
 }

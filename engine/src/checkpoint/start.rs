@@ -237,9 +237,9 @@ pub fn join(plan: &Plan, shared: &Arc<Shared>, run: u64, generation: u64) -> Res
     Ok(Joined {
         publishers: Publishers::start(outboxes.collect(), &writers, &log, generation, shared)?,
         restored: manifest.map(|m| restore(&m)),
-        log,
         uploads: Arc::new(Uploads::start(&log)?),
         boxed,
+        log,
     })
 }
 

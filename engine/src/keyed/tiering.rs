@@ -299,7 +299,7 @@ impl Work {
                     piece.files = files;
                     Body::State { states, piece, idle }
                 }
-                Err(fault) => Body::Failed { fault, chunks: vec![] },
+                Err(fault) => Body::Failed { fault: fault.into(), chunks: vec![] },
             };
             shared.bounds.ack(Ack { attempt, from, body });
         });

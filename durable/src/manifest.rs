@@ -94,6 +94,9 @@ pub struct OperatorState {
     pub name: String,
     /// The registered part.
     pub part: String,
+    /// What its keys mean, in words: `by u string; event time`. Empty: not said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub meaning: String,
     pub states: Vec<StateInfo>,
     pub pieces: Vec<Piece>,
 }

@@ -68,6 +68,7 @@ fn manifest(slot: u64, kind: Kind, files: &[&FileRef], chunks: Vec<Chunk>) -> Ma
         operators: vec![OperatorState {
             name: "count".into(),
             part: "CountWindow".into(),
+            meaning: String::new(),
             states: vec![state("seen", 1), state("open", 2)],
             pieces: files.iter().enumerate().map(|(i, f)| piece((i as u64 * 512, i as u64 * 512 + 512), f)).collect(),
         }],

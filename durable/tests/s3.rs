@@ -84,7 +84,13 @@ fn record(m: &Manifest) -> Record {
 fn named(file: &FileRef, mut m: Manifest) -> Manifest {
     let files = [("sst".to_string(), file.clone())].into();
     let piece = Piece { groups: (0, 1024), keys: 1, format: "rocksdb".into(), files, extra: Vec::new() };
-    m.operators.push(OperatorState { name: "join".into(), part: "IntervalLeftJoin".into(), states: Vec::new(), pieces: vec![piece] });
+    m.operators.push(OperatorState {
+        name: "join".into(),
+        part: "IntervalLeftJoin".into(),
+        meaning: String::new(),
+        states: Vec::new(),
+        pieces: vec![piece],
+    });
     m
 }
 

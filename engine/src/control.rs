@@ -1,6 +1,6 @@
 //! What the workers of a run share: the announced epoch, the stop sign, the first fault, and who is how far in event time.
 
-use crate::checkpoint::{Bounds, Spot};
+use crate::checkpoint::{Bounds, Refused, Spot};
 use crate::cluster::{Gossip, Links, Member, Seat};
 use crate::progress::Meters;
 use millrace_durable::StartFrom;
@@ -237,7 +237,7 @@ pub struct Shared {
     /// Too many checkpoints wait to be published: nothing more is read.
     pub clogged: AtomicBool,
     /// Rows that a server refused when their outbox was published.
-    refused: Mutex<HashMap<Spot, Vec<Reject>>>,
+    refused: Mutex<HashMap<Spot, Refused>>,
 }
 
 impl Shared {
@@ -481,15 +481,23 @@ impl Shared {
         self.unpublished.load(SeqCst) <= 0
     }
 
-    /// Rows that a server refused go back to their sink.
-    pub fn refused(&self, spot: Spot, rejects: Vec<Reject>) {
-        if !rejects.is_empty() {
-            self.refused.lock().unwrap_or_else(|e| e.into_inner()).entry(spot).or_default().extend(rejects);
+    /// Rows of a chunk that a server refused go back to their sink.
+    pub fn refused(&self, spot: Spot, marker: u64, rejects: Vec<Reject>) {
+        if rejects.is_empty() {
+            return;
         }
+        let mut all = self.refused.lock().unwrap_or_else(|e| e.into_inner());
+        let refused = all.entry(spot).or_default();
+        refused.marker = refused.marker.max(marker);
+        refused.rejects.extend(rejects);
     }
 
-    pub fn take_refused(&self, spot: Spot) -> Vec<Reject> {
-        self.refused.lock().unwrap_or_else(|e| e.into_inner()).remove(&spot).unwrap_or_default()
+    pub fn has_refused(&self) -> bool {
+        !self.refused.lock().unwrap_or_else(|e| e.into_inner()).is_empty()
+    }
+
+    pub fn take_refused(&self, spot: Spot) -> Option<Refused> {
+        self.refused.lock().unwrap_or_else(|e| e.into_inner()).remove(&spot)
     }
 
     /// A retry instance says whether it has nothing to read; true when all of them have nothing.

@@ -41,6 +41,8 @@ pub struct Writer {
     ending: Option<Instant>,
     worker: usize,
     blocked: Blocked,
+    /// Refused rows of published chunks were sent on: the newest of these chunks, and the epoch at which.
+    taken: Option<(u64, u64)>,
 }
 
 impl Writer {
@@ -60,6 +62,7 @@ impl Writer {
             ending: None,
             worker: spot.worker,
             blocked: Blocked::default(),
+            taken: None,
         }
     }
 
@@ -145,6 +148,10 @@ impl Writer {
         let mut closed = false;
         while let Some(b) = inbox.boundary(frontiers) {
             let bounds = &outlet.shared.bounds;
+            if let Some((marker, _)) = self.taken.take_if(|(_, epoch)| *epoch < b.epoch) {
+                let body = Body::Taken { marker, attempt: b.attempt };
+                bounds.ack(Ack { attempt: 0, from: self.spot, body });
+            }
             match &mut self.outgoing {
                 Some(outgoing) => outgoing.answer(b),
                 None if self.epochs.keys().next().is_some_and(|&e| e < b.epoch) => break,
@@ -163,8 +170,9 @@ impl Writer {
             sink.poll(&mut acks)?;
         }
         self.settle(acks, outlet);
-        for r in outlet.shared.take_refused(self.spot) {
-            self.refused(&r, outlet);
+        if let Some(refused) = outlet.shared.take_refused(self.spot) {
+            refused.rejects.iter().for_each(|r| self.refused(r, outlet));
+            self.taken = Some((refused.marker, outlet.held().epoch));
         }
         Ok(())
     }

@@ -109,6 +109,9 @@ pub trait Sink: Send {
     }
 }
 
+/// Keeps what the server refuses of a writer's chunk (by its marker) where it survives the process.
+pub type KeepRefused = Arc<dyn Fn(&str, u64, &[Reject]) -> Result<(), Fault> + Send + Sync>;
+
 /// What publishes the engine's outbox. Chunks and markers of one writer come in order; a writer's name is unique among all workers,
 /// sinks and jobs that ever wrote to the place, and stays the same across restarts.
 ///
@@ -125,4 +128,14 @@ pub trait Outbox: Send {
     /// marker alone. `rejects` takes the rows that the server refuses for good. The writer was fenced by this outbox before; that a
     /// newer one has fenced it since is a fault without `retry`.
     fn apply(&mut self, writer: &str, chunk: &[u8], marker: u64, rejects: &mut Vec<Reject>) -> Result<(), Fault>;
+    /// Takes what `apply` calls once it knows what is refused and before anything becomes visible, so that a crash in between loses no
+    /// refused row. Without it they are kept after `apply` has returned.
+    fn keep_refused(&mut self, keep: KeepRefused) {
+        let _ = keep;
+    }
+    /// Says again what was refused of the last chunk that was applied, where the server knows it.
+    fn refused_again(&mut self, writer: &str, chunk: &[u8], marker: u64, rejects: &mut Vec<Reject>) -> Result<(), Fault> {
+        let _ = (writer, chunk, marker, rejects);
+        Ok(())
+    }
 }

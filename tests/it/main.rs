@@ -3,6 +3,7 @@
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod edits;
 mod golden;
 mod parts;
 mod supervise;

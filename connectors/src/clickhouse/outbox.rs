@@ -14,6 +14,7 @@ use super::insert::{Line, Target};
 use super::table::Table;
 use crate::chunk::{self, Chunk};
 use millrace_sdk::operator::Reject;
+use millrace_sdk::sink::KeepRefused;
 use millrace_sdk::{Fault, Meta, Outbox, Record, point};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -75,6 +76,7 @@ pub struct ClickHouseOutbox {
     /// This outbox among all that ever were.
     me: String,
     held: HashSet<String>,
+    keep: Option<KeepRefused>,
 }
 
 impl ClickHouseOutbox {
@@ -100,7 +102,7 @@ impl ClickHouseOutbox {
         let full = format!("{}.{}", name(&table.database), name(markers));
         let exists =
             format!("SELECT count() FROM system.tables WHERE database = {} AND name = {}", literal(&table.database), literal(markers));
-        let outbox = ClickHouseOutbox { client, table: table.name(), markers: full, settings, me, held: HashSet::new() };
+        let outbox = ClickHouseOutbox { client, table: table.name(), markers: full, settings, me, held: HashSet::new(), keep: None };
         if outbox.number(&exists)? != Some(0) {
             return Ok(outbox);
         }
@@ -156,6 +158,10 @@ impl ClickHouseOutbox {
 }
 
 impl Outbox for ClickHouseOutbox {
+    fn keep_refused(&mut self, keep: KeepRefused) {
+        self.keep = Some(keep);
+    }
+
     fn fence(&mut self, writers: &[String]) -> Result<(), Fault> {
         if writers.is_empty() {
             return Ok(());
@@ -197,6 +203,9 @@ impl Outbox for ClickHouseOutbox {
                 })?;
                 part += 1;
             }
+        }
+        if let Some(keep) = self.keep.as_ref().filter(|_| !refused.is_empty()) {
+            keep(writer, marker, &refused)?;
         }
         point::reach("txn-sent");
         self.look(&holder)?;

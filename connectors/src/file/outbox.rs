@@ -316,6 +316,10 @@ impl Outbox for Files {
         }
         let (pieces, after) = self.pieces(writer, chunk, &mut state)?;
         let mut ledger = self.ledgers.remove(writer).ok_or_else(missing)?;
+        if chunk.is_empty() {
+            // Whatever it was to publish is published: from now on another may write to its files.
+            WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().retain(|_, owner| owner != writer);
+        }
         let outcome = self.publish(&mut ledger, chunk.is_empty(), state, &pieces, State { marker: Some(marker), bases: vec![], ..after });
         self.ledgers.insert(writer.into(), ledger);
         outcome

@@ -6,7 +6,7 @@ use super::writer::{CHUNK, Row, heartbeat, merge, mutation};
 use crate::chunk::{Chunk, begin, put_bytes, put_i64, put_meta, put_number};
 use hbase_thrift::hbase::BatchMutation;
 use millrace_sdk::operator::Reject;
-use millrace_sdk::sink::Acks;
+use millrace_sdk::sink::{Acks, KeepRefused};
 use millrace_sdk::{Batch, Clock, Fault, Meta, NO_TIME, Outbox, Sink, Ticket, point};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -190,12 +190,13 @@ pub struct Cells {
     held: HashMap<String, Mark>,
     /// The newest event time written, by worker.
     newest: HashMap<usize, i64>,
+    keep: Option<KeepRefused>,
 }
 
 impl Cells {
     pub fn new(bound: Arc<Bound>, floor: Arc<AtomicI64>) -> Cells {
         let client = Client::new(&bound.thrift, bound.timeout);
-        Cells { bound, floor, client, held: HashMap::new(), newest: HashMap::new() }
+        Cells { bound, floor, client, held: HashMap::new(), newest: HashMap::new(), keep: None }
     }
 
     fn column(&self, writer: &str) -> Vec<u8> {
@@ -298,6 +299,10 @@ fn taken(writer: &str) -> Fault {
 }
 
 impl Outbox for Cells {
+    fn keep_refused(&mut self, keep: KeepRefused) {
+        self.keep = Some(keep);
+    }
+
     fn fence(&mut self, writers: &[String]) -> Result<(), Fault> {
         for writer in writers {
             self.take(writer)?;
@@ -323,6 +328,9 @@ impl Outbox for Cells {
             self.floor.fetch_max(load.timestamp, Ordering::SeqCst);
             timestamp = timestamp.max(load.timestamp);
             refused = self.publish(writer, &load)?;
+        }
+        if let Some(keep) = self.keep.as_ref().filter(|_| !refused.is_empty()) {
+            keep(writer, marker, &refused)?;
         }
         point::reach("txn-sent");
         let after = Mark { marker: Some(marker), timestamp, ..mark };

@@ -11,7 +11,7 @@ use super::writer::refusal;
 use super::{Listener, Shared, locked, refused};
 use crate::chunk::{Chunk, begin, put_bytes, put_meta, put_number};
 use millrace_sdk::operator::Reject;
-use millrace_sdk::sink::Acks;
+use millrace_sdk::sink::{Acks, KeepRefused};
 use millrace_sdk::{Batch, Fault, Meta, Outbox, Sink, Ticket, point};
 use rdkafka::Message as _;
 use rdkafka::client::ClientContext;
@@ -220,6 +220,7 @@ pub struct Transactions {
     /// After which the broker gives a transaction up; each of its steps may take half of that.
     timeout: Duration,
     clients: HashMap<String, Client>,
+    keep: Option<KeepRefused>,
 }
 
 /// Why a transaction was not committed, as far as is known.
@@ -273,7 +274,7 @@ fn name(writer: &str) -> String {
 impl Transactions {
     pub fn new(spec: Arc<Spec>, marker_topic: Arc<str>) -> Transactions {
         let timeout = spec.client.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
-        Transactions { timeout: timeout.map_or(TIMEOUT, Duration::from_millis), spec, marker_topic, clients: HashMap::new() }
+        Transactions { timeout: timeout.map_or(TIMEOUT, Duration::from_millis), spec, marker_topic, clients: HashMap::new(), keep: None }
     }
 
     fn producer(&self, writer: &str, single: bool, losses: &Shared<Losses>) -> Result<BaseProducer<Ear>, Fault> {
@@ -400,6 +401,9 @@ impl Transactions {
             producer.poll(Duration::from_millis(1));
         }
         client.heard()?;
+        if let Some(keep) = self.keep.as_ref().filter(|_| !skip.rows.is_empty()) {
+            keep(work.writer, work.marker, &work.rejects(skip)?)?;
+        }
         point::reach("txn-sent");
         producer.commit_transaction(self.timeout / 2)?;
         point::reach("txn-committed");
@@ -558,6 +562,10 @@ impl Client {
 }
 
 impl Outbox for Transactions {
+    fn keep_refused(&mut self, keep: KeepRefused) {
+        self.keep = Some(keep);
+    }
+
     fn fence(&mut self, writers: &[String]) -> Result<(), Fault> {
         for some in writers.chunks(AT_ONCE) {
             let this = &*self;

@@ -163,6 +163,10 @@ impl Outbox for RedisOutbox {
         }
     }
 
+    fn refused_again(&mut self, writer: &str, chunk: &[u8], marker: u64, rejects: &mut Vec<Reject>) -> Result<(), Fault> {
+        self.apply(writer, chunk, marker, rejects)
+    }
+
     /// Also says again what the server refused when the chunk was applied before.
     fn apply(&mut self, writer: &str, chunk: &[u8], marker: u64, rejects: &mut Vec<Reject>) -> Result<(), Fault> {
         let Some(fence) = self.held.get(writer) else {

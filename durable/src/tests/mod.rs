@@ -50,7 +50,13 @@ pub fn manifest(slot: u64, generation: u64) -> Manifest {
 pub fn with_files(mut m: Manifest, files: &[&FileRef]) -> Manifest {
     let files: BTreeMap<String, FileRef> = files.iter().map(|f| (f.name.clone(), (*f).clone())).collect();
     let piece = Piece { groups: (0, 1024), keys: 5, format: "snapshot".into(), files, extra: vec![1] };
-    m.operators.push(OperatorState { name: "join".into(), part: "IntervalLeftJoin".into(), states: Vec::new(), pieces: vec![piece] });
+    m.operators.push(OperatorState {
+        name: "join".into(),
+        part: "IntervalLeftJoin".into(),
+        meaning: String::new(),
+        states: Vec::new(),
+        pieces: vec![piece],
+    });
     m
 }
 

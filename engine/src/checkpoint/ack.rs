@@ -31,6 +31,8 @@ pub enum Body {
     Written,
     /// The answer could not be stored: the attempt fails. Chunks that were are told all the same.
     Failed { fault: FaultSummary, chunks: Vec<(u64, FileRef)> },
-    /// A writer's chunks up to this marker are published.
-    Applied { marker: u64 },
+    /// A writer's chunks up to this marker are published. `refused`: the server did not want all rows of this one.
+    Applied { marker: u64, refused: bool },
+    /// Refused rows of a writer's chunks up to this marker have gone on before the boundary.
+    Taken { marker: u64, attempt: u64 },
 }

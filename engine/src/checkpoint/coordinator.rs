@@ -3,6 +3,7 @@
 //! It is a thread of its own beside worker 0, as it waits for disks and servers.
 
 use super::ack::{Ack, Body, Spot};
+use super::outgoing::Named;
 use super::publish::Publishers;
 use super::start::Writers;
 use crate::control::{Asked, Request, Shared};
@@ -44,6 +45,8 @@ pub struct Settings {
 pub struct Part {
     pub name: String,
     pub part: String,
+    /// What the keys of its state mean.
+    pub meaning: String,
 }
 
 struct Attempt {
@@ -101,9 +104,7 @@ struct Live {
     failures: u32,
     /// Chunks that no manifest names yet.
     unnamed: BTreeMap<Spot, Vec<(u64, FileRef)>>,
-    /// Published up to here, and what is named and not yet published.
-    applied: BTreeMap<Spot, u64>,
-    pending: BTreeMap<Spot, Vec<Chunk>>,
+    outgoing: Named,
     replies: HashMap<u64, Vec<Sender<Result<String, Fault>>>>,
     over: BTreeSet<Spot>,
     /// Instances of sources that do not know yet which partitions there are.
@@ -124,8 +125,7 @@ impl Coordinator {
             begun: Instant::now(),
             failures: 0,
             unnamed: BTreeMap::new(),
-            applied: self.writers.keys().map(|s| (*s, base)).collect(),
-            pending: BTreeMap::new(),
+            outgoing: Named::new(self.writers.keys().copied(), base),
             replies: HashMap::new(),
             over: BTreeSet::new(),
             unlisted: BTreeSet::new(),
@@ -160,10 +160,14 @@ impl Coordinator {
             let attempt = live.attempts.remove(0);
             self.settle(attempt, live)?;
         }
-        let published = live.pending.values().all(Vec::is_empty);
-        self.shared.clogged.store(waiting(live) >= UNPUBLISHED, Relaxed);
-        if live.last && published && live.attempts.is_empty() {
-            self.shared.finish();
+        self.shared.clogged.store(live.outgoing.waiting() >= UNPUBLISHED, Relaxed);
+        if live.last && live.attempts.is_empty() {
+            if live.outgoing.is_done() {
+                self.shared.finish();
+            } else if live.outgoing.waiting() == 0 {
+                // What was refused of the last one wants another.
+                live.last = false;
+            }
         }
         Ok(())
     }
@@ -202,7 +206,7 @@ impl Coordinator {
             }
             return;
         }
-        let rows_left = live.pending.values().any(|c| !c.is_empty()) || !live.unnamed.is_empty();
+        let rows_left = !live.outgoing.is_done() || !live.unnamed.is_empty();
         if self.shared.all_ended() {
             if since >= AGAIN || live.ended.is_none() {
                 self.ask(Want::End, live);
@@ -211,7 +215,7 @@ impl Coordinator {
         }
         let hurry = self.shared.inputs_ended() && !rows_left;
         let interval = if hurry { self.settings.interval.min(HURRY) } else { self.settings.interval };
-        if since >= interval.max(self.settings.min_pause) && waiting(live) < UNPUBLISHED {
+        if since >= interval.max(self.settings.min_pause) && live.outgoing.waiting() < UNPUBLISHED {
             self.ask(Want::Periodic, live);
         }
     }
@@ -233,12 +237,8 @@ impl Coordinator {
             point::reach("ack-sent");
         }
         match body {
-            Body::Applied { marker } => {
-                live.applied.insert(from, marker);
-                if let Some(chunks) = live.pending.get_mut(&from) {
-                    chunks.retain(|c| c.marker > marker);
-                }
-            }
+            Body::Applied { marker, refused } => live.outgoing.applied(from, marker, refused),
+            Body::Taken { marker, attempt } => live.outgoing.taken(from, marker, attempt),
             Body::Outbox { chunks } => self.gathered(from, chunks, live),
             Body::Failed { fault, chunks } => {
                 self.gathered(from, chunks, live);
@@ -309,6 +309,7 @@ impl Coordinator {
             Err(fault) => return self.failed(&a, fault, live),
         };
         live.failures = 0;
+        live.outgoing.committed(a.attempt);
         if let Some(meter) = &self.shared.meters.checkpoints {
             meter.completed.fetch_add(1, Relaxed);
             meter.duration.add(a.asked.elapsed().as_micros() as u64, 1);
@@ -394,7 +395,7 @@ impl Coordinator {
         live.unnamed.clear();
         self.shared.commit(a.attempt);
         for (spot, chunk) in fresh {
-            live.pending.entry(spot).or_default().push(chunk.clone());
+            live.outgoing.name(spot, chunk.clone());
             self.publishers.publish(spot, chunk);
         }
         Ok(slot)
@@ -415,6 +416,7 @@ impl Coordinator {
             OperatorState {
                 name: part.name.clone(),
                 part: part.part.clone(),
+                meaning: part.meaning.clone(),
                 states: mine().next().map(|(_, states, _)| states.clone()).unwrap_or_default(),
                 pieces: mine().map(|(.., piece)| piece.clone()).collect(),
             }
@@ -427,8 +429,8 @@ impl Coordinator {
             let mut sink = SinkState { name: part.name.clone(), part: part.part.clone(), writers: BTreeMap::new() };
             for (spot, writer) in self.writers.iter().filter(|(s, _)| s.node == *node) {
                 let w = sink.writers.entry(writer.clone()).or_default();
-                w.applied = live.applied[spot];
-                w.chunks.extend(live.pending.get(spot).into_iter().flatten().cloned());
+                w.applied = live.outgoing.up_to(*spot);
+                w.chunks.extend(live.outgoing.chunks(*spot).cloned());
                 w.chunks.extend(fresh.iter().filter(|(s, _)| s == spot).map(|(_, c)| c.clone()));
             }
             sink
@@ -442,11 +444,6 @@ fn files(m: &Manifest) -> (Vec<FileRef>, Vec<u64>) {
     let states = || m.operators.iter().map(|o| o.pieces.iter().flat_map(|p| p.files.values()));
     let chunks = m.sinks.iter().flat_map(|s| s.writers.values()).flat_map(|w| &w.chunks).map(|c| &c.file);
     (states().flatten().chain(chunks).cloned().collect(), states().map(|files| files.map(|f| f.len).sum()).collect())
-}
-
-/// Completed checkpoints whose output is not all published.
-fn waiting(live: &Live) -> usize {
-    live.pending.values().flatten().map(|c| c.marker >> 20).collect::<BTreeSet<u64>>().len()
 }
 
 pub fn taken_over() -> Fault {

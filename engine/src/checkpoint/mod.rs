@@ -5,13 +5,17 @@
 mod ack;
 mod bounds;
 mod coordinator;
+mod fits;
 mod older;
+mod outgoing;
 mod publish;
+mod refused;
 mod start;
 mod upload;
 
 pub use ack::{Ack, Body, Spot};
 pub use bounds::{Boundary, Bounds};
 pub use publish::Publishers;
+pub use refused::Refused;
 pub use start::{Restored, Saved, join, start, storage};
 pub use upload::Uploads;

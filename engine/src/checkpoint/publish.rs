@@ -2,6 +2,7 @@
 
 use super::ack::{Ack, Body, Spot};
 use super::coordinator::taken_over;
+use super::refused::Keeper;
 use super::start::Writers;
 use crate::control::Shared;
 use millrace_durable::{Chunk, JobLog};
@@ -38,11 +39,13 @@ impl Publishers {
         shared: &Arc<Shared>,
     ) -> Result<Publishers, Fault> {
         let mut all = Publishers::none(shared);
-        for (node, outbox) in outboxes {
+        for (node, mut outbox) in outboxes {
+            let keeper = Arc::new(Keeper::default());
+            outbox.keep_refused(keeper.hook(log));
             let (queue, todo) = channel();
             let names =
                 writers.iter().filter(|(s, _)| s.node == node && shared.seat.is_mine(s.worker)).map(|(s, n)| (*s, n.clone())).collect();
-            let publisher = Publisher { outbox, writers: names, log: log.clone(), generation, shared: shared.clone() };
+            let publisher = Publisher { outbox, writers: names, log: log.clone(), generation, shared: shared.clone(), keeper };
             let thread = std::thread::Builder::new().name(format!("publish-{node}"));
             let thread = thread.spawn(move || publisher.run(&todo));
             all.threads.push(thread.map_err(|e| Fault::refused(format!("threads for publishing cannot be started: {e}")))?);
@@ -76,6 +79,7 @@ struct Publisher {
     log: Arc<JobLog>,
     generation: u64,
     shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
 }
 
 impl Publisher {
@@ -92,15 +96,21 @@ impl Publisher {
             let mut rejects = vec![];
             let shared = self.shared.clone();
             point::reach("before-apply");
-            let (log, outbox) = (self.log.clone(), &mut *self.outbox);
-            let applied = again(&shared, &self.log, self.generation, &writer, || apply(outbox, &log, &writer, &chunk, &mut rejects));
+            let (log, outbox, keeper) = (self.log.clone(), &mut *self.outbox, self.keeper.clone());
+            keeper.expect(&writer, &chunk);
+            let mut applied = again(&shared, &self.log, self.generation, &writer, || apply(outbox, &log, &writer, &chunk, &mut rejects));
             point::reach("applied-unrecorded");
-            match applied {
-                Ok(()) => self.shared.bounds.ack(Ack { attempt: 0, from: spot, body: Body::Applied { marker: chunk.marker } }),
-                Err(fault) => return self.shared.fail(fault),
+            if applied.is_ok() {
+                applied = again(&shared, &self.log, self.generation, &writer, || keeper.done(&log, &writer, &chunk, &rejects, false));
             }
-            self.shared.refused(spot, rejects);
+            if let Err(fault) = applied {
+                return self.shared.fail(fault);
+            }
+            // First the rows, then the news: a boundary that has the one has the other.
+            let refused = !rejects.is_empty();
+            self.shared.refused(spot, chunk.marker, rejects);
             self.shared.published(chunk.rows);
+            self.shared.bounds.ack(Ack { attempt: 0, from: spot, body: Body::Applied { marker: chunk.marker, refused } });
         }
     }
 }

@@ -6,8 +6,10 @@
 
 use super::ack::{Ack, Spot};
 use super::coordinator::{Coordinator, Part, Settings};
+use super::fits;
 use super::older;
 use super::publish::{Publishers, again, apply};
+use super::refused::{self, Keeper};
 use super::upload::Uploads;
 use crate::control::Shared;
 use millrace_durable::{
@@ -80,7 +82,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
             log.later(m.slot, &mut later)?;
             older::published_since(plan, &m.slot.to_string(), &later)?;
         }
-        fits(plan, m, options.allow_dropped_state)?;
+        fits::check(plan, m, options.allow_dropped_state)?;
         tracing::info!(target: "checkpoint", slot = m.slot, workers = m.workers, "going on from checkpoint {} of {}", m.slot, log.place());
     }
     let uploads = Arc::new(Uploads::start(&log)?);
@@ -109,7 +111,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
         acks,
     };
     for (i, node) in plan.nodes.iter().enumerate() {
-        let part = Part { name: node.name.clone(), part: node.part.into() };
+        let part = Part { name: node.name.clone(), part: node.part.into(), meaning: fits::meaning(plan, i) };
         let hosts = match &node.kind {
             NodeKind::Source(_) => {
                 let known = manifest.and_then(|m| m.sources.iter().find(|s| s.name == node.name));
@@ -137,7 +139,8 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
         let mine: Vec<String> = writers.values().cloned().collect();
         settle(&mut **outbox, Sink { node: *node, name, mine }, &begun, &log, shared)?;
     }
-    let finished = manifest.is_some_and(|m| m.kind == Kind::Finished);
+    // Refused rows of the last chunks still want a run that takes them to the dead letter.
+    let finished = manifest.is_some_and(|m| m.kind == Kind::Finished) && !shared.has_refused();
     let outboxes = outboxes.into_iter().map(|(node, (outbox, _))| (node, outbox)).collect();
     c.publishers = Publishers::start(outboxes, &c.writers, &log, begun.generation, shared)?;
     let restored = manifest.map(restore);
@@ -250,35 +253,6 @@ fn writer(instance: &str, sink: &str, worker: usize) -> String {
     format!("{instance}-{plain}{mark}-{worker}")
 }
 
-/// Refuses a manifest that names parts which the topology no longer has.
-fn fits(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault> {
-    let has = |name: &str, keyed: bool| {
-        plan.nodes.iter().any(|n| {
-            n.name == name
-                && match &n.kind {
-                    NodeKind::Source(_) => !keyed,
-                    NodeKind::Operator(op) => keyed && matches!(op.exec, millrace_sdk::Exec::Keyed(_)),
-                    NodeKind::Sink(_) => false,
-                }
-        })
-    };
-    let dropped: Vec<String> = (m.sources.iter().filter(|s| !has(&s.name, false)).map(|s| format!("stream `{}`", s.name)))
-        .chain(m.operators.iter().filter(|o| !has(&o.name, true)).map(|o| format!("`{}` ({})", o.name, o.part)))
-        .collect();
-    let unsent: Vec<&str> = m.sinks.iter().filter(|s| s.writers.values().any(|w| !w.chunks.is_empty())).map(|s| s.name.as_str()).collect();
-    let homeless = unsent.into_iter().find(|name| !plan.nodes.iter().any(|n| n.name == *name && matches!(n.kind, NodeKind::Sink(_))));
-    if let Some(name) = homeless {
-        return Err(Fault::config(format!("checkpoint {} has output for the sink `{name}`, which the topology no longer has", m.slot))
-            .hint("run the job once more with that sink, stop it with a savepoint, and go on from that"));
-    }
-    if dropped.is_empty() || allow_dropped {
-        dropped.iter().for_each(|d| tracing::warn!(target: "checkpoint", "the state of {d} is dropped: the topology no longer has it"));
-        return Ok(());
-    }
-    Err(Fault::config(format!("checkpoint {} has state of parts that the topology no longer has: {}", m.slot, dropped.join(", ")))
-        .hint("parts are matched by their names; give the part its old name, or start with --allow-dropped-state"))
-}
-
 /// A sink and its writers in this run.
 struct Sink<'a> {
     node: usize,
@@ -287,12 +261,12 @@ struct Sink<'a> {
 }
 
 /// Fences a sink's writers of all times, publishes what they left, and gives each its base marker.
-fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &JobLog, shared: &Shared) -> Result<(), Fault> {
+fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &Arc<JobLog>, shared: &Shared) -> Result<(), Fault> {
     let Sink { node, name: sink, mine } = s;
     let known: BTreeMap<String, WriterState> =
         begun.from.iter().flat_map(|m| &m.sinks).filter(|s| s.name == sink).flat_map(|s| s.writers.clone()).collect();
     let old = begun.fence.get(sink).into_iter().flatten().cloned();
-    let all: Vec<String> = mine.into_iter().chain(old).chain(known.keys().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
+    let all: Vec<String> = mine.iter().cloned().chain(old).chain(known.keys().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
     if log.superseded(begun.generation)? {
         return Err(Fault::config("another run of this job has started meanwhile: this one ends"));
     }
@@ -310,20 +284,49 @@ fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &JobLog, sha
                 continue;
             }
             let rows: u64 = state.chunks.iter().map(|c| c.rows).sum();
+            if shared.options.accept_duplicates {
+                tracing::warn!(target: "checkpoint", "the marker of `{sink}` is gone: {rows} rows of {name} are published, maybe again");
+                missing.extend(state.chunks.iter().map(|c| (c.marker, name.clone(), c.clone())));
+                continue;
+            }
             return Err(Fault::data(format!("the marker of `{sink}` is gone: nobody can say which of its output was published"))
                 .detail(format!("writer {name}: {} chunks with {rows} rows were waiting to be published", state.chunks.len()))
-                .hint("look at the output; then start from scratch, or from a savepoint with --accept-duplicates"));
+                .hint("look at the output; then start from scratch, or with --accept-duplicates, which publishes these rows"));
         };
         missing.extend(state.chunks.iter().filter(|c| c.marker > applied).map(|c| (c.marker, name.clone(), c.clone())));
+        // Published, but what was refused may be in no checkpoint yet.
+        for chunk in state.chunks.iter().filter(|c| c.marker <= applied) {
+            let mut rejects = vec![];
+            match log.refused(&chunk.file.name)? {
+                Some(bytes) => rejects = refused::decode(&bytes)?,
+                None if chunk.marker == applied => {
+                    let bytes = log.get(&chunk.file)?;
+                    again(shared, log, begun.generation, sink, || outbox.refused_again(name, &bytes, chunk.marker, &mut rejects))?;
+                    if !rejects.is_empty() {
+                        log.put_refused(&chunk.file.name, &refused::encode(&rejects))?;
+                    }
+                }
+                None => {}
+            }
+            shared.refused(Spot { node, worker: 0 }, chunk.marker, rejects);
+        }
     }
     missing.sort_by_key(|(marker, ..)| *marker);
+    let keeper = Arc::new(Keeper::default());
+    outbox.keep_refused(keeper.hook(log));
     for (_, name, chunk) in &missing {
         let mut rejects = vec![];
+        let before = log.refused(&chunk.file.name)?.is_some();
+        keeper.expect(name, chunk);
         again(shared, log, begun.generation, sink, || apply(outbox, log, name, chunk, &mut rejects))?;
-        shared.refused(Spot { node, worker: 0 }, rejects);
+        again(shared, log, begun.generation, sink, || keeper.done(log, name, chunk, &rejects, before))?;
+        shared.refused(Spot { node, worker: 0 }, chunk.marker, rejects);
     }
     let base = marker(begun.generation, 0);
-    all.iter().try_for_each(|name| again(shared, log, begun.generation, sink, || outbox.apply(name, &[], base, &mut vec![])))
+    // Those whose work is over come first, and leave their files to the others.
+    let (present, past): (Vec<&String>, Vec<&String>) = all.iter().partition(|name| mine.contains(name));
+    let mut set = |name: &String| again(shared, log, begun.generation, sink, || outbox.apply(name, &[], base, &mut vec![]));
+    past.into_iter().chain(present).try_for_each(&mut set)
 }
 
 fn restore(m: &Manifest) -> Restored {

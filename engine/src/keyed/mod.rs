@@ -13,5 +13,5 @@ mod state;
 mod tiering;
 
 pub use asker::Asker;
-pub use operator::{KeyedRunner, KeyedSetup, Saves};
+pub use operator::{KeyedRunner, KeyedSetup, Saves, describe};
 pub use tiering::TierRoom;

@@ -68,7 +68,7 @@ pub struct Saves {
     pub uploads: Arc<Uploads>,
 }
 
-fn describe(s: &StateDesc) -> StateInfo {
+pub fn describe(s: &StateDesc) -> StateInfo {
     StateInfo {
         name: s.name.into(),
         kind: format!("{:?}", s.kind).to_lowercase(),

@@ -128,6 +128,29 @@ fn broken_runs_together_publish_what_one_run_would_at_any_parallelism() {
 }
 
 #[test]
+fn what_a_server_refuses_reaches_the_dead_letter_once_whatever_breaks() {
+    for seed in 0..6u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let job = Job::new(dir.path(), seed, 200);
+        job.out.lock().unwrap().refuse = Some("b");
+        let mut rng = SmallRng::seed_from_u64(seed);
+        for run in 0.. {
+            assert!(run < 40, "it never ends");
+            let polls = (run < 6).then(|| rng.random_range(5..60));
+            if job.run(polls, options(rng.random_range(1..=3)), Control::new()).fault.is_none() {
+                break;
+            }
+        }
+        let (refused, taken): (Vec<String>, Vec<String>) = sums(&job.partitions).into_iter().partition(|r| r.starts_with('b'));
+        assert_eq!(job.published(), taken, "seed {seed}");
+        let dead = job.dead.lock().unwrap().rows.clone();
+        let found = |r: &String| dead.iter().filter(|d| d.ends_with(&format!(",{r}"))).count();
+        let wrong: Vec<_> = refused.iter().map(|r| (r, found(r))).filter(|(_, n)| *n != 1).collect();
+        assert!(!refused.is_empty() && wrong.is_empty() && dead.len() == refused.len(), "seed {seed}: {wrong:?} of {dead:?}");
+    }
+}
+
+#[test]
 fn a_stop_fires_nothing_early_and_the_next_run_goes_on() {
     for (savepoint, workers) in [(false, 1), (true, 2)] {
         let dir = tempfile::tempdir().unwrap();

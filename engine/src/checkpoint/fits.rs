@@ -1,0 +1,114 @@
+//! Whether a topology can go on from a checkpoint that another one, or an earlier form of it, has written.
+
+use crate::keyed;
+use millrace_durable::{Manifest, OperatorState, StateInfo};
+use millrace_plan::plan::{Node, NodeKind, Plan};
+use millrace_sdk::operator::{Keyed, TimeCharacteristic};
+use millrace_sdk::{Exec, Fault};
+
+fn keyed(n: &Node) -> Option<&Keyed> {
+    match &n.kind {
+        NodeKind::Operator(op) => match &op.exec {
+            Exec::Keyed(keyed) => Some(keyed),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What the keys of an operator's state mean, in words: fields and types of each input's key, and which time counts.
+pub fn meaning(plan: &Plan, node: usize) -> String {
+    let n = &plan.nodes[node];
+    let Some(keyed) = keyed(n) else { return String::new() };
+    let time = match plan.env.time {
+        TimeCharacteristic::ProcessingTime => "processing time",
+        TimeCharacteristic::IngestionTime => "ingestion time",
+        TimeCharacteristic::EventTime => "event time",
+    };
+    let key = |(i, key): (usize, &millrace_sdk::Key)| {
+        let from = n.inputs.iter().find(|input| input.index == i)?;
+        let schema = &plan.nodes[from.from.node.0].ports[from.from.port].1.schema;
+        let field = |slot: &millrace_sdk::Slot| schema.fields().get(slot.0 as usize).map_or("?".into(), |f| format!("{} {}", f.name, f.ty));
+        Some(format!("by {}", key.slots().iter().map(field).collect::<Vec<_>>().join(", ")))
+    };
+    let keys: Vec<String> = keyed.keys.iter().enumerate().filter_map(key).collect();
+    format!("{}; {time}", keys.join("; "))
+}
+
+/// Refuses a manifest with state of parts that the topology no longer has, or that means something else in it.
+pub fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault> {
+    let node = |name: &str| plan.nodes.iter().position(|n| n.name == name);
+    let is_source = |name: &str| node(name).is_some_and(|i| matches!(plan.nodes[i].kind, NodeKind::Source(_)));
+    let keeps = |name: &str| node(name).is_some_and(|i| keeps_state(&plan.nodes[i]));
+    let dropped: Vec<String> = (m.sources.iter().filter(|s| !is_source(&s.name)).map(|s| format!("stream `{}`", s.name)))
+        .chain(m.operators.iter().filter(|o| !keeps(&o.name)).map(|o| format!("`{}` ({})", o.name, o.part)))
+        .collect();
+    let unsent: Vec<&str> = m.sinks.iter().filter(|s| s.writers.values().any(|w| !w.chunks.is_empty())).map(|s| s.name.as_str()).collect();
+    let homeless = unsent.into_iter().find(|name| !plan.nodes.iter().any(|n| n.name == *name && matches!(n.kind, NodeKind::Sink(_))));
+    if let Some(name) = homeless {
+        return Err(Fault::config(format!("checkpoint {} has output for the sink `{name}`, which the topology no longer has", m.slot))
+            .hint("run the job once more with that sink, stop it with a savepoint, and go on from that"));
+    }
+    for o in &m.operators {
+        let Some(i) = node(&o.name).filter(|i| keeps_state(&plan.nodes[*i])) else { continue };
+        if let Some(reason) = differs(plan, i, o) {
+            return Err(Fault::config(format!(
+                "the state of `{}` in checkpoint {} means nothing to this topology any more",
+                o.name, m.slot
+            ))
+            .detail(reason)
+            .hint("undo that edit, or give the part another name and start with --allow-dropped-state: it begins without state"));
+        }
+    }
+    if dropped.is_empty() || allow_dropped {
+        dropped.iter().for_each(|d| tracing::warn!(target: "checkpoint", "the state of {d} is dropped: the topology no longer has it"));
+        return Ok(());
+    }
+    Err(Fault::config(format!("checkpoint {} has state of parts that the topology no longer has: {}", m.slot, dropped.join(", ")))
+        .hint("parts are matched by their names; give the part its old name, or start with --allow-dropped-state"))
+}
+
+/// Whether an operator has something to save.
+pub fn keeps_state(n: &Node) -> bool {
+    keyed(n).is_some()
+}
+
+/// What of the old state can no longer be read as what it was.
+fn differs(plan: &Plan, node: usize, old: &OperatorState) -> Option<String> {
+    let n = &plan.nodes[node];
+    if n.part != old.part {
+        return Some(format!("it was written by a part of type {}, and `{}` is a {} now", old.part, old.name, n.part));
+    }
+    let meaning = meaning(plan, node);
+    if !old.meaning.is_empty() && old.meaning != meaning {
+        return Some(format!("it is kept `{}`, and the topology says `{meaning}`", old.meaning));
+    }
+    let now: Vec<StateInfo> = keyed(n)?.states.iter().map(keyed::describe).collect();
+    for was in &old.states {
+        let Some(is) = now.iter().find(|s| s.name == was.name) else {
+            return Some(format!("it has a state `{}`, which the part no longer keeps as it is configured now", was.name));
+        };
+        let said = |text: &str| if text.is_empty() { "nothing".to_string() } else { format!("`{text}`") };
+        match () {
+            () if is.kind != was.kind => return Some(format!("its state `{}` is a {}, and was a {}", was.name, is.kind, was.kind)),
+            () if is.version != was.version => {
+                return Some(format!(
+                    "this release keeps `{}` in version {}, and it was written in version {}",
+                    was.name, is.version, was.version
+                ));
+            }
+            () if is.layout != was.layout => {
+                return Some(format!("its state `{}` depends on {}, and depended on {}", was.name, said(&is.layout), said(&was.layout)));
+            }
+            () if is.schema != was.schema => {
+                return Some(format!(
+                    "the rows in its state `{}` had other fields or types: those of the part's inputs have changed",
+                    was.name
+                ));
+            }
+            () => {}
+        }
+    }
+    let fresh = now.iter().find(|s| !old.states.is_empty() && old.states.iter().all(|o| o.name != s.name))?;
+    Some(format!("it lacks the state `{}`, which the part keeps as it is configured now", fresh.name))
+}

@@ -196,7 +196,9 @@ impl S3 {
             match store.put_opts(&key, payload, PutMode::Create.into()).await {
                 Ok(_) => Ok(true),
                 Err(Error::AlreadyExists { .. }) => Ok(false),
-                Err(e) => Err(e),
+                // A server may refuse before it has read the body, and close: that its answer is lost then does not make the name free.
+                Err(e) if store.head(&key).await.is_err() => Err(e),
+                Err(_) => Ok(false),
             }
         })
     }

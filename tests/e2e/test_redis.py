@@ -86,10 +86,10 @@ def test_streams_lists_sets_counters(redis_server, client, prefix, millrace, tmp
 
 def test_refused_rows_stand_alone(redis_server, client, prefix, millrace, tmp_path):
     client.set(prefix + "r3", "a string")
-    rows = [{"id": f"r{i}", "n": i} for i in range(10)] + [{"id": "", "n": 10}]
+    rows = [{"id": f"r{i}", "n": i} for i in range(10)]
     run = write(millrace, tmp_path, rows, sink(redis_server, prefix, mode="hset", columns=["n"]), {"id": "string", "n": "bigint"})
     assert run.code == 0, run.err
-    assert sorted(dead(tmp_path)) == [("invalid-key", ""), ("refused-by-redis", "r3")]
+    assert dead(tmp_path) == [("refused-by-redis", "r3")]
     assert [client.hget(f"{prefix}r{i}", "n") for i in range(10) if i != 3] == [str(i) for i in range(10) if i != 3]
     jobs.adds_up(run)
 
@@ -100,7 +100,7 @@ def test_one_sentence(redis_server, prefix, millrace, tmp_path):
     run = write(millrace, tmp_path, ROWS, away)
     assert run.code == 3 and "cannot connect to Redis at `127.0.0.1:1`: connection refused" in run.err, run.err
     run = write(millrace, tmp_path, ROWS, sink(redis_server, prefix, username="nobody", password="looking-glass"))
-    assert run.code == 3 and "WRONGPASS" in run.err and "looking-glass" not in run.err, run.err
+    assert run.code == 3 and "Password authentication failed" in run.err and "looking-glass" not in run.err, run.err
 
 
 def test_kill_loses_nothing(redis_server, client, prefix, millrace, tmp_path):

@@ -1,7 +1,7 @@
 """Kafka from the tests' side: librdkafka by its Python client, nothing of the engine."""
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 
@@ -32,15 +32,27 @@ def produce(server, topic, rows):
     assert not failed, failed[:3]
 
 
+def watermarks(consumer, partition):
+    """First offset and the one behind the last; a new partition may not have its leader yet."""
+    end = time.time() + 30
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, 30)
+        except KafkaException as e:
+            if not e.args[0].retriable() and e.args[0].name() != "NOT_LEADER_FOR_PARTITION" or time.time() > end:
+                raise
+            time.sleep(0.1)
+
+
 def read(server, topic):
     """All messages of a topic that are committed by now, partition by partition."""
     consumer = Consumer({"bootstrap.servers": server.address, "group.id": "reader", "enable.auto.commit": False,
-                         "isolation.level": "read_committed"})
+                         "isolation.level": "read_committed", "enable.partition.eof": True})
     meta = consumer.list_topics(topic, 30).topics[topic]
     assert meta.error is None, meta.error
     messages = []
     for partition in meta.partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), 30)
+        low, high = watermarks(consumer, TopicPartition(topic, partition))
         if high == low:
             continue
         consumer.assign([TopicPartition(topic, partition, low)])
@@ -48,12 +60,14 @@ def read(server, topic):
         while time.time() < deadline:
             message = consumer.poll(1)
             if message is None:
-                if consumer.position([TopicPartition(topic, partition)])[0].offset >= high:
-                    break
                 continue
-            assert not message.error(), message.error()
+            if message.error():
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                break
             messages.append(message)
             if message.offset() >= high - 1:
                 break
+        else:
+            raise AssertionError(f"{topic}/{partition} cannot be read to its end")
     consumer.close()
     return messages

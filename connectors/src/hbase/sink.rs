@@ -35,7 +35,7 @@ const MAX_WAITING: usize = 20_000;
 /// 32,767 bytes is rejected (`invalid-row-key`), as is a row that HBase refuses (`refused-by-hbase`).
 ///
 /// While the gateway or HBase is down rows wait and are sent again with growing pauses for as long as it takes, with backpressure
-/// to the job's sources.
+/// to the job's sources. Only the end of a job without checkpoints waits no longer than `close_timeout`.
 ///
 /// Guarantee: exactly once in a job with checkpoints. Rows get their timestamp when their checkpoint is made, one that is greater than
 /// any that a writer of the job has used, and are written once it is complete: what is written again, after a crash or by a process that
@@ -86,6 +86,10 @@ pub struct HBaseSink {
     /// For each step of a call. Default 10s.
     #[serde(default = "ten_seconds")]
     timeout: Duration,
+    /// How long the end of a job without checkpoints waits for an acknowledgement, counted from the last one. Then what is left counts
+    /// as lost, and the job fails. Default 2m.
+    #[serde(default = "two_minutes")]
+    close_timeout: Duration,
     /// A row that says how new the table is, written after each group of rows: `event_time.WORKER`, the newest event time, and
     /// `wall_time.WORKER`, both in microseconds since 1970. Default: none.
     heartbeat: Option<String>,
@@ -101,6 +105,9 @@ fn marker_row() -> String {
 }
 fn ten_seconds() -> Duration {
     Duration::secs(10)
+}
+fn two_minutes() -> Duration {
+    Duration::secs(120)
 }
 
 /// Fields as columns.
@@ -185,8 +192,10 @@ impl SinkSpec for HBaseSink {
         if self.marker_row.is_empty() || self.marker_row.len() > MAX_KEY {
             problems.push(Problem::error("invalid-row-key", Place::at(["marker_row"]), "`marker_row` must have 1 to 32,767 bytes"));
         }
-        if self.timeout.micros <= 0 {
-            problems.push(Problem::error("out-of-range", Place::at(["timeout"]), "`timeout` must be more than 0"));
+        for (key, value) in [("timeout", &self.timeout), ("close_timeout", &self.close_timeout)] {
+            if value.micros <= 0 {
+                problems.push(Problem::error("out-of-range", Place::at([key]), format!("`{key}` must be more than 0")));
+            }
         }
         if self.columns.is_some() && self.named().is_empty() {
             problems.push(Problem::error("missing-columns", Place::at(["columns"]), "`columns` names no column"));
@@ -214,6 +223,7 @@ impl SinkSpec for HBaseSink {
             table: self.table.clone(),
             family: self.family.clone(),
             timeout: self.timeout.std(),
+            close_timeout: self.close_timeout.std(),
             heartbeat: self.heartbeat.clone(),
             marker_row: self.marker_row.clone(),
             delete: self.op == Op::Delete,
@@ -260,6 +270,7 @@ pub struct Bound {
     pub table: String,
     pub family: String,
     pub timeout: std::time::Duration,
+    close_timeout: std::time::Duration,
     pub heartbeat: Option<String>,
     pub marker_row: String,
     delete: bool,
@@ -408,6 +419,10 @@ impl Sink for HBase {
     fn poll(&mut self, acks: &mut Acks) -> Result<(), Fault> {
         self.collect(acks);
         Ok(())
+    }
+
+    fn patience(&self) -> Option<std::time::Duration> {
+        Some(self.bound.close_timeout)
     }
 
     fn close(&mut self, acks: &mut Acks) -> Result<(), Fault> {

@@ -78,7 +78,8 @@ pub struct KafkaSink {
     /// Most bytes that are written and not yet acknowledged, for each worker; beyond it the job waits. Default 32MiB.
     #[serde(default = "in_flight")]
     max_in_flight: Size,
-    /// How long the end of the job waits for the last acknowledgements before it fails. Default 2m.
+    /// How long the end of a job without checkpoints waits for an acknowledgement, counted from the last one. Then what is left counts
+    /// as lost, and the job fails. Default 2m.
     #[serde(default = "two_minutes")]
     close_timeout: Duration,
     /// Topic for whose partition 0 the markers of exactly-once are committed, as offsets of consumer groups: nothing is written to

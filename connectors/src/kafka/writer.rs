@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A message in flight costs this much beside its text.
 const OVERHEAD: usize = 128;
@@ -249,26 +249,12 @@ impl Sink for Writer {
         flights.fault.clone().map_or(Ok(()), Err)
     }
 
-    /// The library's own flush waits in steps of 100 ms; its thread sends and hears without it.
+    fn patience(&self) -> Option<Duration> {
+        Some(self.spec.close_timeout)
+    }
+
     fn close(&mut self, acks: &mut Acks) -> Result<(), Fault> {
-        let until = Instant::now() + self.spec.close_timeout;
-        loop {
-            self.poll(acks)?;
-            let open = locked(&self.flights).open.len();
-            if open == 0 {
-                return self.poll(acks);
-            }
-            if Instant::now() >= until {
-                let left: usize = locked(&self.flights).open.iter().map(|f| f.left).sum();
-                let what = format!(
-                    "{left} rows were not acknowledged by Kafka at {} within {} s",
-                    self.spec.brokers,
-                    self.spec.close_timeout.as_secs()
-                );
-                return Err(Fault::down(what).hint("they are written again when the job goes on from its last position"));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        self.poll(acks)
     }
 }
 

@@ -53,7 +53,7 @@ impl Place for Table {
 #[test]
 #[ignore = "needs ClickHouse's engine"]
 fn a_table_that_remembers() {
-    let server = Server::start("clickhouse", 1);
+    let server = Server::start("clickhouse.sh", 1);
     conform(&(|name: &str| Box::new(Table::new(&server, name)) as Box<dyn Place>) as Maker<'_>);
 }
 
@@ -63,6 +63,6 @@ fn cost() {
     if !measured() {
         return;
     }
-    let server = Server::start("clickhouse", 1);
+    let server = Server::start("clickhouse.sh", 1);
     costs(&(|name: &str| Box::new(Table::new(&server, name)) as Box<dyn Place>) as Maker<'_>);
 }

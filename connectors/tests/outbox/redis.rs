@@ -67,7 +67,7 @@ fn places<'a>(server: &'a Server, mode: &'static str) -> impl Fn(&str) -> Box<dy
 #[test]
 #[ignore = "needs redis-server"]
 fn every_mode() {
-    let server = Server::start("redis", 1);
+    let server = Server::start("redis.sh", 1);
     for mode in ["rpush", "xadd", "set", "hset"] {
         println!("{mode}");
         conform(&places(&server, mode) as Maker<'_>);
@@ -80,6 +80,6 @@ fn cost() {
     if !measured() {
         return;
     }
-    let server = Server::start("redis", 1);
+    let server = Server::start("redis.sh", 1);
     costs(&places(&server, "hset") as Maker<'_>);
 }

@@ -50,24 +50,20 @@ def read(server, topic):
                          "isolation.level": "read_committed", "enable.partition.eof": True})
     meta = consumer.list_topics(topic, 30).topics[topic]
     assert meta.error is None, meta.error
-    messages = []
-    for partition in meta.partitions:
-        low, high = watermarks(consumer, TopicPartition(topic, partition))
-        if high == low:
-            continue
-        consumer.assign([TopicPartition(topic, partition, low)])
-        deadline = time.time() + 60
-        while time.time() < deadline:
-            message = consumer.poll(1)
-            if message is None:
-                continue
+    starts = {p: watermarks(consumer, TopicPartition(topic, p)) for p in meta.partitions}
+    open_ones = {p for p, (low, high) in starts.items() if low < high}
+    messages = {p: [] for p in sorted(meta.partitions)}
+    if open_ones:
+        consumer.assign([TopicPartition(topic, p, starts[p][0]) for p in open_ones])
+    deadline = time.time() + 60
+    while open_ones:
+        assert time.time() < deadline, f"{topic} cannot be read to its end: {open_ones}"
+        for message in consumer.consume(1000, 0.1):
+            partition = message.partition()
             if message.error():
                 assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
-                break
-            messages.append(message)
-            if message.offset() >= high - 1:
-                break
-        else:
-            raise AssertionError(f"{topic}/{partition} cannot be read to its end")
+                open_ones.discard(partition)
+                continue
+            messages[partition].append(message)
     consumer.close()
-    return messages
+    return [m for some in messages.values() for m in some]

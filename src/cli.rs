@@ -13,7 +13,14 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run a job until its input ends or it is stopped
-    Run(RunArgs),
+    Run {
+        #[command(flatten)]
+        run: RunArgs,
+        #[command(flatten)]
+        member: MemberArgs,
+    },
+    /// Run a job in several processes of this machine, and keep them together
+    Cluster(ClusterArgs),
     /// Check topologies and show every problem with its place
     Lint(LintArgs),
     /// Name every part, function and helper
@@ -173,13 +180,52 @@ pub struct TopArgs {
     pub interval: std::time::Duration,
 }
 
+#[derive(Args, Default)]
+pub struct MemberArgs {
+    /// Run as one of several processes: the line of the hosts file, from 0, that is this one
+    #[arg(long, value_name = "I", env = "MILLRACE_PROCESS", requires = "hosts")]
+    pub process: Option<usize>,
+    /// Where the job's processes are: a line `host:port` each, the same file for all of them
+    #[arg(long, value_name = "FILE", requires = "process")]
+    pub hosts: Option<PathBuf>,
+    /// Listen here for the others, if not at this process's line of the hosts file
+    #[arg(long, value_name = "ADDR:PORT", requires = "process")]
+    pub listen: Option<String>,
+    #[command(flatten)]
+    pub peers: PeerArgs,
+}
+
+#[derive(Args, Default)]
+pub struct PeerArgs {
+    /// File with the secret that all processes of the job know; without it the secret is in the variable MILLRACE_SECRET
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// How long a process may take to appear
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub connect_timeout: std::time::Duration,
+    /// A process that has been silent for so long is lost: all others end, to begin anew together
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub peer_timeout: std::time::Duration,
+}
+
+#[derive(Args)]
+pub struct ClusterArgs {
+    /// How many processes; each has --workers threads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub processes: u16,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub peers: PeerArgs,
+}
+
 #[derive(Args)]
 pub struct RunArgs {
     /// The topology
     pub file: PathBuf,
     #[command(flatten)]
     pub set: Set,
-    /// Workers (threads); more important than run_env.parallelism
+    /// Workers (threads) of each process; more important than run_env.parallelism
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
     /// Stop after this long, draining

@@ -33,6 +33,14 @@ pub fn path(env: &Env) -> PathBuf {
     env.state_dir.join(format!("{}.sock", millrace_plan::file_name(&env.job)))
 }
 
+/// Where the socket of one of several processes lies: they may share the folder. Process 0's is the job's.
+pub fn path_of(env: &Env, process: usize) -> PathBuf {
+    match process {
+        0 => path(env),
+        i => path(env).with_extension(format!("{i}.sock")),
+    }
+}
+
 /// Uses a path that is short enough for a socket.
 fn at<T>(path: &Path, use_it: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     if path.as_os_str().len() <= MAX_PATH {

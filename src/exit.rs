@@ -12,7 +12,7 @@ pub enum Exit {
     Config = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// A server, topic, table, file or folder is missing, or says no.
+    /// A server, topic, table, file or folder is missing, or says no; another process of the job is gone.
     Dependency = 3,
     /// Data that the job may not go on with.
     Data = 4,
@@ -26,7 +26,7 @@ pub const HELP: &str = "Exit codes:
   0   all went well (records in the dead letter are not lost)
   1   the topology has errors
   2   the command line is wrong
-  3   a server, topic, table, file or folder is missing, or says no
+  3   a server, topic, table, file or folder is missing, or says no; another process of the job is gone
   4   data that the job may not go on with
   5   a record was lost: it could be written nowhere, not even to the dead letter
   70  a bug in Millrace";

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod cli;
+mod cluster;
 mod control;
 mod exit;
 mod lint;
@@ -28,7 +29,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let exit = match cli.command {
-        Command::Run(args) => return run::run(&args),
+        Command::Run { run, member } => return run::run(&run, &member),
+        Command::Cluster(args) => return cluster::cluster(&args),
         Command::Lint(args) => lint::lint(&args),
         Command::List { what, json } => pages::list(what, json),
         Command::Explain { name } => pages::explain(&name),

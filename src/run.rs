@@ -1,9 +1,9 @@
 //! `millrace run`: plan, check, run, report.
 
-use crate::cli::{LogFormat, RunArgs};
+use crate::cli::{LogFormat, MemberArgs, RunArgs};
 use crate::exit::Exit;
 use crate::watch::{self, Watch};
-use crate::{control, lint, report, supervise};
+use crate::{cluster, control, lint, report, supervise};
 use millrace_engine::{Control, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
 use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
-pub fn run(args: &RunArgs) -> ExitCode {
+pub fn run(args: &RunArgs, member: &MemberArgs) -> ExitCode {
     if let Err(e) = start_log(args) {
         eprintln!("error: --log: {e}");
         return Exit::Usage.into();
@@ -41,14 +41,22 @@ pub fn run(args: &RunArgs) -> ExitCode {
         Err(exit) => exit.into(),
         Ok(Some(strategy)) => {
             drop(plan);
-            supervise::supervise(strategy)
+            let same = || Ok(vec![supervise::Call { args: std::env::args_os().skip(1).collect(), env: None }]);
+            supervise::supervise(strategy, &same)
         }
-        Ok(None) => once(args, plan).into(),
+        Ok(None) => once(args, member, plan).into(),
     }
 }
 
 /// Runs the job in this process.
-fn once(args: &RunArgs, plan: Plan) -> Exit {
+fn once(args: &RunArgs, member: &MemberArgs, plan: Plan) -> Exit {
+    let member = match cluster::member(member) {
+        Ok(member) => member,
+        Err((exit, why)) => {
+            eprintln!("error: {why}");
+            return exit;
+        }
+    };
     if let Some(folder) = args.summary.as_deref().and_then(missing_folder) {
         eprintln!("error: the summary cannot be written: folder `{}` does not exist", folder.display());
         return Exit::Dependency;
@@ -70,6 +78,7 @@ fn once(args: &RunArgs, plan: Plan) -> Exit {
         from: if args.supervised.is_some_and(|s| s.begun) { StartFrom::Latest } else { args.from.clone() },
         allow_dropped_state: args.allow_dropped_state,
         accept_duplicates: args.accept_duplicates,
+        member,
         ..RunOptions::default()
     };
     if args.dry_run {
@@ -112,7 +121,8 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control, bef
             }
         }
     }
-    let socket = control::serve(control::path(&plan.env), watch.clone());
+    let process = options.member.as_ref().map_or(0, |m| m.process);
+    let socket = control::serve(control::path_of(&plan.env, process), watch.clone());
     let show = !args.quiet && std::io::stderr().is_terminal();
     let terminal = Terminal { show, stop: Arc::default(), line: Mutex::default(), watch, supervised: args.supervised };
     let summary = millrace_engine::run(plan, options, control, &terminal);
@@ -154,7 +164,7 @@ fn write_summary(args: &RunArgs, summary: &Summary, exit: Exit) -> Exit {
     }
 }
 
-fn start_log(args: &RunArgs) -> Result<(), String> {
+pub fn start_log(args: &RunArgs) -> Result<(), String> {
     let filter = EnvFilter::try_new(&args.log.log).map_err(|e| e.to_string())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log.log_format {

@@ -1,7 +1,8 @@
 //! A job's own supervisor: `millrace run` of a job with a restart strategy is a parent that runs the job in a child, as a restart has to be
-//! a new process: what a failed run has left half-dead in it (clients, threads, memory) is gone with it.
+//! a new process: what a failed run has left half-dead in it (clients, threads, memory) is gone with it. `millrace cluster` has several
+//! children, which begin and end together: when one ends badly the others are ended, too.
 //!
-//! The child dies with its parent; the parent ends with its last child's exit code.
+//! Children die with their parent; the parent ends with the exit code of the child that ended its last run.
 
 use crate::exit::Exit;
 use millrace_engine::restart::{Restarts, Verdict};
@@ -11,6 +12,7 @@ use millrace_plan::{diagnostic, host};
 use millrace_sdk::config::Duration as Shown;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsRawFd;
@@ -24,6 +26,8 @@ use std::time::{Duration, Instant};
 /// How a child knows its parent: where to report, whose child it is, the how-manieth restart it is, how long the job has been running,
 /// whether a run before it had begun.
 pub const VARIABLE: &str = "MILLRACE_SUPERVISED";
+/// How long the others may go on when one has ended badly: they notice it themselves, and end in order.
+const GRACE: Duration = Duration::from_secs(5);
 /// How long the report of a child that has ended may take to arrive.
 const REPORT: Duration = Duration::from_secs(2);
 /// A line of the report; the other one there may be is a fault in JSON.
@@ -131,10 +135,17 @@ struct Reins {
 
 #[derive(Default)]
 struct State {
-    /// The child that runs; None also from the moment that it is about to be reaped, so that no stranger's process is ever signalled.
-    child: Option<Pid>,
+    /// The children that run; not from the moment that they are about to be reaped, so that no stranger's process is ever signalled.
+    children: Vec<Pid>,
     /// Signals that asked for a stop.
     stops: u32,
+}
+
+impl State {
+    fn signal(&self, signal: Signal) {
+        // They may have ended by themselves just now.
+        self.children.iter().for_each(|child| _ = rustix::process::kill_process(*child, signal));
+    }
 }
 
 impl Reins {
@@ -150,10 +161,7 @@ impl Reins {
                 let mut state = self.lock();
                 state.stops += 1;
                 let signal = if state.stops == 1 { Signal::TERM } else { Signal::KILL };
-                if let Some(child) = state.child {
-                    // It may have ended by itself just now.
-                    let _ = rustix::process::kill_process(child, signal);
-                }
+                state.signal(signal);
                 self.changed.notify_all();
             }
         })?;
@@ -188,8 +196,18 @@ pub fn strategy(topology: &Path, restart: Option<&RestartPlan>) -> Result<Option
     Ok(Some(plan).filter(|p| *p != RestartPlan::None))
 }
 
-/// Runs this same command line in children until one ends well, may not be restarted, or has used the strategy up.
-pub fn supervise(strategy: RestartPlan) -> ExitCode {
+/// What a child is to be called with.
+pub struct Call {
+    pub args: Vec<OsString>,
+    /// A variable that this process does not have.
+    pub env: Option<(&'static str, String)>,
+}
+
+/// The children of a run; asked for each.
+pub type Calls<'a> = &'a dyn Fn() -> std::io::Result<Vec<Call>>;
+
+/// Runs this same executable in children until they end well, may not be restarted, or have used the strategy up.
+pub fn supervise(strategy: RestartPlan, calls: Calls<'_>) -> ExitCode {
     let reins = Arc::new(Reins::default());
     if let Err(e) = reins.clone().on_signals() {
         eprintln!("error: signals cannot be handled: {e}");
@@ -200,7 +218,8 @@ pub fn supervise(strategy: RestartPlan) -> ExitCode {
     let mut begun = false;
     loop {
         let run = Instant::now();
-        let end = match child(&reins, restarts.count(), began.elapsed(), begun) {
+        let told = [u128::from(restarts.count()), began.elapsed().as_millis(), begun.into()];
+        let end = match calls().and_then(|calls| children(&reins, calls, told)) {
             Ok(Some(end)) => end,
             Ok(None) => return ExitCode::from(128 + SIGTERM as u8),
             Err(e) => {
@@ -234,44 +253,91 @@ pub fn supervise(strategy: RestartPlan) -> ExitCode {
     }
 }
 
-/// One run in a process of its own; None: a stop was asked for before it began.
-fn child(reins: &Reins, restarts: u32, elapsed: Duration, begun: bool) -> std::io::Result<Option<End>> {
-    let (mut report, pipe) = std::io::pipe()?;
-    rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::empty())?;
-    let mut args = std::env::args_os();
-    // The very executable that runs, even when another one has taken its place on the disk meanwhile.
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0(args.next().unwrap_or("millrace".into())).args(args);
-    let numbers = [pipe.as_raw_fd() as u128, std::process::id().into(), restarts.into(), elapsed.as_millis(), begun.into()];
-    command.env(VARIABLE, numbers.map(|n| n.to_string()).join(","));
-    let (mut process, pid) = {
-        let mut state = reins.lock();
-        if state.stops > 0 {
-            return Ok(None);
-        }
-        let process = command.spawn()?;
-        let pid = Pid::from_child(&process);
-        state.child = Some(pid);
-        (process, pid)
-    };
-    drop(pipe);
-    let (told, heard) = mpsc::channel();
-    std::thread::Builder::new().name("report".into()).spawn(move || {
-        let mut text = Vec::new();
-        let _ = report.read_to_end(&mut text);
-        let _ = told.send(text);
-    })?;
+/// One run in processes of its own; None: a stop was asked for before it began.
+fn children(reins: &Arc<Reins>, calls: Vec<Call>, told: [u128; 3]) -> std::io::Result<Option<End>> {
+    let (ended, ends) = mpsc::channel();
+    let all = calls.len();
+    for call in calls {
+        let Some(child) = Child::start(reins, call, told)? else { break };
+        let (reins, ended) = (reins.clone(), ended.clone());
+        std::thread::Builder::new().name("child".into()).spawn(move || _ = ended.send(child.wait(&reins)))?;
+    }
+    drop(ended);
+    // The first that ended badly says why; whether the run had begun is true of all or none.
+    let (mut why, mut count, mut begun) = (None::<End>, 0, false);
     loop {
-        match rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-            Ok(_) => break,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
+        let end = match &why {
+            None => ends.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            Some(_) => ends.recv_timeout(GRACE),
+        };
+        match end {
+            Ok(end) => {
+                let end = end?;
+                count += 1;
+                begun |= end.begun;
+                if why.as_ref().is_none_or(|w| w.status.success() && !end.status.success()) {
+                    why = Some(end);
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) if why.as_ref().is_some_and(|w| !w.status.success()) => reins.lock().signal(Signal::KILL),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
     }
-    reins.lock().child = None;
-    let status = process.wait()?;
-    let text = heard.recv_timeout(REPORT).unwrap_or_default();
-    let lines = || text.split(|b| *b == b'\n');
-    let fault = lines().find_map(|l| serde_json::from_slice(l).ok());
-    Ok(Some(End { status, fault, begun: lines().any(|l| l == BEGUN.as_bytes()) }))
+    Ok(why.filter(|_| count == all).map(|w| End { begun, ..w }))
+}
+
+struct Child {
+    process: std::process::Child,
+    pid: Pid,
+    heard: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Child {
+    /// None: a stop was asked for before.
+    fn start(reins: &Reins, call: Call, told: [u128; 3]) -> std::io::Result<Option<Child>> {
+        let (mut report, pipe) = std::io::pipe()?;
+        rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::empty())?;
+        // The very executable that runs, even when another one has taken its place on the disk meanwhile.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(std::env::args_os().next().unwrap_or("millrace".into())).args(call.args).envs(call.env);
+        let [restarts, elapsed, begun] = told;
+        let numbers = [pipe.as_raw_fd() as u128, std::process::id().into(), restarts, elapsed, begun];
+        command.env(VARIABLE, numbers.map(|n| n.to_string()).join(","));
+        let (process, pid) = {
+            let mut state = reins.lock();
+            if state.stops > 0 {
+                return Ok(None);
+            }
+            let process = command.spawn()?;
+            let pid = Pid::from_child(&process);
+            state.children.push(pid);
+            (process, pid)
+        };
+        // Before the next child is made, which would hold it open.
+        drop(pipe);
+        let (told, heard) = mpsc::channel();
+        std::thread::Builder::new().name("report".into()).spawn(move || {
+            let mut text = Vec::new();
+            let _ = report.read_to_end(&mut text);
+            let _ = told.send(text);
+        })?;
+        Ok(Some(Child { process, pid, heard }))
+    }
+
+    fn wait(mut self, reins: &Reins) -> std::io::Result<End> {
+        loop {
+            match rustix::process::waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        reins.lock().children.retain(|pid| *pid != self.pid);
+        let status = self.process.wait()?;
+        let text = self.heard.recv_timeout(REPORT).unwrap_or_default();
+        let lines = || text.split(|b| *b == b'\n');
+        let fault = lines().find_map(|l| serde_json::from_slice(l).ok());
+        Ok(End { status, fault, begun: lines().any(|l| l == BEGUN.as_bytes()) })
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 mod columns;
+mod wire;
 
 pub use columns::{Cell, Columns, Failed, Remade};
 
@@ -671,9 +672,6 @@ impl BatchBuilder {
         std::mem::replace(self, BatchBuilder::new(schema)).finish()
     }
 }
-
-#[path = "batch_wire.rs"]
-mod wire;
 
 #[cfg(test)]
 #[path = "batch_tests.rs"]

@@ -76,7 +76,7 @@ class Job:
         self.out_file = self.err_file.with_name(self.err_file.name.replace("err", "out"))
         full = dict(os.environ, STATE=str(tmp / "state"), OUT=str(tmp / "out"), **(env or {}))
         self.process = subprocess.Popen(
-            [BINARY, "run", str(topology), "--summary", str(self.summary_file), *map(str, args)],
+            [BINARY, "cluster" if "--processes" in args else "run", str(topology), "--summary", str(self.summary_file), *map(str, args)],
             env=full, stdout=open(self.out_file, "w"), stderr=open(self.err_file, "w"), cwd=tmp)
 
     def wait(self, timeout=120):

@@ -3,7 +3,8 @@ import json
 
 BASE = 1_700_000_000_000
 #: What every answer must be independent of.
-WAYS = [("--workers", 1), ("--workers", 2), ("--workers", 3), ("--workers", 1, "--roundtrip-state"), ("--workers", 3, "--roundtrip-state")]
+WAYS = [("--workers", 1), ("--workers", 2), ("--workers", 3), ("--workers", 1, "--roundtrip-state"), ("--workers", 3, "--roundtrip-state"),
+        ("--processes", 2, "--workers", 1), ("--processes", 3, "--workers", 2)]
 
 
 def jsonl(path, rows):

@@ -67,6 +67,8 @@ pub struct Links {
     ready: AtomicUsize,
     publishers: Mutex<Option<Publishers>>,
     closing: AtomicBool,
+    /// Speakers that are not done: what they have not said is lost when the process ends.
+    speaking: AtomicUsize,
 }
 
 impl Links {
@@ -90,6 +92,7 @@ impl Links {
             ready: AtomicUsize::new(0),
             publishers: Mutex::default(),
             closing: AtomicBool::new(false),
+            speaking: AtomicUsize::new(control.iter().flatten().count()),
         });
         for (process, (stream, todo)) in control.into_iter().zip(todo).enumerate() {
             let (Some(stream), Some(todo)) = (stream, todo) else { continue };
@@ -220,6 +223,11 @@ impl Links {
         self.closing.store(true, SeqCst);
         // The speakers say what is left and end.
         self.queues.iter().flatten().for_each(|q| _ = q.send(Say::Beat));
+        let until = Instant::now() + FAREWELL;
+        let mut state = self.state();
+        while self.speaking.load(SeqCst) > 0 && Instant::now() < until {
+            state = self.changed.wait_timeout(state, TICK).unwrap_or_else(|e| e.into_inner()).0;
+        }
         reports
     }
 
@@ -392,6 +400,8 @@ impl Speaker<'_> {
             let _ = out.flush();
             let _ = out.get_ref().shutdown(Shutdown::Write);
         }
+        self.links.speaking.fetch_sub(1, SeqCst);
+        self.links.changed.notify_all();
     }
 
     fn speak(&mut self, out: &mut impl Write, todo: &Receiver<Say>) -> io::Result<()> {

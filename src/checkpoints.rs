@@ -95,7 +95,7 @@ fn manifests(log: &JobLog) -> Result<Vec<(u64, Result<Manifest, Fault>)>, Fault>
     for slot in log.slots()? {
         match log.read(slot) {
             Ok(Record::Manifest(m)) => found.push((slot, Ok(*m))),
-            Ok(Record::Generation(_)) => {}
+            Ok(Record::Generation(_) | Record::Verdict(_)) => {}
             Err(f) if f.kind == FaultKind::Data => found.push((slot, Err(f))),
             Err(f) => return Err(f),
         }
@@ -174,6 +174,16 @@ fn list(log: &JobLog, as_json: bool) -> Result<Exit, Stop> {
 fn inspect(log: &JobLog, slot: u64, as_json: bool) -> Result<Exit, Stop> {
     let m = match log.read(slot)? {
         Record::Manifest(m) => *m,
+        Record::Verdict(v) if as_json => return Ok(print(&pretty(&json!({"verdict": v})))),
+        Record::Verdict(v) => {
+            let passed = if v.passed == 0 { "none".into() } else { format!("up to {}", v.passed) };
+            let red = if v.red.is_empty() { "nothing is red".into() } else { format!("red: {}", v.red.join(", ")) };
+            let seen: String = v.seen.iter().map(|s| format!("  {s}\n")).collect();
+            return Ok(print(&format!(
+                "slot {slot}: what the guards decided, {}: checkpoints passed: {passed}; {red}\n{seen}",
+                seconds(v.time)
+            )));
+        }
         Record::Generation(g) if as_json => return Ok(print(&pretty(&json!({"generation": g})))),
         Record::Generation(g) => {
             let from = if g.from == 0 { "from scratch".into() } else { format!("from checkpoint {}", g.from) };
@@ -270,8 +280,8 @@ fn verify(log: &JobLog, slot: Option<u64>, as_json: bool) -> Result<Exit, Stop> 
         None => manifests(log)?,
         Some(slot) => match log.read(slot) {
             Ok(Record::Manifest(m)) => vec![(slot, Ok(*m))],
-            Ok(Record::Generation(_)) => {
-                return Err(Fault::config(format!("slot {slot} is the record of a start: it names no files")).into());
+            Ok(Record::Generation(_) | Record::Verdict(_)) => {
+                return Err(Fault::config(format!("slot {slot} is the record of a start or a decision: it names no files")).into());
             }
             Err(f) if f.kind == FaultKind::Data => vec![(slot, Err(f))],
             Err(f) => return Err(f.into()),

@@ -247,6 +247,9 @@ pub struct RunArgs {
     /// Start from an older checkpoint although what was published since is published again
     #[arg(long)]
     pub accept_duplicates: bool,
+    /// Let what this guard is red for pass until the guard was green once; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub accept_guard: Vec<String>,
     /// Plan the job and check that its servers, topics, tables and files are there, but read nothing
     #[arg(long)]
     pub dry_run: bool,

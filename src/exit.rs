@@ -18,6 +18,8 @@ pub enum Exit {
     Data = 4,
     /// A record could be written nowhere, not even to the dead letter.
     Lost = 5,
+    /// A guard was red: what it looks at is not published, and somebody must look.
+    Halted = 6,
     /// Millrace is wrong.
     Bug = 70,
 }
@@ -29,6 +31,7 @@ pub const HELP: &str = "Exit codes:
   3   a server, topic, table, file or folder is missing, or says no; another process of the job is gone
   4   data that the job may not go on with
   5   a record was lost: it could be written nowhere, not even to the dead letter
+  6   a guard has halted the job: what it was red for is not published
   70  a bug in Millrace";
 
 impl Exit {
@@ -37,6 +40,7 @@ impl Exit {
             FaultKind::Config => Exit::Config,
             FaultKind::Data => Exit::Data,
             FaultKind::Dependency => Exit::Dependency,
+            FaultKind::Guard => Exit::Halted,
             FaultKind::Bug => Exit::Bug,
         }
     }
@@ -46,6 +50,7 @@ impl Exit {
             FaultClass::Config => Exit::Config,
             FaultClass::Data => Exit::Data,
             FaultClass::Dependency => Exit::Dependency,
+            FaultClass::Guard => Exit::Halted,
             FaultClass::Bug => Exit::Bug,
         }
     }

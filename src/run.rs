@@ -79,6 +79,7 @@ fn once(args: &RunArgs, member: &MemberArgs, plan: Plan) -> Exit {
         allow_dropped_state: args.allow_dropped_state,
         accept_duplicates: args.accept_duplicates,
         member,
+        accept_guards: args.accept_guard.clone(),
         ..RunOptions::default()
     };
     if args.dry_run {

@@ -106,7 +106,7 @@ impl End {
 
     /// Whether a new process may fare better: not where the topology, the data or the command line is at fault.
     fn may_restart(&self) -> bool {
-        const NEVER: [Exit; 5] = [Exit::Ok, Exit::Config, Exit::Usage, Exit::Data, Exit::Lost];
+        const NEVER: [Exit; 6] = [Exit::Ok, Exit::Config, Exit::Usage, Exit::Data, Exit::Lost, Exit::Halted];
         match self.status.code() {
             None => true,
             Some(c) if c == Exit::Dependency as i32 => self.fault.as_ref().is_some_and(|f| f.retry),

@@ -32,6 +32,7 @@ fn main() -> Result<(), Fault> {
         config: 0,
         workers: 1,
         took: 0,
+        guarded: false,
         sources: Vec::new(),
         operators: Vec::new(),
         sinks: Vec::new(),

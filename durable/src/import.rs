@@ -92,13 +92,16 @@ impl JobLog {
         for slot in slots {
             let m = match self.read(slot) {
                 Ok(Record::Manifest(m)) => m,
-                Ok(Record::Generation(_)) => continue,
+                Ok(Record::Generation(_) | Record::Verdict(_)) => continue,
                 Err(f) if f.kind == FaultKind::Data => {
                     let hint = format!("what it published cannot be known: a start from checkpoint {from} may publish that again");
                     return Err(f.hint(format!("{hint}; say --accept-duplicates to do so")));
                 }
                 Err(f) => return Err(f),
             };
+            if !self.has_passed(&m)? {
+                continue;
+            }
             sum.slots.push(slot);
             for s in &m.sinks {
                 let fresh = s.writers.values().flat_map(|w| &w.chunks).filter(|c| c.marker >> 20 == slot);

@@ -18,7 +18,7 @@ pub use import::{Later, Named};
 pub use local::Local;
 pub use log::{Begun, JobLog, StartFrom};
 pub use manifest::{
-    Chunk, FileRef, Generation, Kind, Manifest, OperatorState, PartitionState, Piece, Record, SinkState, SourceState, StateInfo,
+    Chunk, FileRef, Generation, Kind, Manifest, OperatorState, PartitionState, Piece, Record, SinkState, SourceState, StateInfo, Verdict,
     WriterState, marker,
 };
 pub use s3::{S3, S3Options};

@@ -130,9 +130,8 @@ impl JobLog {
             let newest = self.slots()?.last().copied().unwrap_or(0);
             let from = match newest {
                 0 => 0,
-                _ => match self.read(newest) {
-                    Ok(Record::Generation(g)) => g.from,
-                    Ok(Record::Manifest(_)) => newest,
+                _ => match self.latest(&self.slots()?) {
+                    Ok(m) => m.map_or(0, |m| m.slot),
                     // a start from scratch is what remains then; one from here must still be told
                     Err(f) if f.kind == FaultKind::Data => newest,
                     Err(f) => return Err(f),
@@ -188,12 +187,34 @@ impl JobLog {
 
     /// What [`StartFrom::Latest`] means now.
     pub fn latest(&self, slots: &[u64]) -> Result<Option<Manifest>, Fault> {
-        let Some(newest) = slots.last() else { return Ok(None) };
-        match self.read(*newest)? {
-            Record::Manifest(m) => Ok(Some(*m)),
-            Record::Generation(g) if g.from > 0 => self.manifest(g.from).map(Some),
-            Record::Generation(_) => Ok(None),
+        for slot in slots.iter().rev() {
+            match self.read(*slot)? {
+                Record::Manifest(m) if !m.guarded => return Ok(Some(*m)),
+                Record::Verdict(v) if v.passed > 0 => return self.manifest(v.passed).map(Some),
+                // No guard has let it pass.
+                Record::Manifest(_) | Record::Verdict(_) => {}
+                Record::Generation(g) if g.from > 0 => return self.manifest(g.from).map(Some),
+                Record::Generation(_) => return Ok(None),
+            }
         }
+        Ok(None)
+    }
+
+    /// Whether what a manifest names may be published.
+    pub fn has_passed(&self, m: &Manifest) -> Result<bool, Fault> {
+        if !m.guarded {
+            return Ok(true);
+        }
+        for slot in self.slots()?.into_iter().filter(|s| *s > m.slot) {
+            match self.read(slot) {
+                Ok(Record::Verdict(v)) if v.generation == m.generation && v.passed >= m.slot => return Ok(true),
+                Ok(Record::Generation(_)) => break,
+                Ok(_) => {}
+                Err(f) if f.kind == FaultKind::Data => {}
+                Err(f) => return Err(f),
+            }
+        }
+        Ok(false)
     }
 
     /// The writers of all manifests from a slot on, and the slots that cannot be read.
@@ -205,7 +226,7 @@ impl JobLog {
                 Ok(Record::Manifest(m)) => {
                     m.sinks.into_iter().for_each(|s| writers.entry(s.name).or_default().extend(s.writers.into_keys()));
                 }
-                Ok(Record::Generation(_)) => {}
+                Ok(Record::Generation(_) | Record::Verdict(_)) => {}
                 Err(f) if f.kind == FaultKind::Data => bad.push((*slot, f)),
                 Err(f) => return Err(f),
             }
@@ -217,8 +238,9 @@ impl JobLog {
     pub fn manifest(&self, slot: u64) -> Result<Manifest, Fault> {
         match self.read(slot)? {
             Record::Manifest(m) => Ok(*m),
-            Record::Generation(_) => {
-                Err(Fault::config(format!("slot {slot} of job `{}` is no checkpoint but the record of a start", self.job))
+            other => {
+                let what = if matches!(other, Record::Generation(_)) { "a start" } else { "what guards decided" };
+                Err(Fault::config(format!("slot {slot} of job `{}` is no checkpoint but the record of {what}", self.job))
                     .hint("`millrace checkpoints list` names the checkpoints"))
             }
         }
@@ -242,6 +264,7 @@ impl JobLog {
             Some(newest) => match self.read(*newest)? {
                 Record::Generation(_) => Ok(*newest),
                 Record::Manifest(m) => Ok(m.generation),
+                Record::Verdict(v) => Ok(v.generation),
             },
         }
     }
@@ -352,7 +375,7 @@ impl JobLog {
         let named = |kept: &dyn Fn(&u64) -> bool| -> BTreeSet<String> {
             let manifests = records.iter().filter(|(slot, _)| kept(slot)).filter_map(|(_, r)| match r {
                 Record::Manifest(m) => Some(m),
-                Record::Generation(_) => None,
+                Record::Generation(_) | Record::Verdict(_) => None,
             });
             manifests.flat_map(|m| m.files()).map(|f| f.name.clone()).collect()
         };
@@ -408,8 +431,15 @@ fn kept(records: &BTreeMap<u64, Record>, retain: usize) -> BTreeSet<u64> {
     let newest = records.iter().rev().find_map(|(slot, r)| if let Record::Generation(g) = r { Some((*slot, g)) } else { None });
     if let Some((slot, g)) = newest {
         kept.insert(slot);
-        if manifests.first().is_none_or(|m| m.slot < slot) {
-            kept.insert(g.from);
+        let verdict = records.range(slot..).rev().find_map(|(s, r)| match r {
+            Record::Verdict(v) if v.passed > 0 => Some((*s, v.passed)),
+            _ => None,
+        });
+        let guarded = manifests.first().is_some_and(|m| m.guarded);
+        match verdict {
+            Some((verdict, passed)) => kept.extend([verdict, passed]),
+            None if guarded || manifests.first().is_none_or(|m| m.slot < slot) => drop(kept.insert(g.from)),
+            None => {}
         }
     }
     kept.extend(records.keys().last());

@@ -148,6 +148,9 @@ pub struct Manifest {
     pub workers: usize,
     /// From request to manifest, microseconds.
     pub took: u64,
+    /// Its output waits for a [`Verdict`]; without one it is as if it had never been.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guarded: bool,
     pub sources: Vec<SourceState>,
     pub operators: Vec<OperatorState>,
     pub sinks: Vec<SinkState>,
@@ -166,12 +169,28 @@ pub struct Generation {
     pub time: i64,
 }
 
+/// What the guards of a job have decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// The slot of the generation that wrote it.
+    pub generation: u64,
+    /// Manifests of the generation up to this slot have passed, and their output may be published; 0: none.
+    pub passed: u64,
+    /// Guards that are red: nothing behind `passed` will ever be published.
+    pub red: Vec<String>,
+    /// What each guard saw, in words.
+    pub seen: Vec<String>,
+    pub time: i64,
+}
+
 /// What lies in a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
     Generation(Generation),
     Manifest(Box<Manifest>),
+    Verdict(Verdict),
 }
 
 /// The marker of chunk `index` (from 1; 0 is a generation's base marker) of slot `slot`: slots in order, then chunks.

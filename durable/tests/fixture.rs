@@ -60,6 +60,7 @@ fn manifest(slot: u64, kind: Kind, files: &[&FileRef], chunks: Vec<Chunk>) -> Ma
         config: 0x0123_4567_89ab_cdef,
         workers: 2,
         took: 4_321,
+        guarded: false,
         sources: vec![SourceState {
             name: "in".into(),
             partitions: vec![partition("t-0", b"1234", 1_759_999_999_000_000, false), partition("t-1", &[0, 9], i64::MIN, true)],

@@ -71,6 +71,7 @@ fn manifest(slot: u64, generation: u64, took: u64) -> Manifest {
         config: 7,
         workers: 2,
         took,
+        guarded: false,
         sources: Vec::new(),
         operators: Vec::new(),
         sinks: Vec::new(),

@@ -17,11 +17,11 @@ use crate::stateless::{Step, Tree};
 use crate::stores::Client;
 use crate::ts::Ts;
 use millrace_durable::JobLog;
-use millrace_plan::plan::{NodeId, NodeKind, Plan, PortRef, SinkNode, SourceNode};
+use millrace_plan::plan::{GuardCheck, NodeId, NodeKind, Plan, PortRef, SinkNode, SourceNode};
 use millrace_sdk::key::KEY_GROUPS;
 use millrace_sdk::operator::{Keyed, LookupExec, StoreUse};
 use millrace_sdk::source::Waker;
-use millrace_sdk::{Assignment, Exec, Fault, Key, SinkContext, SourceContext};
+use millrace_sdk::{Assignment, Exec, Fault, Key, SinkContext, Slot, SourceContext};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -63,6 +63,18 @@ pub struct Durable {
 }
 
 impl Job {
+    /// What guards count at a node's ports: port, field, the guard's index.
+    fn watched(&self, node: usize) -> Vec<(usize, Slot, usize)> {
+        let mut found = vec![];
+        for (i, g) in self.plan.guards.iter().enumerate() {
+            if let GuardCheck::Nulls(slot) = g.check {
+                let at = crate::guards::watched(&self.plan, g.node, g.port);
+                found.extend(at.into_iter().filter(|(n, _)| *n == node).map(|(_, port)| (port, slot, i)));
+            }
+        }
+        found
+    }
+
     /// The client of the `i`th store of a node.
     pub fn client(&self, node: usize, i: usize) -> Option<Arc<Client>> {
         let NodeKind::Operator(op) = &self.plan.nodes[node].kind else { return None };
@@ -142,7 +154,7 @@ impl<'j, 's> Build<'j, 's> {
         let mut exits = Vec::new();
         for &node in nodes {
             let n = &self.job.plan.nodes[node];
-            let mut exit = Exit { node, name: n.name.clone(), ports: vec![], errors: DEAD_LETTER };
+            let mut exit = Exit { node, name: n.name.clone(), ports: vec![], errors: DEAD_LETTER, watched: self.job.watched(node) };
             for (p, (port, _)) in n.ports.iter().enumerate() {
                 let at = PortRef { node: NodeId(node), port: p };
                 let target = if self.job.graph.wired.contains(&at) {

@@ -141,6 +141,8 @@ pub struct RunOptions {
     pub allow_dropped_state: bool,
     /// A start from a checkpoint that is not the newest may publish again what was published since.
     pub accept_duplicates: bool,
+    /// Guards that may be red until they were green once.
+    pub accept_guards: Vec<String>,
 }
 
 impl Default for RunOptions {
@@ -163,6 +165,7 @@ impl Default for RunOptions {
             member: None,
             allow_dropped_state: false,
             accept_duplicates: false,
+            accept_guards: vec![],
         }
     }
 }

@@ -7,6 +7,7 @@ mod control;
 mod event_time;
 pub mod exposition;
 mod graph;
+mod guards;
 mod inbox;
 mod keyed;
 mod lookup;

@@ -5,7 +5,7 @@ use crate::parcel::Parcel;
 use crate::progress::NodeMeter;
 use crate::reject::{self, Origins};
 use crate::ts::Ts;
-use millrace_sdk::{Batch, BatchBuilder, Reject};
+use millrace_sdk::{Batch, BatchBuilder, Reject, Slot};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use timely::container::NoopBuilder;
@@ -39,6 +39,8 @@ pub struct Exit {
     pub ports: Vec<Target>,
     /// The output that takes this node's rejects.
     pub errors: usize,
+    /// Ports whose nulls a guard counts: port, field, the guard's index.
+    pub watched: Vec<(usize, Slot, usize)>,
 }
 
 struct Way {
@@ -111,9 +113,18 @@ impl Outlet {
         }
     }
 
+    /// Shows a batch that leaves by a port to the guards.
+    #[inline]
+    pub fn look(&self, exit: &Exit, port: usize, batch: &Batch) {
+        for (_, slot, guard) in exit.watched.iter().filter(|w| w.0 == port) {
+            self.shared.meters.nulls[*guard].look(batch, *slot);
+        }
+    }
+
     /// Sends a batch by a node's port, wherever that leads.
     pub fn emit(&mut self, exit: &Exit, port: usize, batch: Batch, born: u64) {
         self.count(exit, port, batch.len());
+        self.look(exit, port, &batch);
         self.pass(exit, port, batch, born);
     }
 

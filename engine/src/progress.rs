@@ -1,5 +1,6 @@
 //! Counters of a running job: atomics that workers add to once a batch, and anybody may read.
 
+use crate::guards::NullMeter;
 use crate::summary::{Latency, NodeSummary, PortSummary, SourceSummary, StoreSummary};
 use millrace_plan::plan::{NodeKind, Plan};
 use std::collections::{BTreeMap, HashSet};
@@ -211,6 +212,8 @@ pub struct Meters {
     pub steps: Vec<AtomicU64>,
     /// The epoch that all sinks have acknowledged, and when it last moved, microseconds since the run began.
     pub acknowledged: (AtomicU64, AtomicU64),
+    /// By guard.
+    pub nulls: Vec<NullMeter>,
     /// None: the job has no checkpoints.
     pub checkpoints: Option<CheckpointMeter>,
 }
@@ -263,7 +266,8 @@ impl Meters {
         }
         let steps = (0..workers).map(|_| AtomicU64::new(0)).collect();
         let checkpoints = plan.checkpoint.is_some().then(CheckpointMeter::default);
-        Meters { nodes, sources, stores, first, steps, checkpoints, ..Meters::default() }
+        let nulls = plan.guards.iter().map(|_| NullMeter::default()).collect();
+        Meters { nodes, sources, stores, first, steps, nulls, checkpoints, ..Meters::default() }
     }
 
     /// A part has worked on a worker since then.

@@ -5,6 +5,7 @@ use crate::checkpoint;
 use crate::cluster::{Begin, Links, Mesh, Seat, Wire, connect};
 use crate::control::{Control, RunOptions, Shared};
 use crate::graph::Graph;
+use crate::guards;
 use crate::keyed::TierRoom;
 use crate::progress::{Meters, Progress, Reporter};
 use crate::reject::Origins;
@@ -52,6 +53,10 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
     let start = mesh.as_ref().and_then(|m| m.as_ref().ok()).map_or(start, |m| m.start);
     let shared = Arc::new(Shared::new(options, control, meters, &retry, seat, start));
     let plan = Arc::new(plan);
+    if !plan.guards.is_empty() {
+        let (plan, meters) = (plan.clone(), shared.meters.clone());
+        shared.bounds.count_by(move || guards::count(&plan.guards, &meters));
+    }
     // A connection that ends before the others know why looks like a loss: they stay open until farewell is said.
     let mut kept: Vec<TcpStream> = vec![];
     let network = mesh.zip(member).map(|(mesh, member)| {
@@ -79,7 +84,7 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
     }
     drop(kept);
     if let Some(fault) = shared.take_fault() {
-        total.ended = Ended::Failed;
+        total.ended = if fault.kind == FaultKind::Guard { Ended::HaltedByGuard } else { Ended::Failed };
         total.fault = Some(fault.into());
     }
     total

@@ -84,6 +84,7 @@ impl Tree {
         let begun = self.todo.len();
         for (port, batch) in out.batches {
             outlet.count(exit, port, batch.len());
+            outlet.look(exit, port, &batch);
             let Some((&last, others)) = next.get(port).and_then(|inner| inner.split_last()) else {
                 outlet.pass(exit, port, batch, born);
                 continue;

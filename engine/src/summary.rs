@@ -11,6 +11,7 @@ pub enum Ended {
     /// Asked to stop, or a limit was reached: what had been read was written.
     Drained,
     Failed,
+    HaltedByGuard,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,7 @@ pub enum FaultClass {
     Config,
     Data,
     Dependency,
+    Guard,
     Bug,
 }
 
@@ -40,6 +42,7 @@ impl From<millrace_sdk::Fault> for FaultSummary {
             Config => FaultClass::Config,
             Data => FaultClass::Data,
             Dependency => FaultClass::Dependency,
+            Guard => FaultClass::Guard,
             Bug => FaultClass::Bug,
         };
         FaultSummary { kind, retry: f.retry, message: f.message, detail: f.detail, hint: f.hint }
@@ -53,6 +56,7 @@ impl From<FaultSummary> for millrace_sdk::Fault {
             FaultClass::Config => Config,
             FaultClass::Data => Data,
             FaultClass::Dependency => Dependency,
+            FaultClass::Guard => Guard,
             FaultClass::Bug => Bug,
         };
         millrace_sdk::Fault { kind, retry: f.retry, message: f.message, detail: f.detail, hint: f.hint }

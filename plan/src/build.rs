@@ -57,6 +57,9 @@ impl<'a> Builder<'a> {
     }
 
     pub fn run(mut self) -> Built {
+        for (at, demand) in crate::guards::demands(self.t, self.graph) {
+            self.wanted.entry(at).or_default().join(&demand);
+        }
         for &item in self.graph.order.iter().rev() {
             self.demand(item);
         }

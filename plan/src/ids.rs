@@ -55,6 +55,7 @@ pub const PAGES: &[Page] = &[
     of("expression-syntax", "An expression cannot be read.", "It is no SQL expression.", "Look at the place that is underlined; texts stand in single quotes, names with odd characters in double ones."),
     of("expression-too-long", "An expression is too long or too deep.", "It would take too much stack to compile.", "Split it over several Map fields."),
     of("field-clash", "Two fields would have one name.", "One of them would hide the other.", "Rename one, or drop one before."),
+    of("guard-cannot-veto", "A guard cannot hold back what this job publishes.", "Output leaves at once, or what was read cannot be read again: then a red guard comes too late.", "Use sinks with exactly-once, a source that can be read again, and `checkpoint: {mode: exactly_once}`."),
     of("invalid-address", "This is no `host:port`.", "It could not be connected to.", "Write `host:port`."),
     of("invalid-argument", "A function or helper cannot take this constant.", "It would fail for every row.", "`millrace explain <function>` shows what it takes."),
     of("invalid-base64", "A constant is not base64.", "Decoding it would fail for every row.", "Correct the text."),

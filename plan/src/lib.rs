@@ -5,6 +5,7 @@ mod check;
 pub mod diagnostic;
 mod durability;
 pub mod graph;
+mod guards;
 pub mod host;
 pub mod ids;
 mod lints;

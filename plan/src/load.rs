@@ -80,6 +80,7 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
     let env = environment(&mut report, &t, name, base_dir, options);
     let graph = wiring::wire(&mut report, &t);
     let built = Builder::new(&mut report, &t, &graph, &env.env).run();
+    let guards = crate::guards::plan(&mut report, &t, &graph, &built, env.checkpoint.as_ref());
     lints::run(&mut report, &t, &graph, &built, &env.env);
     let dead = dead_letter(&mut report, &t, &env.env, &env.dead_letter_path);
     let picture = crate::graph::Picture::new(&t, &graph, &built.flows);
@@ -92,6 +93,7 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
             restart: env.restart,
             memory: env.memory,
             metrics: env.metrics,
+            guards: crate::guards::place(guards, &graph, &nodes),
             nodes,
             dead_letter,
             hash,

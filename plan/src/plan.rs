@@ -29,6 +29,8 @@ pub struct Plan {
     pub memory: Option<u64>,
     /// Where metrics are served; None: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// What must hold for output to be published.
+    pub guards: Vec<GuardPlan>,
     /// In topological order: inputs come before their readers.
     pub nodes: Vec<Node>,
     /// The sink node that takes dead letters; its input has the schema of `Reject::schema()` and is wired by the engine.
@@ -143,6 +145,33 @@ pub struct S3Plan {
     pub access_key: Option<String>,
     pub secret_key: Option<Secret>,
     pub path_style: bool,
+}
+
+/// A condition on what flows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardPlan {
+    pub name: String,
+    pub check: GuardCheck,
+    /// Index of the node that it looks at.
+    pub node: usize,
+    pub port: usize,
+    /// How far back it looks; so long after a checkpoint it must have been green.
+    pub over: Duration,
+    /// Bounds, both included: a share, rows within `over`, or microseconds.
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    /// Rows below which a share says nothing.
+    pub at_least: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardCheck {
+    JoinRate,
+    RejectRate,
+    Rows,
+    /// Of the field in this slot.
+    Nulls(Slot),
+    Freshness,
 }
 
 #[derive(Clone, Debug, PartialEq)]

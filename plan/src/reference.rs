@@ -1,5 +1,6 @@
 //! What the registry knows, for people and for editors: a part's page, and the JSON Schema of the whole language.
 
+use crate::guards::Guard;
 use crate::topology::{RunEnv, TestCase, Watermark};
 use millrace_sdk::{Kind, Part};
 use serde_json::{Map, Value, json};
@@ -194,6 +195,7 @@ pub fn json_schema() -> Value {
     defs["run_env"]["properties"]["dead_letter"]["$ref"] = "#/$defs/sink".into();
     let watermark = define(&mut defs, "watermark", schemars::schema_for!(Watermark).to_value());
     let test = define(&mut defs, "test", schemars::schema_for!(TestCase).to_value());
+    let guard = define(&mut defs, "guard", schemars::schema_for!(Guard).to_value());
     let stream = json!({
         "type": "object",
         "additionalProperties": false,
@@ -228,6 +230,7 @@ pub fn json_schema() -> Value {
             "streams": {"type": "object", "additionalProperties": stream, "description": "Sources by name, and how their records are washed."},
             "transforms": list(Kind::Operator),
             "sink": list(Kind::Sink),
+            "guards": {"type": ["array", "null"], "items": guard, "description": "What must hold for the job's output to be published."},
             "tests": {"type": ["array", "null"], "items": test},
         },
         "$defs": defs,

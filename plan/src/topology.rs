@@ -3,6 +3,7 @@
 use crate::check::{self, check, list, locate, unknown_key};
 use crate::diagnostic::{Found, Report};
 use crate::durability::{Checkpoint, Metrics, Restart};
+use crate::guards::{self, Guard};
 use crate::source::Span;
 use crate::yaml::{Content, Node, snake_case};
 use millrace_sdk::config::{Duration, PathText, Size};
@@ -17,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The top keys of a topology.
-pub(crate) const TOP: &[&str] = &["name", "run_env", "stores", "streams", "transforms", "sink", "tests"];
+pub(crate) const TOP: &[&str] = &["name", "run_env", "stores", "streams", "transforms", "sink", "guards", "tests"];
 pub(crate) const STREAM: &[&str] = &["type", "config", "sink"];
 pub(crate) const STREAM_CONFIG: &[&str] = &["source", "operates", "watermark", "role", "sink"];
 const WIRING: &[&str] = &["name", "input", "left", "right", "retry"];
@@ -213,6 +214,7 @@ pub(crate) struct Topology {
     pub streams: Vec<Stream>,
     pub transforms: Vec<Step>,
     pub sinks: Vec<Step>,
+    pub guards: Vec<(Guard, Node)>,
     pub tests: Vec<Node>,
 }
 
@@ -268,6 +270,8 @@ pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
             None => missing(report, root, "sink", "where the rows go"),
         }
     }
+    let listed: Vec<&Node> = items(report, root, "guards").collect();
+    t.guards = guards::read(report, listed.into_iter());
     for n in items(report, root, "tests") {
         typed::<TestCase>(report, n, n.span);
         t.tests.push(n.clone());

@@ -10,6 +10,8 @@ pub enum FaultKind {
     Data,
     /// A server, a file, a disk: something that Millrace needs and does not have.
     Dependency,
+    /// A guard of the job has stopped it.
+    Guard,
     /// Millrace is wrong.
     Bug,
 }

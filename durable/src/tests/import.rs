@@ -113,6 +113,32 @@ fn what_is_pruned_is_counted() {
 }
 
 #[test]
+fn what_no_guard_has_passed_is_as_if_it_had_never_been() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let log = job(tmp.path());
+    begin(&log, 1, StartFrom::Latest);
+    let guarded = |slot| Manifest { guarded: true, ..manifest(slot, 1) };
+    let verdict = |passed| Record::Verdict(Verdict { generation: 1, passed, red: vec![], seen: vec![], time: 1 });
+    let latest = |log: &JobLog| log.latest(&log.slots().expect("read")).expect("read").map(|m| m.slot);
+    assert!(take(&log, guarded(2)) && take(&log, guarded(3)));
+    assert_eq!(latest(&log), None);
+    assert!(log.take(4, &verdict(2)).expect("taken") && take(&log, guarded(5)) && take(&log, guarded(6)));
+    assert_eq!(latest(&log), Some(2));
+    let passed: Vec<bool> = [2, 3, 5].map(|s| log.has_passed(&log.manifest(s).expect("there")).expect("read")).into();
+    assert_eq!(passed, [true, false, false]);
+    let mut later = Later::default();
+    log.later(0, &mut later).expect("read");
+    assert_eq!((&later.slots[..], later.pruned), (&[2][..], 0));
+    assert!(log.take(7, &verdict(2)).expect("taken"), "a red guard passes nothing more");
+    log.prune(1, 1).expect("pruned");
+    assert_eq!(latest(&log), Some(2), "what a start goes on from stays");
+    assert_eq!(log.newest_generation().expect("read"), 1);
+    let begun = begin(&log, 2, StartFrom::Latest);
+    assert_eq!((begun.generation, begun.from.map(|m| m.slot)), (8, Some(2)));
+    assert_eq!(latest(&log), Some(2));
+}
+
+#[test]
 fn the_last_of_what_was_refused_counts() {
     let tmp = tempfile::tempdir().expect("tempdir");
     let log = job(tmp.path());

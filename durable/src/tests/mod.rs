@@ -36,6 +36,7 @@ pub fn manifest(slot: u64, generation: u64) -> Manifest {
         config: 7,
         workers: 2,
         took: 3_000,
+        guarded: false,
         sources: vec![SourceState {
             name: "in".into(),
             partitions: vec![PartitionState { name: "t-0".into(), position: vec![0, 255, 7], greatest: i64::MIN, floor: -1, ended: false }],

@@ -1,5 +1,6 @@
 //! What the parts of the dataflow say to the coordinator.
 
+use crate::guards::Counts;
 use crate::summary::FaultSummary;
 use millrace_durable::{FileRef, PartitionState, Piece, StateInfo};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub enum Body {
     Failed { fault: FaultSummary, chunks: Vec<(u64, FileRef)> },
     /// A writer's chunks up to this marker are published. `refused`: the server did not want all rows of this one.
     Applied { marker: u64, refused: bool },
+    /// What the guards of a process count.
+    Counts { counts: Counts },
     /// Refused rows of a writer's chunks up to this marker have gone on before the boundary.
     Taken { marker: u64, attempt: u64 },
 }

@@ -1,6 +1,7 @@
 //! Which epochs are boundaries, as all workers of a process see it.
 
-use super::Ack;
+use super::{Ack, Body};
+use crate::guards::Counts;
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -25,6 +26,7 @@ pub struct Bounds {
     /// Asked for, not yet given an epoch: attempt and whether it is a stop.
     wanted: Mutex<Vec<(u64, bool)>>,
     acks: Mutex<Option<Box<dyn Fn(Ack) + Send>>>,
+    count: Mutex<Option<Box<dyn Fn() -> Counts + Send>>>,
     /// The newest attempt that became a manifest.
     committed: AtomicU64,
     exit: AtomicBool,
@@ -89,8 +91,16 @@ impl Bounds {
         locked(&self.list).retain(|b| b.attempt > attempt);
     }
 
+    /// What is told with every answer.
+    pub fn count_by(&self, count: impl Fn() -> Counts + Send + 'static) {
+        *locked(&self.count) = Some(Box::new(count));
+    }
+
     pub fn ack(&self, ack: Ack) {
         if let Some(acks) = &*locked(&self.acks) {
+            if let Some(count) = locked(&self.count).as_ref().filter(|_| ack.attempt > 0) {
+                acks(Ack { attempt: 0, from: ack.from, body: Body::Counts { counts: count() } });
+            }
             acks(ack);
         }
     }

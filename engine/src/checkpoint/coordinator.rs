@@ -7,11 +7,13 @@ use super::outgoing::Named;
 use super::publish::Publishers;
 use super::start::Writers;
 use crate::control::{Asked, Request, Shared};
+use crate::guards::{Finding, Guards};
 use millrace_durable::{
-    Chunk, FileRef, JobLog, Kind, Manifest, OperatorState, PartitionState, Piece, Record, SinkState, SourceState, StateInfo, marker,
+    Chunk, FileRef, JobLog, Kind, Manifest, OperatorState, PartitionState, Piece, Record, SinkState, SourceState, StateInfo, Verdict,
+    marker,
 };
-use millrace_sdk::{Clock, Fault, point};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use millrace_sdk::{Clock, Fault, FaultKind, point};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -91,6 +93,7 @@ pub struct Coordinator {
     pub writers: Writers,
     pub publishers: Publishers,
     pub clock: Clock,
+    pub guards: Option<Guards>,
     pub acks: Receiver<Ack>,
 }
 
@@ -111,6 +114,18 @@ struct Live {
     unlisted: BTreeSet<Spot>,
     stopping: bool,
     last: bool,
+    /// Checkpoints that the guards have not passed yet, the oldest first, and the newest that they have.
+    held: VecDeque<Held>,
+    passed: u64,
+}
+
+/// A checkpoint whose output waits for the guards.
+struct Held {
+    slot: u64,
+    attempt: u64,
+    /// Microseconds of the run.
+    at: u64,
+    chunks: Vec<(Spot, Chunk)>,
 }
 
 impl Coordinator {
@@ -131,7 +146,12 @@ impl Coordinator {
             unlisted: BTreeSet::new(),
             stopping: false,
             last: false,
+            held: VecDeque::new(),
+            passed: 0,
         };
+        if self.guards.is_some() {
+            live.outgoing.passed = 0;
+        }
         while !self.shared.failed() && !self.shared.bounds.finished() {
             match self.acks.recv_timeout(TICK) {
                 Ok(ack) => {
@@ -162,7 +182,16 @@ impl Coordinator {
         }
         self.shared.clogged.store(live.outgoing.waiting() >= UNPUBLISHED, Relaxed);
         if live.last && live.attempts.is_empty() {
-            if live.outgoing.is_done() {
+            let unpassed = self.guards.is_some() && live.stopping;
+            if live.outgoing.is_done() || (unpassed && live.outgoing.waiting() == 0) {
+                if let Some(held) = live.held.back() {
+                    tracing::warn!(
+                        target: "guard",
+                        "{} checkpoints up to {} have not been passed by the guards yet: the next start reads again what belongs to them",
+                        live.held.len(),
+                        held.slot
+                    );
+                }
                 self.shared.finish();
             } else if live.outgoing.waiting() == 0 {
                 // What was refused of the last one wants another.
@@ -238,6 +267,10 @@ impl Coordinator {
         }
         match body {
             Body::Applied { marker, refused } => live.outgoing.applied(from, marker, refused),
+            Body::Counts { counts } => {
+                let process = self.shared.seat.of(from.worker);
+                self.guards.iter_mut().for_each(|g| g.tell(process, counts.clone()));
+            }
             Body::Taken { marker, attempt } => live.outgoing.taken(from, marker, attempt),
             Body::Outbox { chunks } => self.gathered(from, chunks, live),
             Body::Failed { fault, chunks } => {
@@ -315,6 +348,7 @@ impl Coordinator {
             meter.duration.add(a.asked.elapsed().as_micros() as u64, 1);
             meter.completed_at.store(self.shared.micros(), Relaxed);
         }
+        self.judge(matches!(a.kind, Want::End) && !a.busy, live)?;
         for reply in live.replies.remove(&a.attempt).unwrap_or_default() {
             let _ = reply.send(Ok(self.log.path(slot)));
         }
@@ -377,6 +411,7 @@ impl Coordinator {
             config: self.settings.config,
             workers: self.settings.workers,
             took: a.asked.elapsed().as_micros() as u64,
+            guarded: self.guards.is_some(),
             sources: self.source_states(live),
             operators: self.operator_states(a),
             sinks: self.sink_states(live, &fresh),
@@ -393,12 +428,58 @@ impl Coordinator {
         }
         live.slot = slot;
         live.unnamed.clear();
-        self.shared.commit(a.attempt);
-        for (spot, chunk) in fresh {
-            live.outgoing.name(spot, chunk.clone());
-            self.publishers.publish(spot, chunk);
+        fresh.iter().for_each(|(spot, chunk)| live.outgoing.name(*spot, chunk.clone()));
+        let done = Held { slot, attempt: a.attempt, at: self.shared.micros(), chunks: fresh };
+        match self.guards {
+            Some(_) => live.held.push_back(done),
+            None => self.publish(done),
         }
         Ok(slot)
+    }
+
+    /// A checkpoint counts: what it has is published, and what it has read is done with.
+    fn publish(&self, done: Held) {
+        self.shared.commit(done.attempt);
+        done.chunks.into_iter().for_each(|(spot, chunk)| self.publishers.publish(spot, chunk));
+    }
+
+    /// Asks the guards which of the checkpoints that wait for them may be published. `last`: there will be no more to look at.
+    fn judge(&mut self, last: bool, live: &mut Live) -> Result<(), Fault> {
+        let Some(guards) = &mut self.guards else { return Ok(()) };
+        let now = self.shared.micros();
+        let finding = guards.judge(now, self.clock.now());
+        let lag = guards.lag();
+        let passing = live.held.iter().take_while(|h| finding.red.is_empty() && (last || h.at + lag <= now)).count();
+        if passing == 0 && finding.red.is_empty() {
+            return Ok(());
+        }
+        let passed: Vec<Held> = live.held.drain(..passing).collect();
+        live.passed = passed.last().map_or(live.passed, |h| h.slot);
+        let verdict = Verdict {
+            generation: self.generation,
+            passed: live.passed,
+            red: finding.red.clone(),
+            seen: finding.seen.clone(),
+            time: self.clock.now(),
+        };
+        if !self.log.take(live.slot + 1, &Record::Verdict(verdict))? {
+            return Err(taken_over());
+        }
+        live.slot += 1;
+        point::reach("verdict-written");
+        live.outgoing.passed = live.passed;
+        passed.into_iter().for_each(|done| self.publish(done));
+        match finding.red.first() {
+            None => Ok(()),
+            Some(name) => Err(self.halted(name, &finding, live)),
+        }
+    }
+
+    fn halted(&self, name: &str, finding: &Finding, live: &Live) -> Fault {
+        let on = if live.passed > 0 { format!("checkpoint {}", live.passed) } else { "where this run began".into() };
+        Fault::new(FaultKind::Guard, format!("halted by guard `{}`", finding.red.join("`, `")))
+            .detail(format!("{}; {} checkpoints are not published and never will be", finding.seen.join("; "), live.held.len()))
+            .hint(format!("the next start goes on from {on}; --accept-guard {name} lets it pass until the guard is green"))
     }
 
     fn source_states(&self, live: &Live) -> Vec<SourceState> {

@@ -22,21 +22,26 @@ struct Writer {
 }
 
 /// By writer.
-pub struct Named(BTreeMap<Spot, Writer>);
+pub struct Named {
+    writers: BTreeMap<Spot, Writer>,
+    /// Chunks of later slots wait for the guards.
+    pub passed: u64,
+}
 
 impl Named {
     /// `base`: where all writers stand.
     pub fn new(spots: impl Iterator<Item = Spot>, base: u64) -> Named {
-        Named(spots.map(|s| (s, Writer { settled: base, published: base, ..Writer::default() })).collect())
+        let writer = |s| (s, Writer { settled: base, published: base, ..Writer::default() });
+        Named { writers: spots.map(writer).collect(), passed: u64::MAX }
     }
 
     pub fn name(&mut self, spot: Spot, chunk: Chunk) {
-        self.0.entry(spot).or_default().chunks.push(chunk);
+        self.writers.entry(spot).or_default().chunks.push(chunk);
     }
 
     /// A chunk is published; `refused`: not all of its rows.
     pub fn applied(&mut self, spot: Spot, marker: u64, refused: bool) {
-        let w = self.0.entry(spot).or_default();
+        let w = self.writers.entry(spot).or_default();
         w.published = marker;
         w.held.push_back(Held { marker, taken: (!refused).then_some(0) });
         w.settle(0);
@@ -44,32 +49,32 @@ impl Named {
 
     /// What was refused of chunks up to a marker belongs to an attempt.
     pub fn taken(&mut self, spot: Spot, marker: u64, attempt: u64) {
-        let w = self.0.entry(spot).or_default();
+        let w = self.writers.entry(spot).or_default();
         w.held.iter_mut().filter(|h| h.marker <= marker).for_each(|h| _ = h.taken.get_or_insert(attempt));
     }
 
     /// An attempt has become a manifest, and what belonged to failed ones before it with it.
     pub fn committed(&mut self, attempt: u64) {
-        self.0.values_mut().for_each(|w| w.settle(attempt));
+        self.writers.values_mut().for_each(|w| w.settle(attempt));
     }
 
-    /// Completed checkpoints whose output is not all published.
+    /// Completed checkpoints that may be published, and are not.
     pub fn waiting(&self) -> usize {
-        let left = self.0.values().flat_map(|w| w.chunks.iter().filter(|c| c.marker > w.published));
+        let left = self.writers.values().flat_map(|w| w.chunks.iter().filter(|c| c.marker > w.published && c.marker >> 20 <= self.passed));
         left.map(|c| c.marker >> 20).collect::<BTreeSet<u64>>().len()
     }
 
     /// Everything is published, and what was refused is in a checkpoint.
     pub fn is_done(&self) -> bool {
-        self.0.values().all(|w| w.chunks.is_empty())
+        self.writers.values().all(|w| w.chunks.is_empty())
     }
 
     pub fn up_to(&self, spot: Spot) -> u64 {
-        self.0.get(&spot).map_or(0, |w| w.settled)
+        self.writers.get(&spot).map_or(0, |w| w.settled)
     }
 
     pub fn chunks(&self, spot: Spot) -> impl Iterator<Item = &Chunk> {
-        self.0.get(&spot).into_iter().flat_map(|w| &w.chunks)
+        self.writers.get(&spot).into_iter().flat_map(|w| &w.chunks)
     }
 }
 

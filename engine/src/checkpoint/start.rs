@@ -12,6 +12,7 @@ use super::publish::{Publishers, again, apply};
 use super::refused::{self, Keeper};
 use super::upload::Uploads;
 use crate::control::Shared;
+use crate::guards::Guards;
 use millrace_durable::{
     Begun, Generation, JobLog, Kind, Later, Manifest, PartitionState, Piece, Record, S3Options, StartFrom, Storage, WriterState, marker,
 };
@@ -82,6 +83,10 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
             log.later(m.slot, &mut later)?;
             older::published_since(plan, &m.slot.to_string(), &later)?;
         }
+        if !plan.guards.is_empty() && options.accept_guards.is_empty() && !log.has_passed(m)? {
+            return Err(Fault::config(format!("the guards have not passed checkpoint {}", m.slot))
+                .hint("start from `latest`, the last one that they have; or name the guards that do not matter: --accept-guard NAME"));
+        }
         fits::check(plan, m, options.allow_dropped_state)?;
         tracing::info!(target: "checkpoint", slot = m.slot, workers = m.workers, "going on from checkpoint {} of {}", m.slot, log.place());
     }
@@ -108,6 +113,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
         writers: Writers::new(),
         publishers: Publishers::none(shared),
         clock,
+        guards: Guards::new(&plan.guards, &options.accept_guards),
         acks,
     };
     for (i, node) in plan.nodes.iter().enumerate() {
@@ -202,7 +208,7 @@ pub fn join(plan: &Plan, shared: &Arc<Shared>, run: u64, generation: u64) -> Res
         0 => None,
         slot => match log.read(slot)? {
             Record::Manifest(m) => Some(m),
-            Record::Generation(_) => {
+            Record::Generation(_) | Record::Verdict(_) => {
                 return Err(Fault::bug(format!("generation {generation} began from slot {slot}, which is no checkpoint")));
             }
         },

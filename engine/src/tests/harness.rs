@@ -307,6 +307,7 @@ pub struct PlanBuilder {
     pub env: Env,
     pub dead: Collect,
     pub checkpoint: Option<CheckpointPlan>,
+    pub guards: Vec<GuardPlan>,
     sources: u16,
 }
 
@@ -318,7 +319,14 @@ impl PlanBuilder {
     pub fn new(time: TimeCharacteristic) -> PlanBuilder {
         let state_dir = std::env::temp_dir().join("millrace-engine-tests");
         let env = Env { job: "test".into(), time, state_dir, ..Env::default() };
-        PlanBuilder { nodes: vec![], env, dead: Collect { single: true, ..Collect::default() }, checkpoint: None, sources: 0 }
+        PlanBuilder {
+            nodes: vec![],
+            env,
+            dead: Collect { single: true, ..Collect::default() },
+            checkpoint: None,
+            guards: vec![],
+            sources: 0,
+        }
     }
 
     fn add(&mut self, name: &str, kind: NodeKind, inputs: Vec<Input>, mut ports: Vec<(Port, Edge)>) -> usize {
@@ -377,6 +385,7 @@ impl PlanBuilder {
         let dead = self.dead.clone();
         let dead_letter = NodeId(self.sink("dead_letter", &dead, &[]));
         Plan {
+            guards: self.guards,
             env: Arc::new(self.env),
             parallelism: 1,
             checkpoint: self.checkpoint,

@@ -436,6 +436,9 @@ fn kept(records: &BTreeMap<u64, Record>, retain: usize) -> BTreeSet<u64> {
             _ => None,
         });
         let guarded = manifests.first().is_some_and(|m| m.guarded);
+        // Each of those that wait for the guards may become what a start goes on from.
+        let waits = |m: &&&Manifest| m.guarded && m.slot > slot && m.slot > verdict.map_or(0, |v| v.1);
+        kept.extend(manifests.iter().filter(waits).map(|m| m.slot));
         match verdict {
             Some((verdict, passed)) => kept.extend([verdict, passed]),
             None if guarded || manifests.first().is_none_or(|m| m.slot < slot) => drop(kept.insert(g.from)),

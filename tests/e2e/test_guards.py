@@ -44,7 +44,7 @@ def row(i, broken):
 
 
 def rows(kafka, topic):
-    return collections.Counter((r["id"], r["n"]) for r in (json.loads(m.value()) for m in topics.read(kafka, topic)))
+    return collections.Counter((r["id"], r.get("n")) for r in (json.loads(m.value()) for m in topics.read(kafka, topic)))
 
 
 def one(kafka, millrace, tmp, prefix, seed):

@@ -9,6 +9,11 @@ def create(server, *names, partitions=3):
     admin = AdminClient({"bootstrap.servers": server.address})
     for future in admin.create_topics([NewTopic(n, partitions, 1) for n in names]).values():
         future.result(30)
+    # The broker tells of them a little later.
+    deadline = time.time() + 30
+    while not all((t := admin.list_topics(timeout=30).topics.get(n)) and len(t.partitions) == partitions for n in names):
+        assert time.time() < deadline, f"{names} are not there"
+        time.sleep(0.02)
 
 
 def produce(server, topic, rows):

@@ -122,19 +122,24 @@ fn what_no_guard_has_passed_is_as_if_it_had_never_been() {
     let latest = |log: &JobLog| log.latest(&log.slots().expect("read")).expect("read").map(|m| m.slot);
     assert!(take(&log, guarded(2)) && take(&log, guarded(3)));
     assert_eq!(latest(&log), None);
-    assert!(log.take(4, &verdict(2)).expect("taken") && take(&log, guarded(5)) && take(&log, guarded(6)));
+    for slot in 4..10 {
+        assert!(take(&log, guarded(slot)));
+    }
+    log.prune(1, 1).expect("pruned");
+    assert_eq!(log.slots().expect("read"), [1, 2, 3, 4, 5, 6, 7, 8, 9], "each may still pass");
+    assert!(log.take(10, &verdict(2)).expect("taken") && take(&log, guarded(11)) && take(&log, guarded(12)));
     assert_eq!(latest(&log), Some(2));
-    let passed: Vec<bool> = [2, 3, 5].map(|s| log.has_passed(&log.manifest(s).expect("there")).expect("read")).into();
+    let passed: Vec<bool> = [2, 3, 11].map(|s| log.has_passed(&log.manifest(s).expect("there")).expect("read")).into();
     assert_eq!(passed, [true, false, false]);
     let mut later = Later::default();
     log.later(0, &mut later).expect("read");
     assert_eq!((&later.slots[..], later.pruned), (&[2][..], 0));
-    assert!(log.take(7, &verdict(2)).expect("taken"), "a red guard passes nothing more");
+    assert!(log.take(13, &verdict(2)).expect("taken"), "a red guard passes nothing more");
     log.prune(1, 1).expect("pruned");
     assert_eq!(latest(&log), Some(2), "what a start goes on from stays");
     assert_eq!(log.newest_generation().expect("read"), 1);
     let begun = begin(&log, 2, StartFrom::Latest);
-    assert_eq!((begun.generation, begun.from.map(|m| m.slot)), (8, Some(2)));
+    assert_eq!((begun.generation, begun.from.map(|m| m.slot)), (14, Some(2)));
     assert_eq!(latest(&log), Some(2));
 }
 

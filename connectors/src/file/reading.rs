@@ -196,7 +196,7 @@ impl Reading {
         let mut scanned = 0;
         loop {
             // Batches are padded, and steps add text to them: room for that here spares a copy there.
-            text.reserve(want + want / 4 + millrace_sdk::batch::PAD);
+            text.reserve(want + want / 2 + millrace_sdk::batch::PAD);
             if self.input.fill(text, want)? == 0 {
                 return Ok((None, true));
             }

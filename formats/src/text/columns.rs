@@ -23,28 +23,46 @@ impl Delimited {
         Ok(Delimited { delimiter: Finder::new(delimiter.as_bytes()).into_owned(), quote })
     }
 
+    /// Nothing is quoted.
     #[inline]
-    pub fn split(&self, line: Line<'_>, columns: usize, out: &mut Pieces) -> Result<(), TextError> {
+    pub fn is_plain(&self) -> bool {
+        self.quote.is_none()
+    }
+
+    /// An ASCII character that separates columns and is in none.
+    pub fn apart(&self) -> Option<u8> {
+        if let (None, &[byte]) = (self.quote, self.delimiter.needle()) { Some(byte) } else { None }
+    }
+
+    #[inline]
+    pub fn split_plain(&self, line: Line<'_>, columns: &mut [Piece]) -> Result<(), TextError> {
         let text = line.str().as_bytes();
         let (mut start, mut found) = (0, 0);
         let mut column = |end: usize, next: usize| {
-            if found < columns {
-                out.values.push(Piece::here(start..end));
+            if let Some(column) = columns.get_mut(found) {
+                *column = Piece::here(start..end);
             }
             found += 1;
             start = next;
         };
-        match (self.quote, self.delimiter.needle()) {
-            (Some(quote), _) => return self.quoted(line.str(), quote, columns, out),
-            (None, &[byte]) => line.each(byte, |at| column(at, at + 1)),
-            (None, needle) => {
+        match self.delimiter.needle() {
+            &[byte] => line.each(byte, |at| column(at, at + 1)),
+            needle => {
                 for at in self.delimiter.find_iter(text) {
                     column(at, at + needle.len());
                 }
             }
         }
         column(text.len(), text.len());
-        count(found, columns)
+        count(found, columns.len())
+    }
+
+    #[inline]
+    pub fn split(&self, line: Line<'_>, columns: usize, out: &mut Pieces) -> Result<(), TextError> {
+        match self.quote {
+            Some(quote) => self.quoted(line.str(), quote, columns, out),
+            None => self.split_plain(line, out.plain(columns)),
+        }
     }
 
     fn quoted(&self, line: &str, quote: u8, columns: usize, out: &mut Pieces) -> Result<(), TextError> {

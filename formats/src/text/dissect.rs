@@ -77,28 +77,42 @@ impl Dissect {
     }
 
     #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
         if !line.str().starts_with(&self.prefix) {
             return missing(&self.prefix, 0);
         }
-        if self.plain { self.split_plain(line, out) } else { self.split_any(line, out) }
+        self.split_any(line, out)
     }
 
+    /// Fills the fields of a plain pattern.
     #[inline]
-    fn split_plain(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
+    pub fn split_plain(&self, line: Line<'_>, fields: &mut [Piece]) -> Result<(), TextError> {
+        if !line.str().starts_with(&self.prefix) {
+            return missing(&self.prefix, 0);
+        }
         let mut p = self.prefix.len();
         let Some((last, parts)) = self.parts.split_last() else { return Ok(()) };
-        out.values.reserve(self.names);
+        let mut fields = fields.iter_mut();
         for part in parts {
             let Some(end) = part.behind.find(line, p) else { return missing(part.behind.str(), p) };
-            if part.field.is_some() {
-                out.values.push(Piece::here(p..end));
+            if part.field.is_some()
+                && let Some(field) = fields.next()
+            {
+                *field = Piece::here(p..end);
             }
             p = end + part.behind.str().len();
         }
-        let Some(text) = line.str()[p..].strip_suffix(last.behind.str()) else { return missing(last.behind.str(), p) };
-        if last.field.is_some() {
-            out.values.push(Piece::here(p..p + text.len()));
+        let Some(text) = line.str().as_bytes()[p..].strip_suffix(last.behind.str().as_bytes()) else {
+            return missing(last.behind.str(), p);
+        };
+        if last.field.is_some()
+            && let Some(field) = fields.next()
+        {
+            *field = Piece::here(p..p + text.len());
         }
         Ok(())
     }

@@ -9,16 +9,18 @@ pub struct Escapes {
 }
 
 impl Escapes {
-    /// Looks at a text, which takes the place of the one before.
-    pub fn look(&mut self, text: &[u8]) {
+    /// Looks at a text, which takes the place of the one before. `apart` is a character that no asked piece has.
+    pub fn look(&mut self, text: &[u8], apart: Option<u8>) {
+        // A letter is no escape anyway.
+        let apart = apart.unwrap_or(b'a');
         self.bits.clear();
         self.ascii = text.is_ascii();
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has AVX2.
-            return unsafe { wide::look(text, &mut self.bits) };
+            return unsafe { wide::look(text, apart, &mut self.bits) };
         }
-        self.bits.extend(text.chunks(64).map(plain));
+        self.bits.extend(text.chunks(64).map(|t| plain(t, apart)));
     }
 
     /// Whether all of the text is ASCII.
@@ -43,8 +45,9 @@ impl Escapes {
 }
 
 /// The bits of at most 64 bytes.
-fn plain(bytes: &[u8]) -> u64 {
-    bytes.iter().enumerate().fold(0, |m, (i, c)| m | u64::from(*c < 0x20 || *c == b'"' || *c == b'\\') << i)
+fn plain(bytes: &[u8], apart: u8) -> u64 {
+    let escaped = |c: u8| c != apart && (c < 0x20 || c == b'"' || c == b'\\');
+    bytes.iter().enumerate().fold(0, |m, (i, c)| m | u64::from(escaped(*c)) << i)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -53,27 +56,28 @@ mod wide {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn escaped(v: __m256i) -> u32 {
+    fn escaped(v: __m256i, apart: __m256i) -> u32 {
         // At the place of its low four bits lies the character itself, for the two that are no control characters.
         const TWO: [u8; 16] = [0, 0, b'"', 0, 0, 0, 0, 0, 0, 0, 0, 0, b'\\', 0, 0, 0];
         // SAFETY: the array has 16 bytes.
         let two = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(TWO.as_ptr().cast()) });
         let one_of_two = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(two, v), v);
         let control = _mm256_cmpeq_epi8(_mm256_min_epu8(v, _mm256_set1_epi8(0x1f)), v);
-        (_mm256_movemask_epi8(control) | _mm256_movemask_epi8(one_of_two)) as u32
+        _mm256_movemask_epi8(_mm256_andnot_si256(_mm256_cmpeq_epi8(v, apart), _mm256_or_si256(control, one_of_two))) as u32
     }
 
     /// Appends the bits of the text.
     #[target_feature(enable = "avx2")]
-    pub fn look(text: &[u8], bits: &mut Vec<u64>) {
+    pub fn look(text: &[u8], apart: u8, bits: &mut Vec<u64>) {
+        let end = _mm256_set1_epi8(apart as i8);
         let (blocks, rest) = text.as_chunks::<64>();
         bits.resize(blocks.len(), 0);
         for (bits, block) in bits.iter_mut().zip(blocks) {
             // SAFETY: both halves of the block have 32 bytes.
             let (a, b) = unsafe { (_mm256_loadu_si256(block.as_ptr().cast()), _mm256_loadu_si256(block.as_ptr().add(32).cast())) };
-            *bits = u64::from(escaped(a)) | u64::from(escaped(b)) << 32;
+            *bits = u64::from(escaped(a, end)) | u64::from(escaped(b, end)) << 32;
         }
-        bits.push(super::plain(rest));
+        bits.push(super::plain(rest, apart));
     }
 }
 
@@ -84,14 +88,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_are_those_of_a_plain_loop(text in "[ab\"\\\\\n]{0,3}[abcé]{0,90}[a\t]{0,2}[bc]{0,90}") {
+        fn they_are_those_of_a_plain_loop(text in "[ab\"\\\\\n]{0,3}[abcé]{0,90}[a\t]{0,2}[bc]{0,90}", apart in prop::option::of(prop::sample::select(vec![b'\t', b'"', b'a']))) {
             let mut escapes = Escapes::default();
-            escapes.look(b"something else \" before");
-            escapes.look(text.as_bytes());
+            escapes.look(b"something else \" before", None);
+            escapes.look(text.as_bytes(), apart);
             prop_assert_eq!(escapes.is_ascii(), text.is_ascii());
             for from in 0..=text.len() {
                 for to in from..=text.len() {
-                    let want = text.as_bytes()[from..to].iter().any(|c| *c < 0x20 || *c == b'"' || *c == b'\\');
+                    let want = text.as_bytes()[from..to].iter().any(|c| Some(*c) != apart && (*c < 0x20 || *c == b'"' || *c == b'\\'));
                     prop_assert_eq!(escapes.any(from, to), want, "{}..{}", from, to);
                 }
             }

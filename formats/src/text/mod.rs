@@ -70,6 +70,15 @@ impl Pieces {
         self.pairs.clear();
     }
 
+    /// The pieces of a line whose fields all lie in it, to be overwritten.
+    #[inline]
+    fn plain(&mut self, fields: usize) -> &mut [Piece] {
+        if self.values.len() != fields {
+            self.values.resize(fields, Piece::Missing);
+        }
+        &mut self.values
+    }
+
     /// What was written to `fresh` since it was `begun` long.
     fn fresh_from(&self, begun: usize) -> Piece {
         Piece::Fresh { start: begun as u32, end: self.fresh.len() as u32 }
@@ -189,13 +198,22 @@ impl TextFormat {
         }
     }
 
+    /// An ASCII character that is in no piece that lies in a line.
+    pub fn apart(&self) -> Option<u8> {
+        if let Kind::Delimited(d) = &self.kind { d.apart() } else { None }
+    }
+
     /// Splits a line into one piece a field.
     ///
     /// # Errors
     /// The line does not fit the format.
     #[inline]
     pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
-        out.clear();
+        match &self.kind {
+            Kind::Delimited(d) if d.is_plain() => return d.split_plain(line, out.plain(self.fields.len())),
+            Kind::Dissect(d) if d.is_plain() => return d.split_plain(line, out.plain(self.fields.len())),
+            _ => out.clear(),
+        }
         match &self.kind {
             Kind::Delimited(d) => d.split(line, self.fields.len(), out),
             Kind::Csv(c) => c.split(line.str(), self.fields.len(), out),

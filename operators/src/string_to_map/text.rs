@@ -10,7 +10,6 @@ use sdk::json::{Number, clean, number, plain_integer, quote};
 use sdk::operator::Outputs;
 use sdk::problem::did_you_mean;
 use sdk::{Batch, BatchBuilder, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Span, Type, Val, Value};
-use std::ops::Range;
 
 /// The plan that all workers' instances start from.
 #[derive(Clone)]
@@ -163,7 +162,7 @@ impl Operator for TextToMap {
         batch.pad();
         let mut rows = BatchBuilder::over(&batch, self.plan.schema.clone());
         let text = padded(&batch, self.plan.from);
-        self.escapes.look(text.text());
+        self.escapes.look(text.text(), self.plan.format.apart());
         for row in batch.rows() {
             let done = match text_span(row.raw(self.plan.from)) {
                 Some(span) => self.row(text, span, &row, &mut rows),
@@ -184,28 +183,59 @@ impl TextToMap {
         let line = Line::within(text, span, self.escapes.is_ascii())
             .map_err(|at| ("invalid-utf8", format!("invalid UTF-8 at byte {}", at + 1)))?;
         self.plan.format.split(line, &mut self.pieces).map_err(|e| (e.reason, e.message))?;
-        let (plan, pieces) = (&self.plan, &self.pieces);
-        for (value, column) in self.row.iter_mut().zip(&plan.columns) {
-            let kept = match column {
-                Column::Kept(slot) => Some(input.raw(*slot)),
-                Column::Tail => None,
-                Column::Piece { index, ty, .. } => match pieces.values.get(*index) {
-                    Some(Piece::Here { start, end }) => kept(line.str(), span.off, *start..*end, *ty, &plan.nulls, &self.escapes),
-                    Some(Piece::Fresh { .. }) => None,
-                    _ if plan.required => None,
-                    _ => Some(Value::Missing),
-                },
-            };
-            match kept {
-                Some(kept) => *value = kept,
-                None => return self.row_with_new_text(line.str(), input, out),
-            }
+        if !self.keep(line, span.off, input) {
+            return self.row_with_new_text(line.str(), input, out);
         }
-        // SAFETY: what `kept` gives lies in the line, between two of its characters, and the line is UTF-8 in the text of the batch that
-        // the builder was made over; all else is a value of the input row, or has no text.
-        unsafe { out.keep_parsed(&self.row[..plan.schema.width()]) };
+        // SAFETY: what `keep` takes of the line lies in it, between two of its characters, and the line is UTF-8 in the text of the batch
+        // that the builder was made over; all else is a value of the input row, or has no text.
+        unsafe { out.keep_parsed(&self.row[..self.plan.schema.width()]) };
         out.end_row(*input.meta());
         Ok(())
+    }
+
+    /// Fills the row with values that need no text of their own; false if there is one that has to be decoded, converted or refused.
+    #[inline]
+    fn keep(&mut self, line: Line<'_>, off: u32, input: &Record<'_>) -> bool {
+        let (plan, pieces) = (&self.plan, &self.pieces.values[..]);
+        let text = line.str();
+        let clean = !self.escapes.any(off as usize, off as usize + text.len());
+        let ascii = line.is_ascii();
+        for (value, column) in self.row.iter_mut().zip(&plan.columns) {
+            let (index, ty) = match column {
+                Column::Piece { index, ty, .. } => (*index, *ty),
+                Column::Kept(slot) => {
+                    *value = input.raw(*slot);
+                    continue;
+                }
+                Column::Tail => return false,
+            };
+            let (start, end) = match pieces.get(index) {
+                Some(Piece::Here { start, end }) => (*start, *end),
+                Some(Piece::Fresh { .. }) => return false,
+                _ if plan.required => return false,
+                _ => {
+                    *value = Value::Missing;
+                    continue;
+                }
+            };
+            let (from, to) = (start as usize, end as usize);
+            let inside = from <= to && to <= text.len() && (ascii || (text.is_char_boundary(from) && text.is_char_boundary(to)));
+            if !inside {
+                return false;
+            }
+            let (span, bytes) = (Span { off: off + start, len: end - start }, &text.as_bytes()[from..to]);
+            *value = match ty {
+                _ if !plan.nulls.is_empty() && plan.nulls.iter().any(|n| n.as_bytes() == bytes) => Value::Null,
+                Type::String | Type::Any if clean || !self.escapes.any(span.off as usize, (span.off + span.len) as usize) => {
+                    Value::Str(span)
+                }
+                Type::String | Type::Any => Value::Text(span),
+                Type::Bigint if plain_integer(bytes) => Value::Num(span),
+                Type::Double if number(bytes) != Number::Bad => Value::Num(span),
+                _ => return false,
+            };
+        }
+        true
     }
 
     /// Rows in which something has been decoded or must be converted.
@@ -241,23 +271,6 @@ impl TextToMap {
         }
         out.end_row(*input.meta());
         Ok(())
-    }
-}
-
-/// A stretch of a line as a value that needs no text of its own; None if it has to be converted, or is no such stretch.
-#[inline(always)]
-fn kept(line: &str, off: u32, range: Range<u32>, ty: Type, nulls: &[String], escapes: &Escapes) -> Option<Value> {
-    let text = line.get(range.start as usize..range.end as usize)?;
-    let span = Span { off: off + range.start, len: range.end - range.start };
-    if nulls.iter().any(|n| n == text) {
-        return Some(Value::Null);
-    }
-    match ty {
-        Type::String | Type::Any if escapes.any(span.off as usize, (off + range.end) as usize) => Some(Value::Text(span)),
-        Type::String | Type::Any => Some(Value::Str(span)),
-        Type::Bigint if plain_integer(text.as_bytes()) => Some(Value::Num(span)),
-        Type::Double if number(text.as_bytes()) != Number::Bad => Some(Value::Num(span)),
-        _ => None,
     }
 }
 

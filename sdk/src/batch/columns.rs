@@ -66,7 +66,7 @@ impl<'b> Columns<'b> {
     pub fn new(batch: &'b Batch, schema: SchemaRef) -> Columns<'b> {
         let mut grid = Pooled::with_capacity(batch.len() * schema.width());
         grid.resize(batch.len() * schema.width(), Value::Missing);
-        let one = BatchBuilder { vals: Pooled::default(), meta: Pooled::default(), ..BatchBuilder::over(&batch.select(&[]), schema) };
+        let one = BatchBuilder { text: Pooled::take(), ..BatchBuilder::over(&batch.select(&[]), schema) };
         Columns { batch, grid, one, later: vec![], failed: vec![], dead: vec![] }
     }
 

@@ -78,11 +78,11 @@ impl JsonWriter {
         let (arena, values) = (row.arena(), row.raw_values());
         let begun = pen.len();
         for head in &self.heads {
-            let value = values[head.slot.index()];
+            let value = &values[head.slot.index()];
             // A number is written as a string is, without the quotes.
             let (span, quotes) = match value {
-                Value::Str(s) => (s, 1),
-                Value::Num(s) => (s, 0),
+                Value::Str(s) => (*s, 1),
+                Value::Num(s) => (*s, 0),
                 Value::Missing => continue,
                 _ => {
                     pen.with(|out| other(head, arena, value, out));
@@ -207,7 +207,7 @@ pub fn write_val(value: Val<'_>, out: &mut Vec<u8>) {
 /// Appends a field that is not written in the commonest way.
 // Not inlined: the others need the registers.
 #[inline(never)]
-fn other(head: &Head, arena: &[u8], value: Value, out: &mut Vec<u8>) {
+fn other(head: &Head, arena: &[u8], value: &Value, out: &mut Vec<u8>) {
     let string = matches!(value, Value::Str(_));
     let text = if head.long.is_empty() { &head.short } else { &*head.long };
     out.extend_from_slice(&text[..head.len + usize::from(string)]);
@@ -216,7 +216,7 @@ fn other(head: &Head, arena: &[u8], value: Value, out: &mut Vec<u8>) {
             out.extend_from_slice(&arena[s.off as usize..][..s.len as usize]);
             out.push(b'"');
         }
-        value => write_in(arena, value, out),
+        value => write_in(arena, *value, out),
     }
 }
 

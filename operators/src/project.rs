@@ -46,7 +46,7 @@ impl Operator for Project {
         for (i, step) in self.steps.iter().enumerate() {
             let to = Slot(i as u16);
             fill(step, &mut columns, to);
-            columns.rest(to, |row, rows| push(step, row, &mut self.room, rows), |e| (e.reason, e.message));
+            columns.rest(Some(to), |_, row, rows| push(step, row, &mut self.room, rows), |e| (e.reason, e.message));
         }
         let made = columns.finish();
         for f in made.failed() {

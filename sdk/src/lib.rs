@@ -25,7 +25,7 @@ pub mod store;
 pub mod tier;
 pub mod value;
 
-pub use batch::{Batch, BatchBuilder, Cell, Columns};
+pub use batch::{Batch, BatchBuilder, Cell, Columns, Strings};
 pub use clock::Clock;
 pub use codec::{RowBuf, RowError};
 pub use decimal::Decimal;

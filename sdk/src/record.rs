@@ -151,7 +151,7 @@ impl<'a> Record<'a> {
 
     /// # Safety
     /// The value is one of this record's, or fits its text as they do.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn own(&self, value: Value) -> Val<'a> {
         // SAFETY: `Record::new` demands UTF-8 at every textual span.
         unsafe {

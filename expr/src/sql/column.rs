@@ -9,7 +9,7 @@ use super::pool::Pool;
 use super::value::{self, Op, V};
 use crate::function::characters;
 use millrace_sdk::json::{self, plain_integer};
-use millrace_sdk::{Batch, Cell, Columns, Slot, Type, Val, convert};
+use millrace_sdk::{Batch, Cell, Columns, Slot, Strings, Type, Val, convert};
 
 /// What is known of a row's value. The order is that of a function of several arguments, which is as its least known one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,6 +123,19 @@ impl<'a> Rows<'a> {
     }
 }
 
+impl<'a> Rows<'a> {
+    /// What `f` makes of a field's strings.
+    #[inline(always)]
+    fn strings<T: Copy>(&self, slot: Slot, blank: T, f: impl Fn(&'a str) -> Found<T>) -> Column<T> {
+        let found = self.batch.strings(slot).map(|t| match t {
+            Strings::Clean(t) | Strings::Text(t) => f(t),
+            Strings::Null => Found::Null,
+            Strings::Other => Found::Unknown,
+        });
+        Column::collect(self.batch.len(), blank, found)
+    }
+}
+
 /// A scalar kind that has columns of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
@@ -188,11 +201,11 @@ impl Node {
                 }
             }
             Node::Cast(n, Type::Bigint) => match n.of() {
-                Some(Of::Text) => n.texts(rows).map(0, |t| convert::bigint(t).into()),
+                Some(Of::Text) => n.of_text(rows, 0, |t| convert::bigint(t).into()),
                 Some(Of::Int) => n.ints(rows),
                 _ => self.each(rows, 0, as_int),
             },
-            Node::Length(slot, _) => texts_of(*slot, rows).map(0, |t| Found::Value(characters(t) as i64)),
+            Node::Length(slot, _) => rows.strings(*slot, 0, |t| Found::Value(characters(t) as i64)),
             Node::Whole(_, n) if n.of() == Some(Of::Int) => n.ints(rows),
             Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.ints(rows)),
             Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.ints(rows)),
@@ -218,7 +231,7 @@ impl Node {
                 a.zip(&b, 0.0, |a, b| value::float_op(*op, a, b).ok().into())
             }
             Node::Cast(n, Type::Double) => match n.of() {
-                Some(Of::Text) => n.texts(rows).map(0.0, |t| convert::double(t).into()),
+                Some(Of::Text) => n.of_text(rows, 0.0, |t| convert::double(t).into()),
                 Some(Of::Int | Of::Float) => n.widened(rows),
                 _ => self.each(rows, 0.0, as_float),
             },
@@ -226,6 +239,15 @@ impl Node {
             Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.floats(rows)),
             Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.floats(rows)),
             _ => self.each(rows, 0.0, as_float),
+        }
+    }
+
+    /// What `f` makes of the node's texts; a field's are looked at where they lie.
+    #[inline(always)]
+    fn of_text<'a, T: Copy>(&'a self, rows: &Rows<'a>, blank: T, f: impl Fn(&'a str) -> Found<T>) -> Column<T> {
+        match self {
+            Node::Field(slot, _) => rows.strings(*slot, blank, f),
+            n => n.texts(rows).map(blank, f),
         }
     }
 
@@ -241,7 +263,7 @@ impl Node {
     fn texts<'a>(&'a self, rows: &Rows<'a>) -> Column<&'a str> {
         match self {
             Node::Const(Const::Str(t)) => Column::constant(rows.batch.len(), &**t),
-            Node::Field(slot, _) => texts_of(*slot, rows),
+            Node::Field(slot, _) => rows.strings(*slot, "", Found::Value),
             Node::Cast(n, Type::String) if n.of() == Some(Of::Text) => n.texts(rows),
             Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.texts(rows)),
             Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.texts(rows)),
@@ -251,14 +273,11 @@ impl Node {
 
     fn truths<'a>(&'a self, rows: &Rows<'a>) -> Column<bool> {
         match self {
-            Node::FieldCompare(slot, Type::String | Type::Any, op, Const::Str(c)) => {
-                let texts = texts_of(*slot, rows);
-                match op {
-                    Cmp::Eq => texts.map(false, |t| Found::Value(*t == **c)),
-                    Cmp::Ne => texts.map(false, |t| Found::Value(*t != **c)),
-                    op => texts.map(false, |t| Found::Value(op.holds(t.cmp(c)))),
-                }
-            }
+            Node::FieldCompare(slot, Type::String | Type::Any, op, Const::Str(c)) => match op {
+                Cmp::Eq => rows.strings(*slot, false, |t| Found::Value(*t == **c)),
+                Cmp::Ne => rows.strings(*slot, false, |t| Found::Value(*t != **c)),
+                op => rows.strings(*slot, false, |t| Found::Value(op.holds(t.cmp(c)))),
+            },
             Node::FieldCompare(slot, Type::Bigint | Type::Any, op, Const::Int(c)) => {
                 ints_of(*slot, rows).map(false, |i| Found::Value(op.holds(i.cmp(c))))
             }
@@ -283,11 +302,11 @@ impl Node {
                 });
                 Column::collect(states.len(), false, found)
             }
-            Node::InTexts(n, set, null) => n.texts(rows).map(false, |t| match set.contains(t) {
+            Node::InTexts(n, set, null) => n.of_text(rows, false, |t| match set.contains(t) {
                 false if *null => Found::Null,
                 is => Found::Value(is),
             }),
-            Node::Like(n, like) => n.texts(rows).map(false, |t| Found::Value(like.matches(t))),
+            Node::Like(n, like) => n.of_text(rows, false, |t| Found::Value(like.matches(t))),
             _ => self.each(rows, false, |v| if let V::Bool(b) = v { Found::Value(b) } else { Found::Unknown }),
         }
     }
@@ -360,10 +379,6 @@ fn ints_of(slot: Slot, rows: &Rows<'_>) -> Column<i64> {
         },
         _ => Found::Unknown,
     })
-}
-
-fn texts_of<'a>(slot: Slot, rows: &Rows<'a>) -> Column<&'a str> {
-    rows.field(slot, "", |v| if let Val::Str(t) = v { Found::Value(t) } else { Found::Unknown })
 }
 
 fn compare<'a>(op: Cmp, a: &'a Node, b: &'a Node, rows: &Rows<'a>) -> Column<bool> {

@@ -7,7 +7,7 @@ use crate::function::MAX_TEXT;
 use crate::sql::column::fill_field;
 use millrace_sdk::convert;
 use millrace_sdk::json::plain_integer;
-use millrace_sdk::{Access, BatchBuilder, Cell, Columns, Record, Slot, Type, Val, Value, json};
+use millrace_sdk::{Access, BatchBuilder, Cell, Columns, Record, Slot, Strings, Type, Val, Value, json};
 use std::cell;
 
 /// A value written in the template.
@@ -107,18 +107,20 @@ impl Program {
         match (&self.node, ty) {
             (Node::Slot(slot, _), None | Some(Type::Any)) => columns.keep(to, *slot),
             (Node::Slot(slot, _), Some(ty)) => fill_field(*slot, ty, columns, to),
-            (Node::Pairs(slot, pair, key, _), None | Some(Type::Any | Type::Map)) => {
-                columns.fill(to, batch.clean_column(*slot).map(|t| t.map_or(Cell::Later, |t| Cell::Split(t, *pair, *key))));
-            }
-            (Node::Swap(slot, from, with, _), _) if text => {
-                columns.fill(
-                    to,
-                    batch.clean_column(*slot).map(|t| match t {
-                        Some(t) if t.len() <= MAX_TEXT => Cell::Swapped(t, *from, *with),
-                        _ => Cell::Later,
-                    }),
-                );
-            }
+            (Node::Pairs(slot, pair, key, _), None | Some(Type::Any | Type::Map)) => columns.fill(
+                to,
+                batch.strings(*slot).map(|t| match t {
+                    Strings::Clean(t) => Cell::Split(t, *pair, *key),
+                    _ => Cell::Later,
+                }),
+            ),
+            (Node::Swap(slot, from, with, _), _) if text => columns.fill(
+                to,
+                batch.strings(*slot).map(|t| match t {
+                    Strings::Clean(t) if t.len() <= MAX_TEXT => Cell::Swapped(t, *from, *with),
+                    _ => Cell::Later,
+                }),
+            ),
             (Node::If(first), _) if text && self.buffers == 0 => columns.fill(to, batch.rows().map(|row| first.literal(&row))),
             _ => columns.leave(),
         }

@@ -81,7 +81,10 @@ impl Dissect {
         self.plain
     }
 
-    pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
+    pub fn split(&self, line: Line<'_>, fields: usize, out: &mut Pieces) -> Result<(), TextError> {
+        if self.plain {
+            return self.split_plain(line, out.plain(fields));
+        }
         if !line.str().starts_with(&self.prefix) {
             return missing(&self.prefix, 0);
         }

@@ -198,6 +198,33 @@ impl TextFormat {
         }
     }
 
+    /// Whether every piece of every line lies in it, and there are no pairs.
+    pub fn is_plain(&self) -> bool {
+        match &self.kind {
+            Kind::Delimited(d) => d.is_plain(),
+            Kind::Dissect(d) => d.is_plain(),
+            Kind::Regex(_) | Kind::Grok(_) => true,
+            Kind::Csv(_) | Kind::Pairs(_) => false,
+        }
+    }
+
+    /// As [`split`](Self::split) of a plain format, into as many pieces as there are fields.
+    ///
+    /// # Errors
+    /// The line does not fit the format.
+    #[inline]
+    pub fn split_plain(&self, line: Line<'_>, pieces: &mut [Piece], room: &mut Pieces) -> Result<(), TextError> {
+        match &self.kind {
+            Kind::Delimited(d) if d.is_plain() => d.split_plain(line, pieces),
+            Kind::Dissect(d) if d.is_plain() => d.split_plain(line, pieces),
+            _ => {
+                self.split(line, room)?;
+                pieces.copy_from_slice(&room.values);
+                Ok(())
+            }
+        }
+    }
+
     /// An ASCII character that is in no piece that lies in a line.
     pub fn apart(&self) -> Option<u8> {
         if let Kind::Delimited(d) = &self.kind { d.apart() } else { None }
@@ -209,15 +236,11 @@ impl TextFormat {
     /// The line does not fit the format.
     #[inline]
     pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
-        match &self.kind {
-            Kind::Delimited(d) if d.is_plain() => return d.split_plain(line, out.plain(self.fields.len())),
-            Kind::Dissect(d) if d.is_plain() => return d.split_plain(line, out.plain(self.fields.len())),
-            _ => out.clear(),
-        }
+        out.clear();
         match &self.kind {
             Kind::Delimited(d) => d.split(line, self.fields.len(), out),
             Kind::Csv(c) => c.split(line.str(), self.fields.len(), out),
-            Kind::Dissect(d) => d.split(line, out),
+            Kind::Dissect(d) => d.split(line, self.fields.len(), out),
             Kind::Pairs(p) => p.split(line.str(), &self.fields, out),
             Kind::Regex(r) => r.split(line, out),
             Kind::Grok(g) => g.split(line.str(), &self.fields, out),

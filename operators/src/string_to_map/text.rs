@@ -9,7 +9,8 @@ use sdk::convert;
 use sdk::json::{Number, clean, number, plain_integer, quote};
 use sdk::operator::Outputs;
 use sdk::problem::did_you_mean;
-use sdk::{Batch, BatchBuilder, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Span, Type, Val, Value};
+use sdk::{Batch, BatchBuilder, Cell, Columns, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Span, Type, Val};
+use std::ops::Range;
 
 /// The plan that all workers' instances start from.
 #[derive(Clone)]
@@ -107,12 +108,7 @@ impl TextPlan {
     }
 
     pub fn operator(&self) -> TextToMap {
-        TextToMap {
-            plan: self.clone(),
-            pieces: Pieces::default(),
-            escapes: Escapes::default(),
-            row: vec![Value::Missing; self.columns.len()],
-        }
+        TextToMap { plan: self.clone(), pieces: Pieces::default(), escapes: Escapes::default(), all: vec![] }
     }
 }
 
@@ -153,16 +149,18 @@ pub struct TextToMap {
     plan: TextPlan,
     pieces: Pieces,
     escapes: Escapes,
-    /// The row being made.
-    row: Vec<Value>,
+    /// The pieces of all lines of a batch, as many a row as the format has fields.
+    all: Vec<Piece>,
 }
 
 impl Operator for TextToMap {
     fn process(&mut self, mut batch: Batch, out: &mut Outputs) {
         batch.pad();
+        if self.plan.format.is_plain() && !self.plan.columns.iter().any(|c| matches!(c, Column::Tail)) {
+            return self.columns(batch, out);
+        }
         let mut rows = BatchBuilder::over(&batch, self.plan.schema.clone());
         let text = padded(&batch, self.plan.from);
-        self.escapes.look(text.text(), self.plan.format.apart());
         for row in batch.rows() {
             let done = match text_span(row.raw(self.plan.from)) {
                 Some(span) => self.row(text, span, &row, &mut rows),
@@ -177,69 +175,102 @@ impl Operator for TextToMap {
     }
 }
 
+/// A line that has been split.
+#[derive(Clone, Copy, Default)]
+struct Split<'a> {
+    text: &'a str,
+    off: usize,
+    /// Nothing in it needs a JSON escape.
+    clean: bool,
+}
+
 impl TextToMap {
+    /// First all lines are split, then each field is made of all rows at once.
+    fn columns(&mut self, batch: Batch, out: &mut Outputs) {
+        let fields = self.plan.format.fields().len();
+        let text = padded(&batch, self.plan.from);
+        self.escapes.look(text.text(), self.plan.format.apart());
+        self.all.clear();
+        self.all.resize(batch.len() * fields, Piece::Missing);
+        let mut columns = Columns::new(&batch, self.plan.schema.clone());
+        let mut lines = Vec::with_capacity(batch.len());
+        for (i, row) in batch.rows().enumerate() {
+            let split = match text_span(row.raw(self.plan.from)) {
+                Some(span) => self.split(text, span, i * fields..(i + 1) * fields),
+                None => Err(no_text(&row, self.plan.from, batch.schema())),
+            };
+            lines.push(split.unwrap_or_else(|(reason, message)| {
+                columns.fail(i, reason, message);
+                Split::default()
+            }));
+        }
+        for (i, column) in self.plan.columns.iter().enumerate() {
+            let to = (i < self.plan.schema.width()).then_some(Slot(i as u16));
+            match (column, to) {
+                (Column::Piece { index, ty, .. }, _) => self.column(*index, *ty, &lines, &mut columns, to),
+                (Column::Kept(from), Some(to)) => columns.keep(to, *from),
+                _ => {}
+            }
+            let rest = |row: usize, input: &Record<'_>, out: &mut BatchBuilder| {
+                let Column::Piece { index, ty, name } = column else { return Ok(()) };
+                let piece = self.all[row * fields..][..fields].get(*index).copied().unwrap_or(Piece::Missing);
+                self.plan.field(piece, *ty, name, lines[row].text, &self.pieces, input, out)
+            };
+            columns.rest(to, rest, |e| e);
+        }
+        let made = columns.finish();
+        for f in made.failed() {
+            out.reject(Reject::row(f.reason, f.message.clone(), &batch.row(f.row), batch.schema()));
+        }
+        out.emit(0, batch.remade(made));
+    }
+
     #[inline]
-    fn row(&mut self, text: Padded<'_>, span: Span, input: &Record<'_>, out: &mut BatchBuilder) -> Result<(), Refused> {
+    fn split<'a>(&mut self, text: Padded<'a>, span: Span, pieces: Range<usize>) -> Result<Split<'a>, Refused> {
         let line = Line::within(text, span, self.escapes.is_ascii())
             .map_err(|at| ("invalid-utf8", format!("invalid UTF-8 at byte {}", at + 1)))?;
-        self.plan.format.split(line, &mut self.pieces).map_err(|e| (e.reason, e.message))?;
-        if !self.keep(line, span.off, input) {
-            return self.row_with_new_text(line.str(), input, out);
-        }
-        // SAFETY: what `keep` takes of the line lies in it, between two of its characters, and the line is UTF-8 in the text of the batch
-        // that the builder was made over; all else is a value of the input row, or has no text.
-        unsafe { out.keep_parsed(&self.row[..self.plan.schema.width()]) };
-        out.end_row(*input.meta());
-        Ok(())
+        self.plan.format.split_plain(line, &mut self.all[pieces], &mut self.pieces).map_err(|e| (e.reason, e.message))?;
+        let (text, off) = (line.str(), span.off as usize);
+        Ok(Split { text, off, clean: !self.escapes.any(off, off + text.len()) })
     }
 
-    /// Fills the row with values that need no text of their own; false if there is one that has to be decoded, converted or refused.
-    #[inline]
-    fn keep(&mut self, line: Line<'_>, off: u32, input: &Record<'_>) -> bool {
-        let (plan, pieces) = (&self.plan, &self.pieces.values[..]);
-        let text = line.str();
-        let clean = !self.escapes.any(off as usize, off as usize + text.len());
-        let ascii = line.is_ascii();
-        for (value, column) in self.row.iter_mut().zip(&plan.columns) {
-            let (index, ty) = match column {
-                Column::Piece { index, ty, .. } => (*index, *ty),
-                Column::Kept(slot) => {
-                    *value = input.raw(*slot);
-                    continue;
-                }
-                Column::Tail => return false,
-            };
-            let (start, end) = match pieces.get(index) {
-                Some(Piece::Here { start, end }) => (*start, *end),
-                Some(Piece::Fresh { .. }) => return false,
-                _ if plan.required => return false,
-                _ => {
-                    *value = Value::Missing;
-                    continue;
-                }
-            };
-            let (from, to) = (start as usize, end as usize);
-            let inside = from <= to && to <= text.len() && (ascii || (text.is_char_boundary(from) && text.is_char_boundary(to)));
-            if !inside {
-                return false;
-            }
-            let (span, bytes) = (Span { off: off + start, len: end - start }, &text.as_bytes()[from..to]);
-            *value = match ty {
-                _ if !plan.nulls.is_empty() && plan.nulls.iter().any(|n| n.as_bytes() == bytes) => Value::Null,
-                Type::String | Type::Any if clean || !self.escapes.any(span.off as usize, (span.off + span.len) as usize) => {
-                    Value::Str(span)
-                }
-                Type::String | Type::Any => Value::Text(span),
-                Type::Bigint if plain_integer(bytes) => Value::Num(span),
-                Type::Double if number(bytes) != Number::Bad => Value::Num(span),
-                _ => return false,
-            };
+    /// Fills a field with the pieces that can be kept as they lie.
+    fn column(&self, index: usize, ty: Type, lines: &[Split<'_>], columns: &mut Columns<'_>, to: Option<Slot>) {
+        let (plan, fields) = (&self.plan, self.plan.format.fields().len());
+        let missing = if plan.required { Cell::Later } else { Cell::Missing };
+        if index >= fields {
+            return columns.leave();
         }
-        true
+        macro_rules! fill {
+            ($cell:expr) => {{
+                let cells = lines.iter().zip(self.all.chunks_exact(fields)).map(|(line, pieces)| match pieces[index] {
+                    Piece::Here { start, end } => match line.text.get(start as usize..end as usize) {
+                        Some(t) if !plan.nulls.is_empty() && plan.nulls.iter().any(|n| n == t) => Cell::Null,
+                        Some(t) => $cell(line, start as usize, t),
+                        None => Cell::Later,
+                    },
+                    _ => missing,
+                });
+                match to {
+                    Some(to) => columns.fill(to, cells),
+                    None => columns.leave_where(cells.map(|c| matches!(c, Cell::Later))),
+                }
+            }};
+        }
+        match ty {
+            Type::String | Type::Any => fill!(|line: &Split<'_>, start: usize, t| {
+                let begun = line.off + start;
+                if line.clean || !self.escapes.any(begun, begun + str::len(t)) { Cell::Clean(t) } else { Cell::Escaped(t) }
+            }),
+            Type::Bigint => fill!(|_, _, t| if plain_integer(str::as_bytes(t)) { Cell::Num(t) } else { Cell::Later }),
+            Type::Double => fill!(|_, _, t| if number(str::as_bytes(t)) != Number::Bad { Cell::Num(t) } else { Cell::Later }),
+            _ => columns.leave(),
+        }
     }
 
-    /// Rows in which something has been decoded or must be converted.
-    fn row_with_new_text(&mut self, line: &str, input: &Record<'_>, out: &mut BatchBuilder) -> Result<(), Refused> {
+    fn row(&mut self, text: Padded<'_>, span: Span, input: &Record<'_>, out: &mut BatchBuilder) -> Result<(), Refused> {
+        let line = text.str(span).map_err(|at| ("invalid-utf8", format!("invalid UTF-8 at byte {}", at + 1)))?;
+        self.plan.format.split(line.into(), &mut self.pieces).map_err(|e| (e.reason, e.message))?;
         let (plan, pieces) = (&self.plan, &self.pieces);
         let width = plan.schema.width();
         for column in &plan.columns {
@@ -248,21 +279,7 @@ impl TextToMap {
                 Column::Tail => tail(line, pieces, out),
                 Column::Piece { index, ty, name } => {
                     let piece = pieces.values.get(*index).copied().unwrap_or(Piece::Missing);
-                    let Some(text) = pieces.text(piece, line) else {
-                        if plan.required {
-                            return Err(("missing-field", format!("field `{name}` is missing")));
-                        }
-                        out.push_missing();
-                        continue;
-                    };
-                    let here = matches!(piece, Piece::Here { .. });
-                    match (ty, here) {
-                        _ if !plan.nulls.is_empty() && plan.nulls.iter().any(|n| n == text) => out.push_null(),
-                        (Type::String | Type::Any, true) => out.keep_str(input, text, clean(text.as_bytes())),
-                        (Type::Bigint, true) if plain_integer(text.as_bytes()) => out.keep_val(input, Val::Num(text)),
-                        (Type::Double, true) if number(text.as_bytes()) != Number::Bad => out.keep_val(input, Val::Num(text)),
-                        _ => convert::push(Val::Str(text), *ty, out).map_err(|e| ("wrong-type", format!("field `{name}`: {e}")))?,
-                    }
+                    plan.field(piece, *ty, name, line, pieces, input, out)?;
                 }
             }
             if out.pending() > width {
@@ -270,6 +287,38 @@ impl TextToMap {
             }
         }
         out.end_row(*input.meta());
+        Ok(())
+    }
+}
+
+impl TextPlan {
+    /// One field of one row.
+    #[allow(clippy::too_many_arguments)]
+    fn field(
+        &self,
+        piece: Piece,
+        ty: Type,
+        name: &str,
+        line: &str,
+        pieces: &Pieces,
+        input: &Record<'_>,
+        out: &mut BatchBuilder,
+    ) -> Result<(), Refused> {
+        let Some(text) = pieces.text(piece, line) else {
+            if self.required {
+                return Err(("missing-field", format!("field `{name}` is missing")));
+            }
+            out.push_missing();
+            return Ok(());
+        };
+        let here = matches!(piece, Piece::Here { .. });
+        match (ty, here) {
+            _ if !self.nulls.is_empty() && self.nulls.iter().any(|n| n == text) => out.push_null(),
+            (Type::String | Type::Any, true) => out.keep_str(input, text, clean(text.as_bytes())),
+            (Type::Bigint, true) if plain_integer(text.as_bytes()) => out.keep_val(input, Val::Num(text)),
+            (Type::Double, true) if number(text.as_bytes()) != Number::Bad => out.keep_val(input, Val::Num(text)),
+            _ => convert::push(Val::Str(text), ty, out).map_err(|e| ("wrong-type", format!("field `{name}`: {e}")))?,
+        }
         Ok(())
     }
 }

@@ -10,12 +10,17 @@ use std::sync::Arc;
 /// What a field of one row becomes.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell<'x> {
+    Missing,
     Null,
     Bool(bool),
     Int(i64),
     Float(f64),
     /// A string.
     Text(&'x str),
+    /// A string in which nothing needs a JSON escape.
+    Clean(&'x str),
+    /// A string in which something may need one.
+    Escaped(&'x str),
     /// A number as written: a valid JSON number.
     Num(&'x str),
     /// Clean text in which one ASCII character takes the place of another; neither needs an escape.
@@ -24,6 +29,18 @@ pub enum Cell<'x> {
     Split(&'x str, u8, u8),
     /// Nothing for now: [`Columns::rest`] comes to it.
     Later,
+}
+
+/// A field as a string.
+#[derive(Clone, Copy, Debug)]
+pub enum Strings<'a> {
+    /// Nothing in it needs a JSON escape.
+    Clean(&'a str),
+    Text(&'a str),
+    /// Null, or missing.
+    Null,
+    /// Something else.
+    Other,
 }
 
 /// As many rows as the batch has, in the same order and with the same meta, of another schema. Fields that nobody fills are Missing.
@@ -89,10 +106,13 @@ impl<'b> Columns<'b> {
         let mut recent = Recent::default();
         for (row, (cell, at)) in cells.zip((to.index()..self.grid.len()).step_by(width)).enumerate() {
             self.grid[at] = match cell {
+                Cell::Missing => continue,
                 Cell::Null => Value::Null,
                 Cell::Bool(b) => Value::Bool(b),
                 Cell::Int(i) => Value::Int(i),
                 Cell::Float(f) => Value::Float(f),
+                Cell::Escaped(t) => Value::Text(self.span(t)),
+                Cell::Clean(t) => Value::Str(self.span(t)),
                 Cell::Text(t) => self.text(t, &mut recent),
                 Cell::Num(t) => Value::Num(self.span(t)),
                 Cell::Swapped(t, from, with) => Value::Str(self.one.swapped(t, from, with)),
@@ -110,11 +130,16 @@ impl<'b> Columns<'b> {
         self.later.extend(0..self.batch.len() as u32);
     }
 
-    /// Fills what was left of a field: `push` pushes one value, or says why the row fails.
+    /// Leaves a field of some rows to [`rest`](Self::rest).
+    pub fn leave_where(&mut self, rows: impl Iterator<Item = bool>) {
+        self.later.extend(rows.enumerate().filter(|(_, left)| *left).map(|(row, _)| row as u32));
+    }
+
+    /// Fills what was left of a field, or of none that is in the schema: `push` pushes one value, or says why the row fails.
     pub fn rest<E>(
         &mut self,
-        to: Slot,
-        mut push: impl FnMut(&Record<'_>, &mut BatchBuilder) -> Result<(), E>,
+        to: Option<Slot>,
+        mut push: impl FnMut(usize, &Record<'_>, &mut BatchBuilder) -> Result<(), E>,
         why: impl Fn(E) -> (&'static str, String),
     ) {
         let width = self.one.schema.width();
@@ -124,20 +149,28 @@ impl<'b> Columns<'b> {
                 continue;
             }
             self.one.vals.clear();
-            match push(&self.batch.row(row), &mut self.one) {
+            match push(row, &self.batch.row(row), &mut self.one) {
                 Ok(()) => {
                     let [value] = self.one.vals[..] else { panic!("one value is pushed for a field") };
-                    self.grid[row * width + to.index()] = value;
+                    if let Some(to) = to {
+                        self.grid[row * width + to.index()] = value;
+                    }
                 }
                 Err(e) => {
                     let (reason, message) = why(e);
-                    self.dead.resize(self.batch.len(), false);
-                    self.dead[row] = true;
-                    self.failed.push(Failed { row, reason, message });
+                    self.fail(row, reason, message);
                 }
             }
         }
         self.one.vals.clear();
+    }
+
+    /// The row cannot be made.
+    #[cold]
+    pub fn fail(&mut self, row: usize, reason: &'static str, message: String) {
+        self.dead.resize(self.batch.len(), false);
+        self.dead[row] = true;
+        self.failed.push(Failed { row, reason, message });
     }
 
     /// Where the text is: in the batch's text, or copied behind it.
@@ -206,12 +239,18 @@ impl Batch {
         self.raw_column(slot).map(move |v| unsafe { row.own(v) })
     }
 
-    /// The texts of a field, one a row, where they are strings in which nothing needs a JSON escape.
+    /// The strings of a field, one a row.
     #[inline]
-    pub fn clean_column(&self, slot: Slot) -> impl Iterator<Item = Option<&str>> {
+    pub fn strings(&self, slot: Slot) -> impl Iterator<Item = Strings<'_>> {
         let row = self.anywhere();
-        // SAFETY: they are values of this batch.
-        self.raw_column(slot).map(move |v| if let Value::Str(span) = v { Some(unsafe { row.text(span) }) } else { None })
+        self.raw_column(slot).map(move |v| match v {
+            // SAFETY: they are values of this batch.
+            Value::Str(span) => Strings::Clean(unsafe { row.text(span) }),
+            // SAFETY: as above.
+            Value::Text(span) => Strings::Text(unsafe { row.text(span) }),
+            Value::Missing | Value::Null => Strings::Null,
+            _ => Strings::Other,
+        })
     }
 
     /// The rows made of this batch's rows take its place; those that could not be made are gone.

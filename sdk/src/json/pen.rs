@@ -71,6 +71,30 @@ impl<'a> Pen<'a> {
         self.advance(len);
     }
 
+    /// Appends the first three bytes.
+    ///
+    /// # Safety
+    /// There is room for four bytes.
+    #[inline(always)]
+    pub unsafe fn put_three(&mut self, bytes: [u8; 4]) {
+        debug_assert!(self.free() >= 4);
+        // SAFETY: the caller's promise.
+        unsafe { self.dst.cast::<[u8; 4]>().write_unaligned(bytes) };
+        self.advance(3);
+    }
+
+    /// Appends a step's first `len` bytes, which are at `from`.
+    ///
+    /// # Safety
+    /// `STEP` bytes can be read at `from`, which is no part of the buffer, there is room for them, and `len` is not more.
+    #[inline(always)]
+    pub unsafe fn step(&mut self, from: *const u8, len: usize) {
+        debug_assert!(self.free() >= STEP && len <= STEP);
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(from, self.dst, STEP) };
+        self.advance(len);
+    }
+
     /// Appends the byte `times` times, which is 0 or 1.
     ///
     /// # Safety

@@ -47,6 +47,22 @@ impl Head {
         };
         Head { slot, len, short, long }
     }
+
+    /// Appends it, with so many quotes, 0 or 1.
+    ///
+    /// # Safety
+    /// There is room for it and a step behind it.
+    #[inline(always)]
+    unsafe fn put(&self, quotes: usize, pen: &mut Pen<'_>) {
+        let len = self.len + quotes;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.len < STEP {
+                true => pen.put_some(&self.short, len),
+                false => pen.copy(&self.long, 0, len),
+            }
+        }
+    }
 }
 
 impl JsonWriter {
@@ -85,19 +101,18 @@ impl JsonWriter {
                 Value::Num(s) => (*s, 0),
                 Value::Missing => continue,
                 _ => {
-                    pen.with(|out| other(head, arena, value, out));
+                    pen.room(head.len + 2 * STEP);
+                    // SAFETY: there is room for the head and a step behind it.
+                    unsafe { head.put(0, pen) };
+                    pen.with(|out| write_in(arena, value, out));
                     continue;
                 }
             };
             let (off, len) = (span.off as usize, span.len as usize);
-            if head.len >= STEP {
-                pen.with(|out| other(head, arena, value, out));
-                continue;
-            }
-            pen.room(len + 2 * STEP);
+            pen.room(head.len + len + 2 * STEP);
             // SAFETY: there is room for the head, the text and a step behind them, of which the quote takes one byte.
             unsafe {
-                pen.put_some(&head.short, head.len + quotes);
+                head.put(quotes, pen);
                 pen.copy(arena, off, len);
                 pen.put_if(b'"', quotes);
             }
@@ -185,7 +200,7 @@ pub fn write_row(row: &Record<'_>, schema: &Schema, out: &mut Vec<u8>) {
 
 /// Appends one value as JSON; Missing as `null`.
 pub fn write_value(row: &Record<'_>, value: Value, out: &mut Vec<u8>) {
-    write_in(row.arena(), value, out);
+    write_in(row.arena(), &value, out);
 }
 
 /// Appends a borrowed value as JSON; Missing as `null`.
@@ -204,25 +219,11 @@ pub fn write_val(value: Val<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a field that is not written in the commonest way.
-// Not inlined: the others need the registers.
+// Not inlined: what is commoner needs the registers.
 #[inline(never)]
-fn other(head: &Head, arena: &[u8], value: &Value, out: &mut Vec<u8>) {
-    let string = matches!(value, Value::Str(_));
-    let text = if head.long.is_empty() { &head.short } else { &*head.long };
-    out.extend_from_slice(&text[..head.len + usize::from(string)]);
-    match value {
-        Value::Str(s) => {
-            out.extend_from_slice(&arena[s.off as usize..][..s.len as usize]);
-            out.push(b'"');
-        }
-        value => write_in(arena, *value, out),
-    }
-}
-
-fn write_in(arena: &[u8], value: Value, out: &mut Vec<u8>) {
+fn write_in(arena: &[u8], value: &Value, out: &mut Vec<u8>) {
     let text = |s: Span| &arena[s.off as usize..][..s.len as usize];
-    match value {
+    match *value {
         Value::Split(s, pair, key) => write_split(arena, s.off as usize, s.len as usize, (pair, key), out),
         Value::Int(i) => out.extend_from_slice(itoa::Buffer::new().format(i).as_bytes()),
         Value::Num(s) => out.extend_from_slice(text(s)),
@@ -247,11 +248,15 @@ fn utf8(bytes: &[u8]) -> &str {
 #[inline(never)]
 fn write_split(arena: &[u8], off: usize, len: usize, (pair, key): (u8, u8), out: &mut Vec<u8>) {
     let begun = out.len();
+    let text = &arena[off..];
+    // A step can be read from every place of the text if there is one behind it.
+    let short = if text.len() >= len + STEP { STEP } else { 0 };
     let mut pen = Pen::new(out);
     let (mut from, mut in_value) = (0, false);
     // Every member begins with a comma, the first of which becomes the brace.
     pen.room(STEP);
-    // SAFETY: there is room for a step here, and in the loop for what is not yet copied, for 6 bytes at each of 64 places and for a step.
+    // SAFETY: there is room for a step here, and in the loop for what is not yet copied, for 6 bytes at each of 64 places and for a
+    // step. `from` is at most `len`, so that a step is there where pieces are short.
     unsafe {
         pen.put(b",\"");
         blocks(arena, off, len, pair, key, |block, first, mut all| {
@@ -260,18 +265,23 @@ fn write_split(arena: &[u8], off: usize, len: usize, (pair, key): (u8, u8), out:
                 let bit = all.trailing_zeros();
                 all &= all - 1;
                 let (at, ends) = (block + bit as usize, first >> bit & 1 != 0);
-                // A separator within a value belongs to it, and an empty piece is none.
-                if ends != in_value && (in_value || at == from) {
-                    from = if in_value { from } else { at + 1 };
+                if ends != in_value {
+                    // A separator within a value belongs to it, an empty piece is none, and a piece without value is all key.
+                    if ends {
+                        if at > from {
+                            pen.copy(text, from, at - from);
+                            pen.put(b"\":\"\",\"");
+                        }
+                        from = at + 1;
+                    }
                     continue;
                 }
-                pen.copy(arena, off + from, at - from);
-                // The key of a piece without value ends twice.
-                if ends && !in_value {
-                    pen.put(b"\":\"");
+                match at - from {
+                    n if n <= short => pen.step(text.as_ptr().add(from), n),
+                    n => pen.copy(text, from, n),
                 }
-                pen.put(if ends { b"\",\"" } else { b"\":\"" });
-                (from, in_value) = (at + 1, !ends);
+                pen.put_three(if ends { *b"\",\"\0" } else { *b"\":\"\0" });
+                (from, in_value) = (at + 1, !in_value);
             }
         });
         // The bracket takes the place of a comma and a quote of a member that does not come.

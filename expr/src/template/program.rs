@@ -121,7 +121,20 @@ impl Program {
                     _ => Cell::Later,
                 }),
             ),
-            (Node::If(first), _) if text && self.buffers == 0 => columns.fill(to, batch.rows().map(|row| first.literal(&row))),
+            (Node::If(first), _) if text && let Some((arms, other)) = first.arms() => {
+                let mut chosen = vec![Cell::Text(other); batch.len()];
+                // From the last one to the first, each condition that holds takes over.
+                for arm in arms.iter().rev() {
+                    for (chosen, t) in chosen.iter_mut().zip(batch.strings(arm.slot)) {
+                        match t {
+                            Strings::Clean(t) | Strings::Text(t) if (t == arm.equals) == arm.negated => {}
+                            Strings::Clean(_) | Strings::Text(_) => *chosen = Cell::Text(arm.then),
+                            _ => *chosen = Cell::Later,
+                        }
+                    }
+                }
+                columns.fill(to, chosen.iter().copied());
+            }
             _ => columns.leave(),
         }
     }
@@ -408,19 +421,26 @@ fn both_same(both: &[Node; 2], row: &Record<'_>) -> bool {
     same(both[0].plain(row), both[1].plain(row))
 }
 
+/// A condition on a field, and the text where it holds.
+struct Arm<'a> {
+    slot: Slot,
+    equals: &'a str,
+    negated: bool,
+    then: &'a str,
+}
+
 impl If {
-    /// The branch for a row, if it is one literal.
-    #[inline]
-    fn literal(&self, row: &Record<'_>) -> Cell<'_> {
-        let mut chosen = self;
-        loop {
-            let Node::Same(both, negated) = &chosen.cond else { return Cell::Later };
-            match if both_same(both, row) != *negated { &chosen.then } else { &chosen.other } {
-                Node::Lit(Lit::Str(s)) => return Cell::Text(s),
-                Node::If(inner) => chosen = inner,
-                _ => return Cell::Later,
-            }
-        }
+    /// The conditions one behind the other and what is left, if they compare fields with literals and give literals.
+    fn arms(&self) -> Option<(Vec<Arm<'_>>, &str)> {
+        let Node::Same(both, negated) = &self.cond else { return None };
+        let ([Node::Slot(slot, _), Node::Lit(Lit::Str(equals))], Node::Lit(Lit::Str(then))) = (&**both, &self.then) else { return None };
+        let (mut arms, other) = match &self.other {
+            Node::Lit(Lit::Str(other)) => (vec![], &**other),
+            Node::If(inner) => inner.arms()?,
+            _ => return None,
+        };
+        arms.insert(0, Arm { slot: *slot, equals, negated: *negated, then });
+        Some((arms, other))
     }
 
     #[inline]

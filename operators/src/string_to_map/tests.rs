@@ -360,3 +360,60 @@ fn spans_may_lie_anywhere_in_a_batch() {
     assert_eq!((written(&out), out.rejects.len()), (vec!["{\"a\":3}".to_string()], 1));
     assert_eq!(out.rejects[0].meta.raw, Span { off: 10, len: 6 });
 }
+
+/// What a declared field of the type holds, written as JSON; None: it is no such thing.
+fn declared(text: &str, ty: &str) -> Option<String> {
+    match ty {
+        "bigint" => text.trim_ascii().parse::<i64>().ok().map(|n| n.to_string()),
+        "boolean" => match text.trim_ascii() {
+            "true" | "1" => Some("true".into()),
+            "false" | "0" => Some("false".into()),
+            _ => None,
+        },
+        _ => Some(Json::from(text).to_string()),
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 1500, ..Default::default() })]
+    #[test]
+    fn fields_of_plain_text_are_what_str_gives(
+        input in proptest::collection::vec("([a-bé\"\\\\\n=]{0,3}|true|-?[0-9]{1,20})([\t=]([ab\"\n]{0,2}|true| 7|[0-9]{1,3})){0,3}", 1..8),
+        types in proptest::collection::vec(proptest::sample::select(vec!["string", "bigint", "boolean"]), 2),
+        how in 0..4usize, some in proptest::bool::ANY, null in proptest::option::of("[ab7]"),
+    ) {
+        let fields = json!({"x": types[0], "y": types[1]});
+        let mut config = match how {
+            0 => json!({"format": "delimiter", "delimiter": "\t", "fields": fields}),
+            1 => json!({"format": "delimiter", "delimiter": "=", "fields": fields}),
+            2 => json!({"format": "dissect", "pattern": "%{x}=%{y}", "fields": fields}),
+            _ => json!({"format": "regex", "pattern": "^(?P<x>[^=]*)=(?P<y>(?s:.)*)$", "fields": fields}),
+        };
+        if let Some(null) = &null {
+            config["null_values"] = Json::from(vec![null.as_str()]);
+        }
+        let split = |line: &str| -> Option<[String; 2]> {
+            let separator = if how == 0 { '\t' } else { '=' };
+            let (x, y) = line.split_once(separator)?;
+            (how > 1 || !y.contains(separator)).then(|| [x.into(), y.into()])
+        };
+        let (mut rows, mut reasons) = (vec![], vec![]);
+        for line in &input {
+            let Some(texts) = split(line) else {
+                reasons.push(if how < 2 { "column-count" } else { "no-match" });
+                continue;
+            };
+            let value = |i: usize| if null.as_ref() == Some(&texts[i]) { Some("null".into()) } else { declared(&texts[i], types[i]) };
+            match (value(0), value(1)) {
+                (Some(_), Some(y)) if some => rows.push(format!("{{\"y\":{y}}}")),
+                (Some(x), Some(y)) => rows.push(format!("{{\"x\":{x},\"y\":{y}}}")),
+                _ => reasons.push("wrong-type"),
+            }
+        }
+        let bytes: Vec<&[u8]> = input.iter().map(|l| l.as_bytes()).collect();
+        let demand = if some { Demand::of(["y"]) } else { Demand::all() };
+        let (got, rejects) = run(config, demand, &bytes);
+        proptest::prop_assert_eq!(got, rows);
+        proptest::prop_assert_eq!(rejects.iter().map(|r| r.0).collect::<Vec<_>>(), reasons);
+    }
+}

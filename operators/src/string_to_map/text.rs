@@ -236,35 +236,61 @@ impl TextToMap {
 
     /// Fills a field with the pieces that can be kept as they lie.
     fn column(&self, index: usize, ty: Type, lines: &[Split<'_>], columns: &mut Columns<'_>, to: Option<Slot>) {
-        let (plan, fields) = (&self.plan, self.plan.format.fields().len());
-        let missing = if plan.required { Cell::Later } else { Cell::Missing };
-        if index >= fields {
-            return columns.leave();
-        }
-        macro_rules! fill {
-            ($cell:expr) => {{
-                let cells = lines.iter().zip(self.all.chunks_exact(fields)).map(|(line, pieces)| match pieces[index] {
-                    Piece::Here { start, end } => match line.text.get(start as usize..end as usize) {
-                        Some(t) if !plan.nulls.is_empty() && plan.nulls.iter().any(|n| n == t) => Cell::Null,
-                        Some(t) => $cell(line, start as usize, t),
-                        None => Cell::Later,
-                    },
-                    _ => missing,
-                });
-                match to {
-                    Some(to) => columns.fill(to, cells),
-                    None => columns.leave_where(cells.map(|c| matches!(c, Cell::Later))),
-                }
-            }};
-        }
+        let fields = self.plan.format.fields().len();
+        let Some(to) = to.filter(|_| index < fields) else {
+            // Nobody reads it: any text will do, all else is looked at.
+            let any = matches!(ty, Type::String | Type::Any) && !self.plan.required;
+            if !any {
+                columns.leave();
+            }
+            return;
+        };
+        let rows = lines.iter().zip(self.all.chunks_exact(fields));
+        let mut cells = columns.cells(to);
         match ty {
-            Type::String | Type::Any => fill!(|line: &Split<'_>, start: usize, t| {
-                let begun = line.off + start;
-                if line.clean || !self.escapes.any(begun, begun + str::len(t)) { Cell::Clean(t) } else { Cell::Escaped(t) }
-            }),
-            Type::Bigint => fill!(|_, _, t| if plain_integer(str::as_bytes(t)) { Cell::Num(t) } else { Cell::Later }),
-            Type::Double => fill!(|_, _, t| if number(str::as_bytes(t)) != Number::Bad { Cell::Num(t) } else { Cell::Later }),
+            Type::String | Type::Any => {
+                for (line, pieces) in rows {
+                    cells.put(match self.kept(line, pieces[index]) {
+                        Ok((_, t)) if line.clean => Cell::Clean(t),
+                        Ok((at, t)) if self.escapes.any(at, at + t.len()) => Cell::Escaped(t),
+                        Ok((_, t)) => Cell::Clean(t),
+                        Err(cell) => cell,
+                    });
+                }
+            }
+            Type::Bigint => {
+                for (line, pieces) in rows {
+                    cells.put(match self.kept(line, pieces[index]) {
+                        Ok((_, t)) if plain_integer(t.as_bytes()) => Cell::Num(t),
+                        Ok(_) => Cell::Later,
+                        Err(cell) => cell,
+                    });
+                }
+            }
+            Type::Double => {
+                for (line, pieces) in rows {
+                    cells.put(match self.kept(line, pieces[index]) {
+                        Ok((_, t)) if number(t.as_bytes()) != Number::Bad => Cell::Num(t),
+                        Ok(_) => Cell::Later,
+                        Err(cell) => cell,
+                    });
+                }
+            }
             _ => columns.leave(),
+        }
+    }
+
+    /// A piece's place in the batch's text and its text, or what else becomes of it.
+    #[inline(always)]
+    fn kept<'a>(&self, line: &Split<'a>, piece: Piece) -> Result<(usize, &'a str), Cell<'a>> {
+        match piece {
+            Piece::Here { start, end } => match line.text.get(start as usize..end as usize) {
+                Some(t) if !self.plan.nulls.is_empty() && self.plan.nulls.iter().any(|n| n == t) => Err(Cell::Null),
+                Some(t) => Ok((line.off + start as usize, t)),
+                None => Err(Cell::Later),
+            },
+            _ if self.plan.required => Err(Cell::Later),
+            _ => Err(Cell::Missing),
         }
     }
 

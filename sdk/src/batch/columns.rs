@@ -98,41 +98,35 @@ impl<'b> Columns<'b> {
         self.grid.chunks_exact_mut(width).zip(self.batch.raw_column(from)).for_each(|(row, value)| row[to] = value);
     }
 
-    /// Fills a field from what `cell` gives for one row after the other.
-    #[inline(always)]
-    pub fn fill<'x>(&mut self, to: Slot, cells: impl Iterator<Item = Cell<'x>>) {
+    /// A field to be filled, one row after the other.
+    #[inline]
+    pub fn cells<'x>(&mut self, to: Slot) -> Cells<'_, 'x> {
         let width = self.one.schema.width();
         assert!(to.index() < width, "the schema has the slot");
-        let mut recent = Recent::default();
-        for (row, (cell, at)) in cells.zip((to.index()..self.grid.len()).step_by(width)).enumerate() {
-            self.grid[at] = match cell {
-                Cell::Missing => continue,
-                Cell::Null => Value::Null,
-                Cell::Bool(b) => Value::Bool(b),
-                Cell::Int(i) => Value::Int(i),
-                Cell::Float(f) => Value::Float(f),
-                Cell::Escaped(t) => Value::Text(self.span(t)),
-                Cell::Clean(t) => Value::Str(self.span(t)),
-                Cell::Text(t) => self.text(t, &mut recent),
-                Cell::Num(t) => Value::Num(self.span(t)),
-                Cell::Swapped(t, from, with) => Value::Str(self.one.swapped(t, from, with)),
-                Cell::Split(t, pair, key) => Value::Split(self.span(t), pair, key),
-                Cell::Later => {
-                    self.later.push(row as u32);
-                    continue;
-                }
-            };
+        Cells {
+            grid: &mut self.grid,
+            width,
+            at: to.index(),
+            row: 0,
+            text: self.batch.text(),
+            one: &mut self.one,
+            later: &mut self.later,
+            recent: Recent::default(),
+        }
+    }
+
+    /// Fills a field from what `cells` gives for one row after the other.
+    #[inline(always)]
+    pub fn fill<'x>(&mut self, to: Slot, cells: impl Iterator<Item = Cell<'x>>) {
+        let mut all = self.cells(to);
+        for cell in cells {
+            all.put(cell);
         }
     }
 
     /// Leaves a field of all rows to [`rest`](Self::rest).
     pub fn leave(&mut self) {
         self.later.extend(0..self.batch.len() as u32);
-    }
-
-    /// Leaves a field of some rows to [`rest`](Self::rest).
-    pub fn leave_where(&mut self, rows: impl Iterator<Item = bool>) {
-        self.later.extend(rows.enumerate().filter(|(_, left)| *left).map(|(row, _)| row as u32));
     }
 
     /// Fills what was left of a field, or of none that is in the schema: `push` pushes one value, or says why the row fails.
@@ -173,52 +167,86 @@ impl<'b> Columns<'b> {
         self.failed.push(Failed { row, reason, message });
     }
 
-    /// Where the text is: in the batch's text, or copied behind it.
-    #[inline]
-    fn span(&mut self, t: &str) -> Span {
-        let text = self.batch.text();
-        let off = t.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
-        match off <= text.len() && t.len() <= text.len() - off {
-            true => Span { off: off as u32, len: t.len() as u32 },
-            false => self.one.copy(t.as_bytes()),
-        }
-    }
-
-    #[inline]
-    fn text(&mut self, t: &str, recent: &mut Recent) -> Value {
-        if let Some(value) = recent.find(t) {
-            return value;
-        }
-        let span = self.span(t);
-        let value = if crate::json::clean(t.as_bytes()) { Value::Str(span) } else { Value::Text(span) };
-        if span.off >= self.one.base {
-            recent.add(t, value);
-        }
-        value
-    }
-
     pub fn finish(mut self) -> Remade {
         self.failed.sort_by_key(|f| f.row);
         Remade { grid: self.grid, one: self.one, failed: self.failed }
     }
 }
 
+/// One field of all rows.
+pub struct Cells<'c, 'x> {
+    grid: &'c mut [Value],
+    width: usize,
+    at: usize,
+    row: u32,
+    text: &'c [u8],
+    one: &'c mut BatchBuilder,
+    later: &'c mut Vec<u32>,
+    recent: Recent<'x>,
+}
+
+impl<'x> Cells<'_, 'x> {
+    /// The next row's field.
+    ///
+    /// # Panics
+    /// If there are no more rows.
+    #[inline(always)]
+    pub fn put(&mut self, cell: Cell<'x>) {
+        let at = self.at;
+        self.at += self.width;
+        self.row += 1;
+        self.grid[at] = match cell {
+            Cell::Missing => return,
+            Cell::Later => return self.later.push(self.row - 1),
+            Cell::Null => Value::Null,
+            Cell::Bool(b) => Value::Bool(b),
+            Cell::Int(i) => Value::Int(i),
+            Cell::Float(f) => Value::Float(f),
+            Cell::Clean(t) => Value::Str(self.span(t)),
+            Cell::Escaped(t) => Value::Text(self.span(t)),
+            Cell::Num(t) => Value::Num(self.span(t)),
+            Cell::Split(t, pair, key) => Value::Split(self.span(t), pair, key),
+            Cell::Swapped(t, from, with) => Value::Str(self.one.swapped(t, from, with)),
+            Cell::Text(t) => match self.inside(t) {
+                Some(span) if crate::json::clean(t.as_bytes()) => Value::Str(span),
+                Some(span) => Value::Text(span),
+                None => self.recent.value(t, self.one),
+            },
+        };
+    }
+
+    /// Where the text is in the batch's text, if it is there.
+    #[inline(always)]
+    fn inside(&self, t: &str) -> Option<Span> {
+        let off = t.as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
+        (off <= self.text.len() && t.len() <= self.text.len() - off).then(|| Span { off: off as u32, len: t.len() as u32 })
+    }
+
+    /// Where the text is: in the batch's text, or copied behind it.
+    #[inline(always)]
+    fn span(&mut self, t: &str) -> Span {
+        self.inside(t).unwrap_or_else(|| self.one.copy(t.as_bytes()))
+    }
+}
+
 /// Texts that were copied last, by their address: what is written in a job lies at one address for all rows.
 #[derive(Default)]
-struct Recent {
-    texts: [Option<(*const u8, usize, Value)>; 4],
+struct Recent<'x> {
+    texts: [Option<(&'x str, Value)>; 4],
     next: usize,
 }
 
-impl Recent {
-    #[inline]
-    fn find(&self, t: &str) -> Option<Value> {
-        self.texts.iter().flatten().find(|(p, len, _)| (*p, *len) == (t.as_ptr(), t.len())).map(|(.., value)| *value)
-    }
-
-    fn add(&mut self, t: &str, value: Value) {
-        self.texts[self.next % 4] = Some((t.as_ptr(), t.len(), value));
+impl<'x> Recent<'x> {
+    fn value(&mut self, t: &'x str, one: &mut BatchBuilder) -> Value {
+        let known = self.texts.iter().flatten().find(|(text, _)| std::ptr::eq(*text, t));
+        if let Some((_, value)) = known {
+            return *value;
+        }
+        let span = one.copy(t.as_bytes());
+        let value = if crate::json::clean(t.as_bytes()) { Value::Str(span) } else { Value::Text(span) };
+        self.texts[self.next % 4] = Some((t, value));
         self.next += 1;
+        value
     }
 }
 

@@ -71,20 +71,25 @@ impl<'a> Line<'a> {
     }
 }
 
+/// One byte, all over; it lies where the processor can compare with it at once.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
+struct Wide(Step);
+
 /// A text to be found.
 #[derive(Clone, Debug)]
 pub struct Needle {
     text: Box<str>,
     /// Its first byte, and its second one.
-    first: Step,
-    second: Step,
+    first: Wide,
+    second: Wide,
     /// Its first eight bytes, and the bits of them that it has.
     head: (u64, u64),
 }
 
 impl Needle {
     pub fn new(text: &str) -> Needle {
-        let byte = |i: usize| text.as_bytes().get(i).map(|b| [*b; STEP]).unwrap_or_default();
+        let byte = |i: usize| Wide(text.as_bytes().get(i).map(|b| [*b; STEP]).unwrap_or_default());
         let mut head = ([0; 8], [0; 8]);
         for (i, b) in text.bytes().take(8).enumerate() {
             (head.0[i], head.1[i]) = (b, 0xff);
@@ -100,42 +105,75 @@ impl Needle {
     /// The first place of the needle at or behind `from`; the empty needle is nowhere.
     #[inline]
     pub fn find(&self, line: Line<'_>, from: usize) -> Option<usize> {
-        if self.text.len() == 1 { self.scan::<true>(line, from) } else { self.scan::<false>(line, from) }
+        let last = line.off + line.text.len().checked_sub(self.text.len())?;
+        match if self.text.len() == 1 {
+            self.scan::<true>(line.all, line.off + from, last)
+        } else {
+            self.scan::<false>(line.all, line.off + from, last)
+        } {
+            NOWHERE => None,
+            NARROW => {
+                let rest = line.text.as_bytes().get(from..)?;
+                memchr::memmem::find(rest, self.text.as_bytes()).filter(|_| !self.text.is_empty()).map(|n| from + n)
+            }
+            place => Some(place - line.off),
+        }
     }
 
-    #[inline(always)]
-    fn scan<const ONE: bool>(&self, line: Line<'_>, from: usize) -> Option<usize> {
-        let last = line.off + line.text.len().checked_sub(self.text.len())?;
-        let mut at = line.off + from;
+    /// The first place of the needle from `at` to `last` in the text, or `NOWHERE`, or `NARROW` where the text ends too soon.
+    // Not inlined: its loop needs the registers.
+    #[inline(never)]
+    fn scan<const ONE: bool>(&self, all: &[u8], mut at: usize, last: usize) -> usize {
         while at <= last {
-            let Some(steps) = line.all.get(at..).and_then(|t| t.first_chunk::<{ STEP + 1 }>()) else {
-                let rest = line.text.as_bytes().get(at - line.off..)?;
-                return memchr::memmem::find(rest, self.text.as_bytes()).filter(|_| !self.text.is_empty()).map(|n| at - line.off + n);
-            };
-            let (step, next) = (first_of(steps), last_of(steps));
-            let mut found = equal(step, &self.first) & if ONE { !0 } else { equal(next, &self.second) };
+            let Some(steps) = all.get(at..).and_then(|t| t.first_chunk::<{ STEP + 1 }>()) else { return NARROW };
+            let mut found = if ONE { equal(first_of(steps), &self.first.0) } else { pair(steps, &self.first, &self.second) };
             while found != 0 {
                 let place = at + found.trailing_zeros() as usize;
                 if place > last {
-                    return None;
+                    return NOWHERE;
                 }
-                if ONE || self.is_at(line, place) {
-                    return Some(place - line.off);
+                if ONE || self.is_at(all, place) {
+                    return place;
                 }
                 found &= found - 1;
             }
             at += STEP;
         }
-        None
+        NOWHERE
     }
 
+    /// Whether the needle is where its first two bytes are.
     #[inline(always)]
-    fn is_at(&self, line: Line<'_>, place: usize) -> bool {
-        match line.all.get(place..).and_then(|t| t.first_chunk::<8>()) {
-            Some(head) if u64::from_le_bytes(*head) & self.head.1 != self.head.0 => false,
-            Some(_) if self.text.len() <= 8 => !self.text.is_empty(),
-            _ => !self.text.is_empty() && line.all[place..].starts_with(self.text.as_bytes()),
+    fn is_at(&self, all: &[u8], place: usize) -> bool {
+        match (self.text.len(), all.get(place..).and_then(|t| t.first_chunk::<8>())) {
+            (0, _) => false,
+            (2, _) => true,
+            (_, Some(head)) if u64::from_le_bytes(*head) & self.head.1 != self.head.0 => false,
+            (..=8, Some(_)) => true,
+            _ => all[place..].starts_with(self.text.as_bytes()),
         }
+    }
+}
+
+const NOWHERE: usize = usize::MAX;
+const NARROW: usize = usize::MAX - 1;
+
+/// Bits of the places of `first` with `second` behind it.
+#[inline(always)]
+fn pair(steps: &[u8; STEP + 1], first: &Wide, second: &Wide) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::*;
+        // SAFETY: SSE2 belongs to x86_64, 16 bytes are read from both places of the 17, and the others are aligned.
+        unsafe {
+            let (a, b) = (_mm_loadu_si128(steps.as_ptr().cast()), _mm_loadu_si128(steps.as_ptr().add(1).cast()));
+            let (first, second) = (_mm_load_si128(first.0.as_ptr().cast()), _mm_load_si128(second.0.as_ptr().cast()));
+            _mm_movemask_epi8(_mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, second))) as u32
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        equal(first_of(steps), &first.0) & equal(last_of(steps), &second.0)
     }
 }
 
@@ -144,6 +182,7 @@ fn first_of(steps: &[u8; STEP + 1]) -> &Step {
     steps.first_chunk().expect("16 of 17 bytes")
 }
 
+#[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn last_of(steps: &[u8; STEP + 1]) -> &Step {
     steps.last_chunk().expect("16 of 17 bytes")

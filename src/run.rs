@@ -3,7 +3,7 @@
 use crate::cli::{LogFormat, MemberArgs, RunArgs};
 use crate::exit::Exit;
 use crate::watch::{self, Watch};
-use crate::{cluster, control, lint, report, supervise};
+use crate::{cluster, control, lint, process, report, supervise};
 use millrace_engine::{Control, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
 use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
@@ -26,7 +26,8 @@ pub fn run(args: &RunArgs, member: &MemberArgs) -> ExitCode {
         eprintln!("error: {e}");
         return Exit::Bug.into();
     }
-    let options = millrace_plan::Options { workers: args.workers.map(usize::from), ..lint::options(&args.set) };
+    let (workers, memory) = (args.workers.map(usize::from), process::memory());
+    let options = millrace_plan::Options { workers, memory, ..lint::options(&args.set) };
     let mut planned = millrace_plan::load(&args.file, &options);
     planned.diagnostics.retain(|d| d.severity != Severity::Note || args.dry_run);
     let restart = planned.plan.as_ref().filter(|_| !args.dry_run && args.supervised.is_none()).and_then(|p| p.restart.as_ref());
@@ -74,7 +75,7 @@ fn once(args: &RunArgs, member: &MemberArgs, plan: Plan) -> Exit {
         limit: args.limit,
         roundtrip_state: args.roundtrip_state,
         evict_state: args.evict_state,
-        tiers: Some(Arc::new(millrace_state::Rocks::new(64 << 20))),
+        tiers: Some(Arc::new(millrace_state::Rocks::new((plan.env.memory / 4).min(2 << 30)))),
         from: if args.supervised.is_some_and(|s| s.begun) { StartFrom::Latest } else { args.from.clone() },
         allow_dropped_state: args.allow_dropped_state,
         accept_duplicates: args.accept_duplicates,

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{Bounds, Refused, Spot};
 use crate::cluster::{Gossip, Links, Member, Seat};
+use crate::memory::Memory;
 use crate::progress::Meters;
 use millrace_durable::StartFrom;
 use millrace_sdk::tier::Tiers;
@@ -235,6 +236,7 @@ pub struct Shared {
     /// Partition names for dead letters, by (source, partition).
     pub partitions: Mutex<HashMap<(u16, u32), Arc<str>>>,
     pub bounds: Bounds,
+    pub memory: Memory,
     /// Rows in outboxes that are not yet published.
     unpublished: AtomicI64,
     /// Too many checkpoints wait to be published: nothing more is read.
@@ -245,7 +247,15 @@ pub struct Shared {
 
 impl Shared {
     /// `sources`: for each whether it is a retry stream; `start`: when the run began.
-    pub fn new(options: RunOptions, control: Control, meters: Arc<Meters>, sources: &[bool], seat: Seat, start: Instant) -> Shared {
+    pub fn new(
+        options: RunOptions,
+        control: Control,
+        meters: Arc<Meters>,
+        sources: &[bool],
+        seat: Seat,
+        start: Instant,
+        memory: usize,
+    ) -> Shared {
         let instance =
             || Instance { wm: AtomicI64::new(i64::MIN), head: AtomicI64::new(i64::MIN), reading: AtomicU8::new(Reading::Active as u8) };
         let limit = options.limit.map_or(i64::MAX, |l| l.min(i64::MAX as u64) as i64);
@@ -276,6 +286,7 @@ impl Shared {
             holding_elsewhere: AtomicBool::new(false),
             partitions: Mutex::default(),
             bounds: Bounds::default(),
+            memory: Memory::new(memory),
             unpublished: AtomicI64::new(0),
             clogged: AtomicBool::new(false),
             refused: Mutex::default(),

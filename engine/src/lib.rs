@@ -11,6 +11,7 @@ mod guards;
 mod inbox;
 mod keyed;
 mod lookup;
+mod memory;
 mod outbox;
 mod outlet;
 mod parcel;

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Bytes of a chunk: what is published in one transaction.
-const CHUNK: usize = 4 << 20;
+/// Bytes of a chunk: what is published in one transaction. At most so many, and this part of the memory.
+const CHUNK: (usize, u64) = (4 << 20, 128);
 /// Bytes on their way to storage, beyond which no more rows are taken.
-const IN_FLIGHT: usize = 32 << 20;
+const IN_FLIGHT: (usize, u64) = (32 << 20, 16);
 /// The first and the longest wait before storing is tried again.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -52,14 +52,14 @@ impl Outgoing {
 
     /// Whether there is room for more.
     pub fn ready(&self) -> bool {
-        locked(&self.stored).bytes < IN_FLIGHT
+        locked(&self.stored).bytes < self.shared.memory.share(IN_FLIGHT.1, IN_FLIGHT.0)
     }
 
     pub fn add(&mut self, sink: &mut dyn Sink, input: usize, batch: &Batch) -> Result<(), Fault> {
         sink.encode(input, batch, &mut self.chunk).unwrap_or_else(|| Err(Fault::bug("a sink with an outbox cannot fill it")))?;
         self.rows += batch.len() as u64;
         self.shared.boxed(batch.len() as u64);
-        if self.chunk.len() >= CHUNK {
+        if self.chunk.len() >= self.shared.memory.share(CHUNK.1, CHUNK.0) {
             self.store();
         }
         Ok(())

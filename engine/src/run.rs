@@ -51,7 +51,7 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
     let meters = Arc::new(Meters::new(&plan, seat.first(), workers));
     let retry: Vec<bool> = plan.nodes.iter().filter_map(|n| if let NodeKind::Source(s) = &n.kind { Some(s.retry) } else { None }).collect();
     let start = mesh.as_ref().and_then(|m| m.as_ref().ok()).map_or(start, |m| m.start);
-    let shared = Arc::new(Shared::new(options, control, meters, &retry, seat, start));
+    let shared = Arc::new(Shared::new(options, control, meters, &retry, seat, start, plan.env.memory));
     let plan = Arc::new(plan);
     if !plan.guards.is_empty() {
         let (plan, meters) = (plan.clone(), shared.meters.clone());

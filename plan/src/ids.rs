@@ -112,7 +112,6 @@ pub const PAGES: &[Page] = &[
     of("not-a-number", "A helper needs a number here.", "The constant is none.", "Write a number."),
     of("not-a-retry-stream", "A join's `retry` and streams with `role: retry` belong together.", "Retried rows have a shape and a clock of their own.", "Wire the retry stream to `retry:`, other streams to `left:` and `right:`."),
     of("not-a-time", "A helper needs a time here.", "The constant is none.", "Write an ISO 8601 time or epoch milliseconds."),
-    of("not-active-yet", "A setting is checked but has no effect yet.", "Nothing in this release acts on it.", "Nothing to do; the message says what is missing."),
     of("not-aggregated", "A value of single rows stands beside aggregates.", "A window has many rows and cannot know whose value is meant.", "Write first(x), last(x), min(x) …, or add it to the key."),
     of("not-an-ip", "A helper needs an IP address here.", "The constant is none.", "Write one, like `10.0.0.1`."),
     of("not-repeatable", "The output depends on the clock.", "A replay of the same input gives other results.", "Use `time_characteristic: EventTime`, and record times instead of `now()`."),

@@ -27,6 +27,8 @@ pub struct Options {
     pub set: Vec<(String, String)>,
     /// `--workers`: goes before `run_env.parallelism`.
     pub workers: Option<usize>,
+    /// What `run_env.memory` is where nobody writes it, bytes. None: 4 GiB.
+    pub memory: Option<u64>,
     pub clock: Clock,
 }
 
@@ -125,9 +127,6 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
     if let Err(e) = millrace_sdk::convert::TimeReader::new(&millrace_sdk::convert::TimeFormat::EpochMs, &time_zone) {
         report.push(Found::error("unknown-time-zone", at("time_zone"), e).hint("use a name of the IANA database, like `Asia/Shanghai`"));
     }
-    if let Some(e) = node("memory").filter(|e| !matches!(e.value.content, yaml::Content::Null | yaml::Content::Bad)) {
-        report.push(Found::note("not-active-yet", e.key_span, "`memory` is checked but not active yet: nothing holds the job to it"));
-    }
     if run.max_record.is_some_and(|s| s.bytes == 0) {
         report.push(Found::error("out-of-range", at("max_record"), "records of no bytes are no records"));
     }
@@ -149,6 +148,7 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
         base_dir: base_dir.to_path_buf(),
         state_dir,
         max_record: run.max_record.map_or(16 << 20, |s| usize::try_from(s.bytes).unwrap_or(usize::MAX)),
+        memory: usize::try_from(run.memory.map(|s| s.bytes).or(options.memory).unwrap_or(4 << 30)).unwrap_or(usize::MAX),
         clock: options.clock.clone(),
     };
     let dead_letter_path = Path::new(&state).join("dead-letter").join(format!("{file}.jsonl")).display().to_string();

@@ -46,7 +46,8 @@ pub(crate) struct RunEnv {
     pub max_record: Option<Size>,
     /// Folder of the job's state, from the topology's folder. Default: the checkpoint's `dir` if that is a folder, else `state`.
     pub state_dir: Option<PathText>,
-    /// Memory that the whole process may take, at least 64MiB. Default: as much as the limits of its parts add up to.
+    /// Memory that the process may take, at least 64MiB; state that does not fit lies on disk, in `state_dir`. Default: three quarters of what
+    /// the machine, or the process's control group, has.
     pub memory: Option<Size>,
     /// The port for Prometheus and probes.
     pub metrics: Option<Metrics>,

@@ -93,6 +93,8 @@ pub struct Env {
     pub state_dir: PathBuf,
     /// Longest record that a source may hold, bytes.
     pub max_record: usize,
+    /// Bytes that the process has to do with: parts with buffers keep them to a small share.
+    pub memory: usize,
     /// Wall time, for parts that have no [`crate::Context`]; virtual in tests.
     pub clock: Clock,
 }
@@ -107,6 +109,7 @@ impl Default for Env {
             base_dir: PathBuf::from("."),
             state_dir: PathBuf::from("state"),
             max_record: 16 << 20,
+            memory: 4 << 30,
             clock: Clock::System,
         }
     }

@@ -74,7 +74,7 @@ pub struct Kafka {
     /// How often new topics and partitions are looked for. Default 5s.
     #[serde(default = "five_seconds")]
     discovery_interval: Duration,
-    /// Most bytes that are fetched ahead for each partition. Default 4MiB.
+    /// Most bytes that are fetched ahead for each partition; never more than a 32nd part of `run_env.memory`. Default 4MiB.
     #[serde(default = "four_mebibytes")]
     buffer: Size,
     /// Encoding of the payload's text, a label of the WHATWG encoding standard. Default utf-8.
@@ -257,7 +257,8 @@ impl Kafka {
             ("reconnect.backoff.ms", "100"),
             ("reconnect.backoff.max.ms", "2000"),
         ]);
-        own.push(("queued.max.messages.kbytes", buffer.to_string()));
+        let share = (env.memory as u64 >> 15).max(64);
+        own.push(("queued.max.messages.kbytes", buffer.min(share).to_string()));
         // The client wants a group's name even where nothing is ever committed.
         own.push(("group.id", self.group.clone().unwrap_or_else(|| format!("millrace-{}-uncommitted", env.job))));
         let common = Common { brokers: &self.brokers, security: &self.security, properties: &self.properties };

@@ -21,8 +21,6 @@ const WAKE: u8 = 2;
 const ASKS: usize = HOLDS;
 /// Keys that are woken at a time.
 const WOKEN: usize = 256;
-/// Bytes of a chunk: what the tier writes at a time.
-pub const CHUNK: usize = 16 << 20;
 
 /// The key of a record.
 pub fn record_key(key: &[u8], hash: u64, out: &mut Vec<u8>) {
@@ -73,13 +71,14 @@ pub struct Below {
     /// And before this one they are deleted.
     purged: [Vec<u8>; HOLDS],
     frozen: Option<Frozen>,
+    /// The tier may have entries of keys with questions.
+    asked: bool,
     scratch: Vec<u8>,
 }
 
 /// An interval's changes that are still to be written.
 struct Frozen {
-    places: Vec<u32>,
-    at: usize,
+    places: VecDeque<u32>,
     /// Ids of the questions by place.
     asks: HashMap<u32, Vec<u64>>,
     save: Save,
@@ -98,6 +97,7 @@ impl Below {
             cursors: std::array::from_fn(begin),
             purged: std::array::from_fn(begin),
             frozen: None,
+            asked: false,
             scratch: vec![],
         }
     }
@@ -127,11 +127,10 @@ impl Below {
                     keys.cells(place).iter().for_each(|c| o.cell(c));
                 };
                 self.chunk.line(|k| record_key(key, hash, k), Some(value));
-                let first = |domain| work.first_timer(place, domain);
-                wake(&mut self.chunk, key, hash, first, !asks.is_empty());
+                wake(&mut self.chunk, key, hash, |domain| if domain < HOLDS { work.first_timer(place, domain) } else { None });
             }
         }
-        if self.chunk.bytes.len() >= CHUNK {
+        if self.chunk.bytes.len() >= self.writer.chunk {
             keys.filling = self.send();
         }
     }
@@ -158,9 +157,8 @@ impl Below {
 }
 
 /// Adds the entries that wake a key.
-fn wake(chunk: &mut Chunk, key: &[u8], hash: u64, first: impl Fn(usize) -> Option<i64>, asks: bool) {
-    let timers = (0..HOLDS).filter_map(|domain| first(domain).map(|time| (domain, time)));
-    for (domain, time) in timers.chain(asks.then_some((ASKS, 0))) {
+fn wake(chunk: &mut Chunk, key: &[u8], hash: u64, first: impl Fn(usize) -> Option<i64>) {
+    for (domain, time) in (0..=ASKS).filter_map(|domain| first(domain).map(|time| (domain, time))) {
         let name = |k: &mut Vec<u8>| {
             k.extend_from_slice(&wake_begin(domain, time));
             k.extend_from_slice(&((hash % KEY_GROUPS) as u16).to_be_bytes());
@@ -218,7 +216,16 @@ impl KeyedState {
         below.purge(fired);
         let mut asks: HashMap<u32, Vec<u64>> = HashMap::new();
         self.work.asks.iter().for_each(|(id, ask)| asks.entry(ask.place).or_default().push(*id));
-        below.frozen = Some(Frozen { places: self.keys.freeze(), at: 0, asks, save });
+        if below.asked || !asks.is_empty() {
+            // Keys with questions are in memory, all of them: what stands here is always the whole.
+            below.chunk.ranges.push((wake_begin(ASKS, i64::MIN), vec![WAKE, ASKS as u8 + 1]));
+            self.keys.filling = below.send();
+            for place in asks.keys() {
+                wake(&mut below.chunk, self.keys.key(*place), self.keys.hash(*place), |domain| (domain == ASKS).then_some(0));
+            }
+            below.asked = !asks.is_empty();
+        }
+        below.frozen = Some(Frozen { places: self.keys.freeze(), asks, save });
     }
 
     /// Writes some more of the last interval's changes, all if `whole`; true while there is more.
@@ -230,11 +237,8 @@ impl KeyedState {
             if !whole && below.writer.is_full() {
                 return true;
             }
-            match frozen.places.get(frozen.at).copied() {
-                Some(place) => {
-                    frozen.at += 1;
-                    self.save_frozen(place);
-                }
+            match frozen.places.pop_front() {
+                Some(place) => self.save_frozen(place),
                 None => {
                     self.keys.freezing = false;
                     let save = below.frozen.take().map(|f| f.save);
@@ -252,25 +256,33 @@ impl KeyedState {
         self.below.as_ref().is_some_and(|b| b.writer.is_full())
     }
 
-    /// Writes changes since the last boundary, about `bytes` of them, so that their keys can be evicted. Keys with questions stay.
-    pub fn write_back(&mut self, bytes: usize) {
+    /// Writes a chunk of changes since the last boundary, if there are enough keys of so many bytes for one, so that they can be evicted. Keys
+    /// with questions stay.
+    pub fn write_back(&mut self, each: u64) {
+        let Some(below) = &self.below else { return };
+        let chunk = below.writer.chunk;
+        if self.keys.waiting() as u64 * each >= chunk as u64 {
+            self.write_changes(chunk);
+        }
+    }
+
+    /// Writes changes since the last boundary, about `bytes` of them.
+    pub fn write_changes(&mut self, bytes: usize) {
         let Some(below) = self.below.as_mut().filter(|b| b.frozen.is_none()) else { return };
-        let (changed, mut kept, mut taken, mut written) = (self.keys.take_changed(), vec![], 0, 0);
-        for &place in &changed {
+        let mut written = 0;
+        for _ in 0..self.keys.waiting() {
             if written >= bytes {
                 break;
             }
-            taken += 1;
+            let Some(place) = self.keys.next_changed() else { break };
             if self.keys.refs(place) > self.work.claim_count(place) {
-                kept.push(place);
+                self.keys.wait_again(place);
                 continue;
             }
             let before = (below.chunk.number, below.chunk.bytes.len());
             below.save(&mut self.keys, &self.work, place, &[], false);
             written += if before.0 == below.chunk.number { below.chunk.bytes.len() - before.1 } else { 0 };
         }
-        kept.extend_from_slice(&changed[taken..]);
-        self.keys.give_changed(&kept);
         if !below.chunk.lines.is_empty() {
             self.keys.filling = below.send();
         }
@@ -304,7 +316,7 @@ impl KeyedState {
     /// Writes all that has changed, waits until it is written, and takes all keys out of memory that can be.
     pub fn spill(&mut self) {
         while self.thaw(true) {}
-        self.write_back(usize::MAX);
+        self.write_changes(usize::MAX);
         if let Some(below) = &self.below {
             below.writer.wait(below.chunk.number - 1);
         }
@@ -412,7 +424,7 @@ impl KeyedState {
             asking.extend(woken(entry).map(|(_, key)| key.to_vec()));
             Ok(true)
         })?;
-        below.chunk.ranges.push((begin, vec![WAKE, ASKS as u8 + 1]));
+        below.asked = true;
         let wanted: Vec<(&[u8], u64)> = asking.iter().map(|k| (&k[..], Key::hash(k))).collect();
         wanted.chunks(WOKEN).try_for_each(|some| self.load(states, some))
     }
@@ -429,9 +441,12 @@ impl KeyedState {
             let (claims, asks) = (i.claims()?, i.asks()?);
             claims[HOLDS].iter().for_each(|&(time, n)| work.count_holds(time, n as usize));
             below.chunk.line(|k| k.extend_from_slice(name), Some(|v: &mut Vec<u8>| v.extend_from_slice(record)));
-            wake(&mut below.chunk, key, hash, |d| claims[d].iter().map(|c| c.0).min(), !asks.is_empty());
+            wake(&mut below.chunk, key, hash, |d| match d {
+                ASKS => (!asks.is_empty()).then_some(0),
+                _ => claims[d].iter().map(|c| c.0).min(),
+            });
             records += 1;
-            if below.chunk.bytes.len() >= CHUNK {
+            if below.chunk.bytes.len() >= below.writer.chunk {
                 below.send();
                 below.writer.wait_for_room();
             }

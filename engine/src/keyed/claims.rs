@@ -210,6 +210,11 @@ impl Queue {
         self.total == self.stale
     }
 
+    /// Entries, stale ones too.
+    pub fn len(&self) -> usize {
+        self.total
+    }
+
     #[inline]
     pub fn insert(&mut self, timer: Timer) {
         self.total += 1;

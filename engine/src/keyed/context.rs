@@ -1,8 +1,9 @@
 //! What an operator may do besides reading its key's state: times, timers, holds, questions, rows.
 
 use super::below::Below;
+use super::cells::Cell;
 use super::claims::{Claims, HOLDS, Holds, Queue, Timer};
-use super::state::{Cell, Chunks, Keys};
+use super::state::{Chunks, Keys};
 use millrace_sdk::{BatchBuilder, Context, Reject, SchemaRef, TimeDomain};
 use std::collections::HashMap;
 
@@ -86,6 +87,12 @@ impl Work {
     pub fn count_holds(&mut self, time: i64, n: usize) {
         self.holds.add(time, n);
         self.held += n;
+    }
+
+    /// Bytes of timers and holds, about, for so many keys.
+    fn bytes(&self, keys: usize) -> usize {
+        let claims = if self.claims.reaches(0) { keys * size_of::<Claims>() } else { 0 };
+        claims + self.timers.iter().map(|q| q.len() * size_of::<Timer>()).sum::<usize>()
     }
 
     /// All holds, by step: see [`Holds`].
@@ -334,6 +341,11 @@ impl KeyedState {
             self.work.next_ask += 1;
         }
         n
+    }
+
+    /// Bytes in memory, about.
+    pub fn bytes(&self) -> u64 {
+        self.keys.bytes() + self.work.bytes(self.keys.len()) as u64
     }
 
     /// Keys for which something is kept, in memory or not.

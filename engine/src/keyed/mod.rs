@@ -2,6 +2,9 @@
 
 mod asker;
 mod below;
+#[cfg(test)]
+mod below_tests;
+mod cells;
 mod claims;
 mod context;
 mod index;

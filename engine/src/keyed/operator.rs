@@ -2,8 +2,8 @@
 
 use super::asker::{Answered, Asker};
 use super::below::Below;
+use super::cells::KeyState;
 use super::context::{Cx, Effects, KeyedState};
-use super::state::KeyState;
 use super::tiering::{FORMAT, Kept, META, Save, TierRoom, Writer, fetch};
 use crate::checkpoint::{Ack, Body, Boundary, Saved, Spot, Uploads};
 use crate::control::{RunOptions, Shared};
@@ -29,8 +29,12 @@ const TICK: Duration = Duration::from_millis(5);
 /// Rows or timers whose keys are looked for together.
 const GROUP: usize = 16;
 
-/// Bytes of a snapshot from which on state lies in a tier: less is quicker written as a whole.
-const SMALL: usize = 1 << 20;
+/// Bytes from which on state gets a tier before it is saved: less is quicker written as a whole.
+const SMALL: u64 = 1 << 20;
+/// How often it is found out what the state takes.
+const RECKON: Duration = Duration::from_millis(20);
+/// Keys that leave memory in a turn, and places that are looked at for them.
+const LEAVE: (usize, usize) = (8192, 1 << 16);
 
 /// A keyed operator on one worker.
 ///
@@ -57,8 +61,10 @@ pub struct KeyedRunner {
     room: Option<Arc<TierRoom>>,
     /// Names the state among those of the run.
     spot: Spot,
-    /// Bytes of the last snapshot.
-    snapshot: usize,
+    /// When it was last found out what the state takes, and what that was.
+    reckoned: (Instant, u64),
+    /// The memory is full, and what could make room is still on its way to disk.
+    pressed: bool,
 }
 
 /// How an operator's state gets into a checkpoint.
@@ -113,7 +119,8 @@ impl KeyedRunner {
             saves: s.saves,
             room: s.room,
             spot: s.spot,
-            snapshot: 0,
+            reckoned: (Instant::now(), 0),
+            pressed: false,
         }
     }
 
@@ -135,7 +142,10 @@ impl KeyedRunner {
             || self.fire(TimeDomain::Event, self.state.work.watermark, outlet, begun)?
             || self.fire(TimeDomain::Right, self.state.work.right(), outlet, begun)?;
         let mut held_back = false;
-        while !more && let Some(at) = self.next(inbox) {
+        while !more
+            && (!self.pressed || inbox.is_closing())
+            && let Some(at) = self.next(inbox)
+        {
             let Some(arrival) = inbox.stash.remove(at) else { break };
             let Some(batch) = arrival.parcel.batch else { continue };
             self.born = arrival.parcel.born;
@@ -158,6 +168,9 @@ impl KeyedRunner {
             return Ok(Again::Never);
         }
         let thawing = self.state.thaw(false);
+        if self.room.is_some() {
+            self.keep_to_memory()?;
+        }
         more |= closed || (thawing && !self.state.is_clogged());
         let timers = self.state.has_timers(TimeDomain::Processing);
         Ok(match () {
@@ -420,7 +433,7 @@ impl KeyedRunner {
     fn answer_boundary(&mut self, b: Boundary) -> Result<(), Fault> {
         let Some(saves) = &self.saves else { return Ok(()) };
         let (groups, generation, uploads) = (saves.groups, saves.generation, saves.uploads.clone());
-        if self.snapshot > SMALL && self.room.is_some() && self.state.below.is_none() {
+        if self.state.below.is_none() && self.room.is_some() && self.state.bytes() > SMALL {
             self.open_tier()?;
         }
         let idle = self.state.is_idle();
@@ -434,7 +447,6 @@ impl KeyedRunner {
         }
         piece.format = "snapshot".into();
         let bytes = self.state.snapshot(&self.states, 0..KEY_GROUPS);
-        self.snapshot = bytes.len();
         let (shared, from) = (self.shared.clone(), self.spot);
         let name = JobLog::file_name(generation, &format!("a{}-n{}-w{}-state", b.attempt, from.node, from.worker));
         uploads.put(name, bytes, move |stored| {
@@ -472,7 +484,40 @@ impl KeyedRunner {
             known: Arc::new(Mutex::new(known)),
         });
         let writer = Writer::start(tier.clone(), &folder, &self.shared, kept)?;
+        self.shared.memory.tiered();
         self.state.put_below(Below::new(tier, writer));
+        Ok(())
+    }
+
+    /// Takes keys out of memory if there are too many.
+    fn keep_to_memory(&mut self) -> Result<(), Fault> {
+        let memory = &self.shared.memory;
+        if self.reckoned.0.elapsed() >= RECKON {
+            let now = self.state.bytes();
+            memory.takes(self.reckoned.1, now);
+            self.reckoned = (Instant::now(), now);
+        }
+        let mine = self.reckoned.1;
+        let excess = memory.excess(mine);
+        self.pressed = false;
+        if excess == 0 {
+            return Ok(());
+        }
+        if self.state.below.is_none() {
+            self.open_tier()?;
+        }
+        let each = (mine / (self.state.keys.len() as u64).max(1)).max(1);
+        let wanted = usize::try_from(excess / each + 1).unwrap_or(usize::MAX);
+        let gone = self.state.evict(wanted.min(LEAVE.0), LEAVE.1, true);
+        let left = mine.saturating_sub(gone as u64 * each);
+        self.shared.memory.takes(mine, left);
+        self.reckoned.1 = left;
+        if gone < wanted.min(LEAVE.0) {
+            if !self.state.is_clogged() {
+                self.state.write_back(each);
+            }
+            self.pressed = self.state.is_clogged();
+        }
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! Bytes of saved state: numbers little endian, lengths as 8 bytes in a snapshot and as varints in a record of the tier, where they are
 //! many.
 
+use super::cells::{Cell, Row};
 use super::claims::HOLDS;
 use super::context::{Ask, Work};
-use super::state::{Cell, Row};
 use millrace_sdk::{Fault, StateDesc, StateKind};
 use std::collections::{BTreeMap, VecDeque};
 

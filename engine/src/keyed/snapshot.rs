@@ -81,8 +81,8 @@ impl KeyedState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cells::KeyState;
     use super::super::context::{Cx, Effects};
-    use super::super::state::KeyState;
     use super::*;
     use millrace_sdk::key::KEY_GROUPS;
     use millrace_sdk::{Context, State, StateId, StateKind, TimeDomain};

@@ -7,15 +7,18 @@ use millrace_sdk::tier::{Tier, TierFile, Tiers};
 use millrace_sdk::{Fault, point};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Bytes on their way to a tier, beyond which no more is sent.
-const IN_FLIGHT: usize = 48 << 20;
+/// Bytes on their way to the tiers of a process, beyond which no more is sent: at most so many, and this part of the budget.
+const IN_FLIGHT: (usize, u64) = (48 << 20, 16);
+/// As many chunks are that.
+const CHUNKS: usize = 3;
 const PAUSE: Duration = Duration::from_micros(200);
 /// The format of a piece that lies in a tier, in manifests.
 pub const FORMAT: &str = "rocksdb";
@@ -172,9 +175,11 @@ enum Task {
 
 /// A state's way to its tier.
 pub struct Writer {
+    /// Bytes of a chunk: what the tier writes at a time.
+    pub chunk: usize,
+    most: usize,
     tasks: Option<Sender<Task>>,
     landed: Arc<AtomicU64>,
-    in_flight: Arc<AtomicUsize>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -182,18 +187,18 @@ pub struct Writer {
 impl Writer {
     pub fn start(tier: Arc<dyn Tier>, folder: &Path, shared: &Arc<Shared>, kept: Option<Kept>) -> Result<Writer, Fault> {
         let (tasks, todo) = channel();
-        let (landed, in_flight): (Arc<AtomicU64>, Arc<AtomicUsize>) = Default::default();
-        let worker = Work {
-            tier,
-            checkpoints: folder.with_extension("checkpoints"),
-            landed: landed.clone(),
-            in_flight: in_flight.clone(),
-            shared: shared.clone(),
-            kept,
+        let landed: Arc<AtomicU64> = Arc::default();
+        let most = shared.memory.share(IN_FLIGHT.1, IN_FLIGHT.0);
+        let worker = Work { tier, checkpoints: folder.with_extension("checkpoints"), landed: landed.clone(), shared: shared.clone(), kept };
+        let run = move || {
+            let shared = worker.shared.clone();
+            if catch_unwind(AssertUnwindSafe(|| worker.run(&todo))).is_err() {
+                shared.fail(Fault::bug("the thread that writes state panicked"));
+            }
         };
-        let thread = std::thread::Builder::new().name("state".into()).spawn(move || worker.run(&todo));
+        let thread = std::thread::Builder::new().name("state".into()).spawn(run);
         let thread = thread.map_err(|e| Fault::refused(format!("threads for state cannot be started: {e}")))?;
-        Ok(Writer { tasks: Some(tasks), landed, in_flight, shared: shared.clone(), thread: Some(thread) })
+        Ok(Writer { chunk: most / CHUNKS, most, tasks: Some(tasks), landed, shared: shared.clone(), thread: Some(thread) })
     }
 
     fn send(&self, task: Task) {
@@ -204,7 +209,7 @@ impl Writer {
     }
 
     pub fn write(&self, chunk: Chunk) {
-        self.in_flight.fetch_add(chunk.bytes.len(), SeqCst);
+        self.shared.memory.in_flight.fetch_add(chunk.bytes.len(), SeqCst);
         self.send(Task::Write(chunk));
     }
 
@@ -218,7 +223,7 @@ impl Writer {
     }
 
     pub fn is_full(&self) -> bool {
-        self.in_flight.load(SeqCst) > IN_FLIGHT
+        self.shared.memory.in_flight.load(SeqCst) > self.most
     }
 
     /// Until this chunk is written, or the run is over.
@@ -248,7 +253,6 @@ struct Work {
     tier: Arc<dyn Tier>,
     checkpoints: PathBuf,
     landed: Arc<AtomicU64>,
-    in_flight: Arc<AtomicUsize>,
     shared: Arc<Shared>,
     kept: Option<Kept>,
 }
@@ -265,7 +269,7 @@ impl Work {
                     if let Err(fault) = chunk.write(&*self.tier) {
                         return self.shared.fail(fault);
                     }
-                    self.in_flight.fetch_sub(bytes, SeqCst);
+                    self.shared.memory.in_flight.fetch_sub(bytes, SeqCst);
                     self.landed.store(number, SeqCst);
                 }
                 Task::Save(save) => self.save(*save),

@@ -2,7 +2,7 @@ mod asks;
 mod cluster;
 mod durable;
 mod flow;
-mod harness;
+pub mod harness;
 mod keyed;
 mod retry;
 pub mod tier;

@@ -516,7 +516,9 @@ impl KeyedRunner {
             if !self.state.is_clogged() {
                 self.state.write_back(each);
             }
-            self.pressed = self.state.is_clogged();
+            // A little too much is for the next turns; more waits for what is on its way to disk.
+            let much = (wanted - gone) as u64 * each > mine / 8 && self.shared.memory.in_flight.load(Relaxed) > 0;
+            self.pressed = much || self.state.is_clogged();
         }
         Ok(())
     }

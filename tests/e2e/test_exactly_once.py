@@ -69,20 +69,26 @@ class File:
         return [line for f in sorted(self.dir.glob(f"{which}-*.jsonl")) for line in f.read_text().splitlines()]
 
 
-def load(kafka, prefix, seed, rows):
+def sides(seed, rows):
     """Rows of both sides in three partitions, a key in one of them; every tenth left row comes twice."""
     rng = random.Random(seed)
-    names = [prefix + "left", prefix + "right"]
-    topics.create(kafka, *names)
-    for name in names:
+    for name in ("left", "right"):
         out = []
         for i in range(rows):
             k = rng.randrange(KEYS)
             line = json.dumps({"id": i, "k": f"k{k}", "ts": 1_700_000_000_000 + i * 20 - rng.randrange(1500), "v": rng.randrange(100)})
             out.append((str(k), line, k % 3))
-            if name.endswith("left") and rng.random() < 0.1:
+            if name == "left" and rng.random() < 0.1:
                 out.append((str(k), line, k % 3))
-        topics.produce(kafka, name, out)
+        yield name, out
+
+
+def load(kafka, prefix, seed, rows):
+    """All rows in two topics."""
+    names = [prefix + "left", prefix + "right"]
+    topics.create(kafka, *names)
+    for name, out in sides(seed, rows):
+        topics.produce(kafka, prefix + name, out)
     return names
 
 

@@ -132,6 +132,13 @@ impl KeyedRunner {
         if !outlet.is_open() {
             return Ok(Again::Never);
         }
+        if self.shared.bounds.finished() {
+            // The last checkpoint has what is left: after a stop nothing fires early, and no answer is waited for.
+            while self.state.thaw(true) {}
+            self.shared.hold_back(self.exit.node, false);
+            outlet.close();
+            return Ok(Again::Never);
+        }
         inbox.pull();
         let begun = Instant::now();
         self.state.refresh();

@@ -20,13 +20,15 @@ pub struct Job<'a> {
     pub partitions: Vec<Vec<Row>>,
     out: Arc<Mutex<Place>>,
     dead: Arc<Mutex<Place>>,
+    /// A sink without an outbox.
+    plain: Collect,
     interval: Duration,
 }
 
 impl Job<'_> {
     pub fn new(dir: &Path, seed: u64, rows: usize) -> Job<'_> {
         let partitions = (0..3).map(|p| disordered(seed * 10 + p, rows, 3000)).collect();
-        Job { dir, partitions, out: Arc::default(), dead: Arc::default(), interval: Duration::from_millis(15) }
+        Job { dir, partitions, out: Arc::default(), dead: Arc::default(), plain: Collect::default(), interval: Duration::from_millis(15) }
     }
 
     /// One run, which breaks down after some polls.
@@ -53,6 +55,7 @@ impl Job<'_> {
         let states = vec![state("sums", StateKind::Map), state("name", StateKind::Value)];
         let w = p.operator("window", Exec::Keyed(keyed(1, states, || Tumbling)), &[at(src, 0)], &ports(&["", "late"]));
         p.sink("out", &Collect { place: Some(self.out.clone()), ..Collect::default() }, &[at(w, 0)]);
+        p.sink("plain", &self.plain, &[at(w, 0)]);
         p.dead = Collect { single: true, place: Some(self.dead.clone()), ..Collect::default() };
         p.checkpoint = Some(CheckpointPlan {
             interval: self.interval,
@@ -167,6 +170,7 @@ fn a_stop_fires_nothing_early_and_the_next_run_goes_on() {
         let so_far = job.published();
         let all = sums(&job.partitions);
         assert!(so_far.len() < all.len() && so_far.iter().all(|r| all.contains(r)), "no window fires before its time");
+        assert!(job.plain.sorted().iter().all(|r| all.contains(r)), "nor does one reach a sink that writes at once");
         assert_eq!(whole(&job, 3 - workers).fault, None);
         assert_eq!(job.published(), all);
     }

@@ -1,0 +1,334 @@
+"""Jobs of several processes: killed, stopped and woken, moved to other numbers of workers and processes; and what they say when they do
+not fit together. The undisturbed run of one process is what all of them must publish."""
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+import redis
+
+import jobs
+import test_exactly_once as once
+import topics
+from conftest import BINARY, Run
+
+RESTART = "run_env.restart.type=fixedDelayRestart", "run_env.restart.attempts=1000", "run_env.restart.delay=50ms"
+SECRET = {"MILLRACE_SECRET": "0123456789abcdef0123456789abcdef"}
+
+
+def settings(*pairs):
+    return [a for pair in pairs for a in ("--set", pair)]
+
+
+def children(pid):
+    try:
+        return [int(p) for p in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+    except FileNotFoundError:
+        return []
+
+
+class Process:
+    """One of several processes, started by hand."""
+
+    def __init__(self, tmp, topology, hosts, i, args=(), env=None):
+        file = tmp / f"hosts-{'-'.join(h.split(':')[1] for h in hosts)}"
+        file.write_text("\n".join(hosts) + "\n")
+        self.err_file = tmp / f"err-{time.monotonic_ns()}-{i}.txt"
+        self.summary_file = self.err_file.with_suffix(".json")
+        command = [BINARY, "run", str(topology), "--process", str(i), "--hosts", str(file), "--summary", str(self.summary_file), *map(str, args)]
+        self.process = subprocess.Popen(command, env={**os.environ, **SECRET, **(env or {})}, stdout=subprocess.DEVNULL, stderr=open(self.err_file, "w"), cwd=tmp)
+
+    def wait(self, timeout=120):
+        self.process.wait(timeout)
+        summary = json.loads(self.summary_file.read_text()) if self.summary_file.exists() else None
+        return Run(self.process.returncode, "", self.err_file.read_text(), summary)
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """Starts processes of a job; those that are left are killed, stopped ones too."""
+    all = []
+
+    def start(topology, hosts, i, args=(), env=None):
+        all.append(Process(tmp_path, topology, hosts, i, args, env))
+        return all[-1]
+
+    yield start
+    for p in all:
+        if p.process.poll() is None:
+            p.process.kill()
+            p.process.wait()
+
+
+def hosts(count):
+    held = [socket.socket() for _ in range(count)]
+    for s in held:
+        s.bind(("127.0.0.1", 0))
+    names = [f"127.0.0.1:{s.getsockname()[1]}" for s in held]
+    for s in held:
+        s.close()
+    return names
+
+
+def complaints(want, got):
+    """What the oracle finds: rows that are missing, and rows that are there twice or should not be there."""
+    found = {w: (want[w] - got[w], got[w] - want[w]) for w in want}
+    return {w: (m.total(), list(m)[:2], t.total(), list(t)[:2]) for w, (m, t) in found.items() if m or t}
+
+
+def test_random_processes_of_three_are_killed(kafka, prefix, millrace, tmp_path, chaos):
+    """Kafka -> dedup, interval join, count window -> Kafka."""
+    rounds = 40 * chaos if chaos else 5
+    names = once.load(kafka, prefix, 1, 30_000)
+    calm = once.Kafka(kafka, prefix, tmp_path, "calm")
+    run = millrace(once.job(kafka, prefix, tmp_path, names, "calm", "Kafka", calm, 1))
+    assert run.code == 0, run.err
+    want = once.counted(calm)
+    assert want["pairs"].total() > 30_000 and want["windows"].total() > 500
+    total = 0
+    for seed in range(rounds):
+        rng, name = random.Random(seed), f"killed{seed}"
+        place = once.Kafka(kafka, prefix, tmp_path, name)
+        topology = once.job(kafka, prefix, tmp_path, names, name, "Kafka", place, 1)
+        live = millrace(topology, args=["--processes", 3, "--workers", 1, *settings(*RESTART)], wait=False)
+        kills, wanted = 0, rng.randint(2, 6)
+        while live.process.poll() is None and kills < wanted:
+            time.sleep(rng.uniform(0.05, 1.2))
+            alive = children(live.process.pid)
+            if alive:
+                os.kill(rng.choice(alive), signal.SIGKILL)
+                kills += 1
+        run = live.wait()
+        assert run.code == 0, run.err
+        wrong = complaints(want, once.counted(place))
+        assert not wrong, f"seed {seed}, {kills} kills: (missing, twice or wrong) {wrong}\n{run.err[-3000:]}"
+        total += kills
+    print(f"{rounds} rounds of 3 processes, {total} kills: {want['pairs'].total()} pairs and {want['windows'].total()} windows each, missing 0, twice 0")
+    assert total >= 2 * rounds - 2
+
+
+def zombies(kafka, prefix, millrace, tmp_path, processes, name, stop, names, want):
+    """Two processes of which `stop` stops one; the other ends; a new generation begins; the stopped one is woken in its midst."""
+    place = once.Kafka(kafka, prefix, tmp_path, name)
+    topology = once.job(kafka, prefix, tmp_path, names, name, "Kafka", place, 1)
+    args = ["--workers", 1, "--peer-timeout", "4s", "--quiet"]
+    old = stop(topology, args)
+    zombie = next(p for p in old if is_stopped(p))
+    for p in old:
+        if p is not zombie:
+            run = p.wait(60)
+            assert run.code == 3 and "was silent for 4s" in run.err, run.err
+    where = hosts(2)
+    new = [processes(topology, where, i, args) for i in range(2)]
+    time.sleep(0.6)
+    zombie.process.send_signal(signal.SIGCONT)
+    for p in new:
+        run = p.wait()
+        assert run.code == 0, run.err
+    run = zombie.wait(30)
+    assert run.code != 0, run.err
+    wrong = complaints(want, once.counted(place))
+    assert not wrong, f"{name}: (missing, twice or wrong) {wrong}\n{run.err}"
+    return run
+
+
+def is_stopped(p):
+    try:
+        return open(f"/proc/{p.process.pid}/stat").read().rsplit(") ", 1)[1].startswith("T")
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(what, seconds=60):
+    end = time.time() + seconds
+    while time.time() < end:
+        if what():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come about")
+
+
+def test_a_stopped_process_that_wakes_up_writes_nothing(kafka, prefix, millrace, tmp_path, processes, chaos):
+    names = once.load(kafka, prefix, 2, 40_000)
+    calm = once.Kafka(kafka, prefix, tmp_path, "calm")
+    assert millrace(once.job(kafka, prefix, tmp_path, names, "calm", "Kafka", calm, 2)).code == 0
+    want = once.counted(calm)
+    for seed in range(chaos or 1):
+        for which in (0, 1):
+            def at_random(topology, args):
+                where = hosts(2)
+                all = [processes(topology, where, i, args) for i in range(2)]
+                time.sleep(random.Random(seed).uniform(0.5, 0.9))
+                all[which].process.send_signal(signal.SIGSTOP)
+                wait_for(lambda: is_stopped(all[which]))
+                return all
+
+            zombies(kafka, prefix, millrace, tmp_path, processes, f"random{seed}-{which}", at_random, names, want)
+        for point, which in (("slot-linked", 0), ("before-apply", 1), ("txn-sent", 1), ("txn-committed", 0)):
+            def at_point(topology, args):
+                where = hosts(2)
+                env = {"MILLRACE_POINT": f"{point}:{2 + seed % 3}:stop"}
+                all = [processes(topology, where, i, args, env if i == which else None) for i in range(2)]
+                wait_for(lambda: is_stopped(all[which]))
+                return all
+
+            run = zombies(kafka, prefix, millrace, tmp_path, processes, f"{point}{seed}", at_point, names, want)
+            print(f"seed {seed}, process {which} stopped at {point}, woken: {run.err.splitlines()[0]}")
+
+
+LOOKUP = """
+name: {name}
+run_env:
+  time_characteristic: EventTime
+  state_dir: state
+  checkpoint: {{interval: 100ms, mode: exactly_once}}
+  dead_letter: {{type: File, config: {{path: out/dead.jsonl}}}}
+stores:
+  names: {{type: Redis, config: {{url: "redis://{redis}", key: "{prefix}{{{{k}}}}", value: hash, timeout: 1s}}}}
+streams:
+  left: {left}
+  right: {right}
+transforms:
+  - {{type: IntervalLeftJoin, name: joined, left: left, right: right, config: {{keys: [k], lower: -1s, upper: 1s, right_fields: {{rid: id}}, fallback: names, on_store_error: wait, unmatched: emit}}}}
+  - {{type: KeyBy, name: by_key, input: left, config: {{keys: [k]}}}}
+  - {{type: CountWindowWithTimeOut, name: counts, input: by_key, config: {{count: 10, timeout: 3s, aggregates: {{n: "count(*)", sum: "sum(v)"}}}}}}
+sink:
+  - {{type: Kafka, name: pairs, input: joined, config: {pairs}}}
+  - {{type: Kafka, name: windows, input: counts, config: {windows}}}
+"""
+
+
+def test_moved_to_other_workers_and_processes_in_mid_stream(kafka, redis_server, prefix, millrace, tmp_path, processes):
+    """1 -> 3 -> 2 workers, then 1 -> 2 -> 1 processes: each stop finds timers set, and look-ups that the stopped store does not answer."""
+    names = [prefix + "left", prefix + "right"]
+    topics.create(kafka, *names)
+    rows = dict(once.sides(3, 60_000))
+    parts = 11
+
+    def offer(i):
+        for name, out in rows.items():
+            topics.produce(kafka, prefix + name, out[len(out) * i // parts:len(out) * (i + 1) // parts])
+
+    client = redis.Redis("127.0.0.1", redis_server.port)
+    for i in range(0, once.KEYS, 2):
+        client.hset(f"{prefix}k{i}", "id", 1_000_000 + i)
+
+    def topology(name, place):
+        stream = {side: once.STREAM.format(brokers=kafka.address, topic=topic, group=prefix + name) for side, topic in zip(("left", "right"), names)}
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(LOOKUP.format(name=name, redis=redis_server.address, prefix=prefix, pairs=place.config("pairs"), windows=place.config("windows"), **stream))
+        return file
+
+    moved = once.Kafka(kafka, prefix, tmp_path, "moved")
+    file = topology("moved", moved)
+    endless = settings(*[f"streams.{side}.config.source.config.bounded=false" for side in ("left", "right")])
+    shapes = ["--workers", 1], ["--workers", 3], ["--workers", 2], ["--processes", 1, "--workers", 1], ["--processes", 2, "--workers", 1]
+    for i, shape in enumerate(shapes):
+        before = once.counted(moved)["pairs"].total()
+        offer(2 * i)
+        live = millrace(file, args=[*shape, *endless], wait=False)
+        wait_for(lambda: once.counted(moved)["pairs"].total() > before)
+        pids = redis_server.pids()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            offer(2 * i + 1)
+            # Longer than the store's time-out: a call that is under way counts as an error.
+            time.sleep(2.5)
+            run = live.stop()
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        assert run.code == 0, run.err
+        assert run.summary["stores"][0]["errors"] > 0, "no look-up was in flight when the run was stopped"
+    offer(parts - 1)
+    run = millrace(file, args=["--processes", 1, "--workers", 2])
+    assert run.code == 0, run.err
+    calm = once.Kafka(kafka, prefix, tmp_path, "calm")
+    run = millrace(topology("calm", calm))
+    assert run.code == 0, run.err
+    want = once.counted(calm)
+    assert want["windows"].total() > 1_000
+    wrong = complaints(want, once.counted(moved))
+    assert not wrong, wrong
+    print(f"moved {len(shapes)} times with look-ups in flight: {want['pairs'].total()} pairs, {want['windows'].total()} windows: missing 0, twice 0")
+
+
+SMALL = {"streams": {"in": {"config": {"source": {"type": "Inline", "config": {"lines": ["a", "b", "c"]}}}}},
+         "sink": [{"type": "File", "name": "out", "config": {"path": "out/{worker}.jsonl", "on_exists": "truncate"}}]}
+
+
+def test_processes_that_do_not_fit_say_why(millrace, tmp_path, processes):
+    file = jobs.write_job(tmp_path, SMALL)
+    other = tmp_path / "other.yaml"
+    other.write_text(file.read_text().replace('"c"', '"d"'))
+    short = ["--connect-timeout", "1s"]
+
+    def two(first, second):
+        where = hosts(2)
+        return [processes(t, where, i, [*short, *args], env).wait for i, (t, args, env) in enumerate((first, second))]
+
+    runs = [w() for w in two((file, [], None), (file, [], {"MILLRACE_SECRET": "another secret that is long"}))]
+    assert [r.code for r in runs] == [3, 1]
+    assert "process 1 at 127.0.0.1:" in runs[0].err and "did not answer within 1s" in runs[0].err and "has another secret" in runs[0].err
+    assert "process 0 at 127.0.0.1:" in runs[1].err and "has another secret" in runs[1].err
+
+    runs = [w() for w in two((file, [], None), (other, [], None))]
+    assert [r.code for r in runs] == [3, 1]
+    assert all("it has another topology: hash " in r.err for r in runs), [r.err for r in runs]
+
+    runs = [w() for w in two((file, ["--workers", 1], None), (file, ["--workers", 2], None))]
+    assert [r.code for r in runs] == [3, 1]
+    assert all("it runs 2 workers, here are 1 a process" in r.err for r in runs), [r.err for r in runs]
+
+    alone = processes(file, hosts(2), 0, short).wait()
+    assert alone.code == 3 and "process 1 at 127.0.0.1:" in alone.err and "did not answer within 1s" in alone.err
+    alone = processes(file, hosts(2), 1, short).wait()
+    assert alone.code == 3 and "process 0 at 127.0.0.1:" in alone.err and "did not answer within 1s" in alone.err
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = [f"127.0.0.1:{taken.getsockname()[1]}", *hosts(1)]
+        run = processes(file, where, 0, short).wait()
+        assert run.code == 3 and f"process 0 cannot listen at {where[0]}" in run.err, run.err
+
+
+def test_a_command_line_that_cannot_be(tmp_path):
+    file = jobs.write_job(tmp_path, SMALL)
+    (tmp_path / "hosts").write_text("127.0.0.1:7001\n127.0.0.1:7002\n")
+    (tmp_path / "bad").write_text("127.0.0.1\n")
+    env = {k: v for k, v in os.environ.items() if k != "MILLRACE_SECRET"}
+    for args, more, code, want in [
+        (["--process", "2", "--hosts", "hosts"], SECRET, 2, "--process 2: hosts has 2 lines"),
+        (["--process", "0", "--hosts", "bad"], SECRET, 2, "line 1: `127.0.0.1` is not host:port"),
+        (["--process", "0", "--hosts", "none"], SECRET, 3, "the hosts file none cannot be read"),
+        (["--process", "0"], SECRET, 2, "--hosts"),
+        (["--process", "0", "--hosts", "hosts"], {}, 2, "MILLRACE_SECRET"),
+        (["--process", "0", "--hosts", "hosts", "--secret-file", "none"], {}, 3, "the secret cannot be read from none"),
+        (["--process", "0", "--hosts", "hosts"], {"MILLRACE_SECRET": "short"}, 1, "has 5 bytes"),
+        (["--process", "0", "--hosts", "hosts", "--limit", "5"], SECRET, 1, "a limit of records"),
+    ]:
+        run = subprocess.run([BINARY, "run", str(file), *args], env={**env, **more}, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert run.returncode == code and want in run.stderr, (args, run.returncode, run.stderr)
+
+
+def test_the_summary_is_the_jobs_and_a_stop_of_one_is_a_stop_of_all(tmp_path, processes):
+    follow = json.loads(json.dumps(SMALL))
+    follow["streams"]["in"]["config"]["source"] = {"type": "File", "config": {"path": "in-*.jsonl", "mode": "follow", "start": "beginning"}}
+    for i in range(4):
+        (tmp_path / f"in-{i}.jsonl").write_text("x\n" * (10 + i))
+    file = jobs.write_job(tmp_path, follow)
+    where = hosts(2)
+    all = [processes(file, where, i, ["--workers", 1]) for i in range(2)]
+    written = lambda: sum(f.read_text().count("\n") for f in (tmp_path / "out").glob("*.jsonl")) if (tmp_path / "out").exists() else 0
+    wait_for(lambda: written() == 46)
+    all[1].process.terminate()
+    runs = [p.wait() for p in all]
+    assert [r.code for r in runs] == [0, 0], [r.err for r in runs]
+    assert (runs[0].summary["in"], runs[0].summary["out"], runs[0].summary["workers"]) == (46, 46, 2)
+    assert 0 < runs[1].summary["in"] < 46

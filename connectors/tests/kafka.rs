@@ -191,7 +191,7 @@ fn batch(of: impl IntoIterator<Item = (String, i64)>) -> Batch {
     rows.finish()
 }
 
-/// Writes batches and closes.
+/// Writes batches, waits until all are settled, and closes.
 fn write(factory: &Arc<dyn SinkFactory>, batches: &[Batch]) -> Acks {
     let mut sink = open_sink(factory);
     let mut acks = Acks::default();
@@ -202,6 +202,11 @@ fn write(factory: &Arc<dyn SinkFactory>, batches: &[Batch]) -> Acks {
         }
         sink.write(0, b, Ticket(i as u64)).unwrap();
         sink.flush().unwrap();
+    }
+    let end = Instant::now() + Duration::from_secs(60);
+    while acks.done.len() < batches.len() && Instant::now() < end {
+        sink.poll(&mut acks).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
     }
     sink.close(&mut acks).unwrap();
     acks.done.sort();

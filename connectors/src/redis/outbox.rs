@@ -142,11 +142,11 @@ impl Outbox for RedisOutbox {
             );
         }
         for writer in writers {
-            point::reach("fence-half");
             match self.client.ask(&[b"HINCRBY", &hash(writer), b"fence", b"1"])? {
                 Value::Int(n) => self.held.insert(writer.clone(), n.to_string().into_bytes()),
                 other => return Err(Fault::bug(format!("Redis answered HINCRBY with {other:?}"))),
             };
+            point::reach("fence-half");
         }
         Ok(())
     }

@@ -417,8 +417,7 @@ fn courses(place: &dyn Place) -> Vec<String> {
     let bases = writers(place);
     let at = |(point, count): (&&str, u64)| format!("{point}:{}", count + if point.starts_with("rows-") { 0 } else { bases });
     let chunks = place.points().iter().flat_map(|p| [(p, 2), (p, 3)]).map(at);
-    let starts = (1..=bases).map(|n| format!("fence-half:{n}")).chain(["fenced:1".into()]);
-    starts.chain(chunks).collect()
+    ["fence-half:1", "fenced:1"].map(String::from).into_iter().chain(chunks).collect()
 }
 
 /// How many writers a start takes. Their base markers pass the points of a transaction too; points that only rows have begin with `rows-`.

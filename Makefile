@@ -8,7 +8,7 @@ export SERVICES_LIB ?= $(MILLRACE_CACHE)/services
 MILLRACE = $(CARGO_TARGET_DIR)/release/millrace
 PYTHON = $(MILLRACE_CACHE)/venv/bin/python
 
-.PHONY: help run build test unit e2e fmt bench bench-quick soak chaos
+.PHONY: help run build test unit e2e fmt bench bench-quick bench-state big soak chaos
 
 help:
 	@grep -E '^# make|^## ' Makefile | sed 's/^#* *//'
@@ -52,6 +52,16 @@ bench-quick: build
 ## make bench        the same and Flink
 bench: build
 	bench/bench.py
+
+## make bench-state  checkpoints of state on disk: J2, J3, J4 with one every 10 s, what is uploaded after 1 %, recovery of 1 GB
+bench-state: build
+	bench/state.py rate
+	bench/state.py incremental
+	bench/state.py recovery
+
+## make big          10 GB of state in 1 GiB of memory, killed twice: an hour and 40 GB of disk
+big: build
+	bench/state.py big
 
 ## make fmt          format the Rust sources
 fmt:

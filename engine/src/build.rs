@@ -317,7 +317,8 @@ impl<'j, 's> Build<'j, 's> {
         if let Some(d) = &job.durable
             && let Some(pieces) = d.restored.operators.get(&job.plan.nodes[node].name)
         {
-            runner.restore(pieces, &d.log, groups(self.me(), workers))?;
+            // The run is over then, but timely wants the operator that was begun.
+            runner.restore(pieces, &d.log, groups(self.me(), workers)).unwrap_or_else(|fault| job.shared.fail(fault));
             millrace_sdk::point::reach("restore-half");
         }
         self.finish(node, b, inbox, outlet, move |inbox, outlet, frontiers| runner.turn(inbox, outlet, frontiers));

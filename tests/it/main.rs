@@ -6,8 +6,10 @@ mod cli;
 mod edits;
 mod golden;
 mod parts;
+mod state;
 mod supervise;
 mod tidy;
+mod tier;
 mod watch;
 
 use std::path::{Path, PathBuf};

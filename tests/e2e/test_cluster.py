@@ -122,13 +122,17 @@ def zombies(kafka, prefix, millrace, tmp_path, processes, name, stop, names, wan
         if p is not zombie:
             run = p.wait(60)
             assert run.code == 3 and "was silent for 4s" in run.err, run.err
-    where = hosts(2)
-    new = [processes(topology, where, i, args) for i in range(2)]
-    time.sleep(0.6)
-    zombie.process.send_signal(signal.SIGCONT)
-    for p in new:
-        run = p.wait()
-        assert run.code == 0, run.err
+    for attempt in range(3):
+        where = hosts(2)
+        new = [processes(topology, where, i, args) for i in range(2)]
+        if attempt == 0:
+            time.sleep(0.6)
+            zombie.process.send_signal(signal.SIGCONT)
+        runs = [p.wait() for p in new]
+        if all(r.code == 0 for r in runs):
+            break
+        # One that was stopped while it took its writers over goes on with that when it wakes up: another start takes them back.
+        assert attempt < 2 and all(r.code == 3 for r in runs) and any("taken over" in r.err for r in runs), runs[0].err + runs[1].err
     run = zombie.wait(30)
     assert run.code != 0, run.err
     wrong = complaints(want, once.counted(place))
@@ -237,8 +241,7 @@ def test_moved_to_other_workers_and_processes_in_mid_stream(kafka, redis_server,
             os.kill(pid, signal.SIGSTOP)
         try:
             offer(2 * i + 1)
-            # Longer than the store's time-out: a call that is under way counts as an error.
-            time.sleep(2.5)
+            wait_for(lambda: "the store does not answer" in live.err_file.read_text())
             run = live.stop()
         finally:
             for pid in pids:

@@ -1,4 +1,4 @@
-//! Every topology that has an `expected` folder gives exactly that, at parallelism 1, 2 and 3, and with its state taken out and
+//! Every topology that has an `expected` folder gives exactly that, at parallelism 1, 2 and 3, in 2 and 3 processes, and with its state taken out and
 //! put back, or out of memory altogether, at every epoch. `UPDATE_GOLDEN=1` writes what came out.
 
 use super::*;
@@ -13,7 +13,9 @@ fn topologies_give_what_they_say() {
             continue;
         }
         let ways = [&["--workers", "1"][..], &["--workers", "2"], &["--workers", "3"], &["--workers", "2", "--roundtrip-state"]];
-        for args in ways.into_iter().chain([&["--workers", "2", "--evict-state"][..]]) {
+        let more =
+            [&["--workers", "2", "--evict-state"][..], &["--processes", "2", "--workers", "1"], &["--processes", "3", "--workers", "2"]];
+        for args in ways.into_iter().chain(more) {
             let tmp = tempfile::tempdir().expect("tempdir");
             let state = format!("run_env.state_dir={}", tmp.path().join("state").display());
             let o = run(&dir.join("topology.yaml"), tmp.path(), &[args, &["--quiet", "--set", &state]].concat());

@@ -3,6 +3,7 @@
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod deploy;
 mod edits;
 mod golden;
 mod parts;
@@ -23,7 +24,8 @@ fn root() -> &'static Path {
 /// The executable with a clean environment for topologies.
 fn millrace() -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_millrace"));
-    for name in ["STATE", "OUT", "WORKERS", "MILLRACE_LOG", "MILLRACE_SUPERVISED", "XDG_CONFIG_HOME"] {
+    for name in ["STATE", "OUT", "WORKERS", "MILLRACE_LOG", "MILLRACE_SUPERVISED", "MILLRACE_PROCESS", "MILLRACE_SECRET", "XDG_CONFIG_HOME"]
+    {
         c.env_remove(name);
     }
     c
@@ -32,7 +34,7 @@ fn millrace() -> Command {
 /// Runs a topology to its end in `dir`, which also holds its state.
 fn run(topology: &Path, dir: &Path, args: &[&str]) -> Output {
     millrace()
-        .arg("run")
+        .arg(if args.contains(&"--processes") { "cluster" } else { "run" })
         .arg(topology)
         .args(args)
         .env("STATE", dir.join("state"))

@@ -6,7 +6,7 @@ use super::refused::Keeper;
 use super::start::Writers;
 use crate::control::Shared;
 use millrace_durable::{Chunk, JobLog};
-use millrace_sdk::{Fault, Outbox, Reject, point};
+use millrace_sdk::{Fault, FaultKind, Outbox, Reject, point};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -83,6 +83,14 @@ struct Publisher {
 }
 
 impl Publisher {
+    /// A run that was stopped while it took its writers over takes them from whoever has them when it wakes up, if only for the moment
+    /// until it looks into the log. Whoever is the newest in the log takes them back by another start.
+    fn taken(&self, fault: Fault) -> Fault {
+        let newest = || self.log.superseded(self.generation).is_ok_and(|newer| !newer);
+        let retry = fault.retry || (fault.kind == FaultKind::Dependency && newest());
+        Fault { retry, ..fault }
+    }
+
     fn run(mut self, todo: &Receiver<(Spot, Chunk)>) {
         while let Ok((spot, chunk)) = todo.recv() {
             if self.shared.failed() {
@@ -104,7 +112,7 @@ impl Publisher {
                 applied = again(&shared, &self.log, self.generation, &writer, || keeper.done(&log, &writer, &chunk, &rejects, false));
             }
             if let Err(fault) = applied {
-                return self.shared.fail(fault);
+                return self.shared.fail(self.taken(fault));
             }
             // First the rows, then the news: a boundary that has the one has the other.
             let refused = !rejects.is_empty();

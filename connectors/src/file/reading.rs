@@ -163,6 +163,7 @@ impl Reading {
             let begun = pull.rows.text_len();
             let want = (self.width * (room + 1)).clamp(4096, BLOCK).min(bytes.max(4096));
             let (last, end) = self.fill_to_newline(shared.max_record, pull.rows.text_mut(), want)?;
+            let filled = pull.rows.text_len();
             let used = match last {
                 Some(last) => self.push_lines(shared, pull, begun, last + 1, &mut room),
                 None if !end => {
@@ -180,8 +181,11 @@ impl Reading {
                 None => 0,
             };
             let text = pull.rows.text_mut();
-            self.input.unread(&text[begun + used..]);
-            text.truncate(begun + used);
+            self.input.unread(&text[begun + used..filled]);
+            // What rows say of their file lies behind the block.
+            if text.len() == filled {
+                text.truncate(begun + used);
+            }
             bytes = bytes.saturating_sub(used);
             if end {
                 return Ok(true);

@@ -563,3 +563,28 @@ fn wrong_configs() {
         assert_eq!(problems.iter().map(|p| p.id).collect::<Vec<_>>(), [*id]);
     }
 }
+
+/// A long path does not fit into a value, so it stands in the batch's text behind the lines.
+#[test]
+fn rows_that_tell_their_path_are_all_of_the_file() {
+    let lines: Vec<String> = (0..3000).map(|i| format!("{i}{}", "-".repeat(i % 37))).collect();
+    let text = lines.join("\n");
+    let mut packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    packed.write_all(text.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    for max_rows in [1, 7, 1024] {
+        let mut rig = Rig::new(json!({"path": "a-file-with-a-long-name.*"}));
+        rig.write("a-file-with-a-long-name.log", &text);
+        rig.write("a-file-with-a-long-name.txt.gz", &packed);
+        rig.demand = Demand::of(["_value", "_path", "_offset"]);
+        rig.max_rows = max_rows;
+        let got = rig.values();
+        assert_eq!(got.len(), 2 * lines.len());
+        for (i, got) in got.iter().enumerate() {
+            let (name, i) = (["log", "txt.gz"][i / lines.len()], i % lines.len());
+            let offset: usize = lines[..i].iter().map(|l| l.len() + 1).sum();
+            let path = rig.path(&format!("a-file-with-a-long-name.{name}"));
+            assert_eq!(*got, format!("{}|_path=Str({path:?})|_offset=Int({offset})", lines[i]));
+        }
+    }
+}

@@ -4,6 +4,7 @@ mod bad_input;
 mod checkpoints;
 mod cli;
 mod deploy;
+mod docs;
 mod edits;
 mod golden;
 mod parts;

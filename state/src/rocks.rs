@@ -18,6 +18,7 @@ const MERGED_FROM: i32 = 8;
 const CROWDED: u64 = 48;
 const ALL: &str = "default";
 const MERGE_PAUSE: Duration = Duration::from_millis(5);
+const READ_AHEAD: usize = 256 << 10;
 /// Bytes of a merged file, which is also what a checkpoint uploads anew at least of a changed part.
 const FILE: u64 = 32 << 20;
 
@@ -71,6 +72,8 @@ fn options(cache: &Cache) -> Options {
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_level_zero_file_num_compaction_trigger(MERGED_FROM);
     options.set_target_file_size_base(FILE);
+    // Each of the files that are merged at a time has such a buffer.
+    options.set_compaction_readahead_size(READ_AHEAD);
     options.set_max_background_jobs(2);
     options.set_write_buffer_size(1 << 20);
     options.set_skip_stats_update_on_db_open(true);

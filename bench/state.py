@@ -172,7 +172,7 @@ def recovery(a, folder):
 def big(a, folder):
     rows, most, begun = a.bytes // ROW, 0.0, time.monotonic()
     file = unique(folder, rows, checkpointed(folder, "30s", f", memory: {a.memory}"))
-    ends = [60, 150]
+    ends = [a.seconds, 2 * a.seconds]
     while True:
         process = run(file, stderr=subprocess.PIPE)
         started = time.monotonic()

@@ -10,7 +10,7 @@
 
 use crate::{EvalError, Issue, Scratch};
 use check::{Compiler, Typed};
-use column::{Rows, State};
+use column::{Found, Rows};
 use jiff::tz::TimeZone;
 use millrace_sdk::operator::{Env, OnError};
 use millrace_sdk::{Batch, BatchBuilder, Columns, Record, Schema, Slot, Type, Val};
@@ -172,11 +172,11 @@ impl Expr {
     pub fn decide(&self, batch: &Batch, scratch: &mut Scratch, mut verdict: impl FnMut(usize, Result<bool, EvalError>)) {
         scratch.pool.reset();
         let rows = Rows { batch, pool: &scratch.pool, settings: &self.settings };
-        for (i, (state, holds)) in column::truths(&self.node, &rows).iter().enumerate() {
-            match state {
-                State::Value => verdict(i, Ok(holds)),
-                State::Null => verdict(i, Ok(false)),
-                State::Unknown => verdict(i, self.is_true(&batch.row(i), scratch)),
+        for (i, holds) in column::truths(&self.node, &rows).0.into_iter().enumerate() {
+            match holds {
+                Found::Value(holds) => verdict(i, Ok(holds)),
+                Found::Null => verdict(i, Ok(false)),
+                Found::Unknown => verdict(i, self.is_true(&batch.row(i), scratch)),
             }
         }
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 mod columns;
 mod wire;
 
-pub use columns::{Cell, Columns, Failed, Remade, Strings};
+pub use columns::{Cell, Cells, Columns, Failed, Remade, Strings};
 
 /// Readable, zeroed bytes behind the text after [`Batch::pad`], for parsers that load wide.
 pub const PAD: usize = 64;

@@ -1,7 +1,7 @@
 //! Evaluation of all rows of a batch at once: one decision a node instead of one a row.
 //!
 //! What a column says of a row is what [`Node::val`] gives for it, or nothing: whatever is not common (an error above all) is
-//! [`Unknown`](State), and the row is evaluated by itself. So columns need no errors, and a part that a row would not have evaluated
+//! [`Unknown`](Found::Unknown), and the row is evaluated by itself. So columns need no errors, and a part that a row would not have evaluated
 //! may be evaluated all the same, provided that it costs little.
 
 use super::node::{Cmp, Const, Cx, Kind, Node, Settings, field};
@@ -11,18 +11,12 @@ use crate::function::characters;
 use millrace_sdk::json::{self, plain_integer};
 use millrace_sdk::{Batch, Cell, Columns, Slot, Strings, Type, Val, convert};
 
-/// What is known of a row's value. The order is that of a function of several arguments, which is as its least known one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    Value,
-    Null,
-    /// To be asked of the row itself.
-    Unknown,
-}
-
-enum Found<T> {
+/// What is known of a row's value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Found<T> {
     Value(T),
     Null,
+    /// To be asked of the row itself.
     Unknown,
 }
 
@@ -33,73 +27,35 @@ impl<T> From<Option<T>> for Found<T> {
     }
 }
 
-/// One value a row; without meaning where the state is not `Value`.
-pub struct Column<T> {
-    values: Vec<T>,
-    states: Vec<State>,
+impl<T> Found<T> {
+    #[inline(always)]
+    fn then<U>(self, f: impl FnOnce(T) -> Found<U>) -> Found<U> {
+        match self {
+            Found::Value(v) => f(v),
+            Found::Null => Found::Null,
+            Found::Unknown => Found::Unknown,
+        }
+    }
 }
+
+/// One value a row.
+pub struct Column<T>(pub Vec<Found<T>>);
 
 impl<T: Copy> Column<T> {
     #[inline(always)]
-    fn collect(rows: usize, blank: T, found: impl Iterator<Item = Found<T>>) -> Column<T> {
-        let (mut values, mut states) = (vec![blank; rows], vec![State::Unknown; rows]);
-        for ((value, state), found) in values.iter_mut().zip(&mut states).zip(found) {
-            *state = match found {
-                Found::Value(v) => {
-                    *value = v;
-                    State::Value
-                }
-                Found::Null => State::Null,
-                Found::Unknown => State::Unknown,
-            };
-        }
-        Column { values, states }
+    fn map<U>(&self, f: impl Fn(T) -> Found<U>) -> Column<U> {
+        Column(self.0.iter().map(|v| v.then(&f)).collect())
     }
 
-    fn constant(rows: usize, value: T) -> Column<T> {
-        Column { values: vec![value; rows], states: vec![State::Value; rows] }
-    }
-
-    pub fn len(&self) -> usize {
-        self.states.len()
-    }
-
+    /// Null where one of them is, and unknown where one of them is.
     #[inline(always)]
-    pub fn iter(&self) -> impl Iterator<Item = (State, T)> {
-        self.states.iter().copied().zip(self.values.iter().copied())
-    }
-
-    #[inline(always)]
-    fn map<U: Copy>(&self, blank: U, f: impl Fn(T) -> Found<U>) -> Column<U> {
-        let found = self.iter().map(|(state, v)| match state {
-            State::Value => f(v),
-            State::Null => Found::Null,
-            State::Unknown => Found::Unknown,
+    fn zip<B: Copy, U>(&self, other: &Column<B>, f: impl Fn(T, B) -> Found<U>) -> Column<U> {
+        let both = self.0.iter().zip(&other.0).map(|(a, b)| match (*a, *b) {
+            (Found::Value(a), Found::Value(b)) => f(a, b),
+            (Found::Unknown, _) | (_, Found::Unknown) => Found::Unknown,
+            _ => Found::Null,
         });
-        Column::collect(self.len(), blank, found)
-    }
-
-    #[inline(always)]
-    fn zip<B: Copy, U: Copy>(&self, other: &Column<B>, blank: U, f: impl Fn(T, B) -> Found<U>) -> Column<U> {
-        let found = self.iter().zip(other.iter()).map(|((s, a), (t, b))| match s.max(t) {
-            State::Value => f(a, b),
-            State::Null => Found::Null,
-            State::Unknown => Found::Unknown,
-        });
-        Column::collect(self.len(), blank, found)
-    }
-
-    /// Takes the rows of `other` where `takes` says so of this one's state and that of `by`, which decides.
-    #[inline(always)]
-    fn take<B: Copy>(&mut self, other: &Column<T>, by: &Column<B>, takes: impl Fn(State, B) -> State) {
-        let others = other.values.iter().zip(&other.states).zip(by.iter());
-        for ((value, state), ((v, s), (known, b))) in self.values.iter_mut().zip(&mut self.states).zip(others) {
-            match takes(known, b) {
-                State::Value => (*value, *state) = (*v, *s),
-                State::Null => {}
-                State::Unknown => *state = State::Unknown,
-            }
-        }
+        Column(both.collect())
     }
 }
 
@@ -117,22 +73,25 @@ impl<'a> Rows<'a> {
     }
 
     #[inline(always)]
-    fn field<T: Copy>(&self, slot: Slot, blank: T, f: impl Fn(Val<'a>) -> Found<T>) -> Column<T> {
-        let found = self.batch.column(slot).map(|v| if v.is_null() { Found::Null } else { f(v) });
-        Column::collect(self.batch.len(), blank, found)
+    fn field<T>(&self, slot: Slot, f: impl Fn(Val<'a>) -> Found<T>) -> Column<T> {
+        Column(self.batch.column(slot).map(|v| if v.is_null() { Found::Null } else { f(v) }).collect())
+    }
+
+    fn constant<T: Copy>(&self, value: T) -> Column<T> {
+        Column(vec![Found::Value(value); self.batch.len()])
     }
 }
 
 impl<'a> Rows<'a> {
     /// What `f` makes of a field's strings.
     #[inline(always)]
-    fn strings<T: Copy>(&self, slot: Slot, blank: T, f: impl Fn(&'a str) -> Found<T>) -> Column<T> {
+    fn strings<T>(&self, slot: Slot, f: impl Fn(&'a str) -> Found<T>) -> Column<T> {
         let found = self.batch.strings(slot).map(|t| match t {
             Strings::Clean(t) | Strings::Text(t) => f(t),
             Strings::Null => Found::Null,
             Strings::Other => Found::Unknown,
         });
-        Column::collect(self.batch.len(), blank, found)
+        Column(found.collect())
     }
 }
 
@@ -190,33 +149,33 @@ impl Node {
 
     fn ints<'a>(&'a self, rows: &Rows<'a>) -> Column<i64> {
         match self {
-            Node::Const(Const::Int(i)) => Column::constant(rows.batch.len(), *i),
+            Node::Const(Const::Int(i)) => rows.constant(*i),
             Node::Field(slot, Type::Bigint) => ints_of(*slot, rows),
             Node::Arith(op, Kind::Int, ab) => {
                 let (a, b) = (ab[0].ints(rows), ab[1].ints(rows));
                 match op {
-                    Op::Add => a.zip(&b, 0, |a, b| a.checked_add(b).into()),
-                    Op::Mul => a.zip(&b, 0, |a, b| a.checked_mul(b).into()),
-                    op => a.zip(&b, 0, |a, b| value::checked_int(*op, a, b).into()),
+                    Op::Add => a.zip(&b, |a, b| a.checked_add(b).into()),
+                    Op::Mul => a.zip(&b, |a, b| a.checked_mul(b).into()),
+                    op => a.zip(&b, |a, b| value::checked_int(*op, a, b).into()),
                 }
             }
             Node::Cast(n, Type::Bigint) => match n.of() {
-                Some(Of::Text) => n.of_text(rows, 0, |t| convert::bigint(t).into()),
+                Some(Of::Text) => n.of_text(rows, |t| convert::bigint(t).into()),
                 Some(Of::Int) => n.ints(rows),
-                _ => self.each(rows, 0, as_int),
+                _ => self.each(rows, as_int),
             },
-            Node::Length(slot, _) => rows.strings(*slot, 0, |t| Found::Value(characters(t) as i64)),
+            Node::Length(slot, _) => rows.strings(*slot, |t| Found::Value(characters(t) as i64)),
             Node::Whole(_, n) if n.of() == Some(Of::Int) => n.ints(rows),
             Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.ints(rows)),
             Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.ints(rows)),
-            _ => self.each(rows, 0, as_int),
+            _ => self.each(rows, as_int),
         }
     }
 
     fn floats<'a>(&'a self, rows: &Rows<'a>) -> Column<f64> {
         match self {
-            Node::Const(Const::Float(f)) => Column::constant(rows.batch.len(), *f),
-            Node::Field(slot, Type::Double) => rows.field(*slot, 0.0, |v| match v {
+            Node::Const(Const::Float(f)) => rows.constant(*f),
+            Node::Field(slot, Type::Double) => rows.field(*slot, |v| match v {
                 Val::Float(f) => Found::Value(f),
                 Val::Int(i) => Found::Value(i as f64),
                 Val::Num(t) => match json::number(t.as_bytes()) {
@@ -228,26 +187,26 @@ impl Node {
             }),
             Node::Arith(op, Kind::Float, ab) => {
                 let (a, b) = (ab[0].widened(rows), ab[1].widened(rows));
-                a.zip(&b, 0.0, |a, b| value::float_op(*op, a, b).ok().into())
+                a.zip(&b, |a, b| value::float_op(*op, a, b).ok().into())
             }
             Node::Cast(n, Type::Double) => match n.of() {
-                Some(Of::Text) => n.of_text(rows, 0.0, |t| convert::double(t).into()),
+                Some(Of::Text) => n.of_text(rows, |t| convert::double(t).into()),
                 Some(Of::Int | Of::Float) => n.widened(rows),
-                _ => self.each(rows, 0.0, as_float),
+                _ => self.each(rows, as_float),
             },
-            Node::Whole(up, n) if n.of() == Some(Of::Float) => n.floats(rows).map(0.0, |f| Found::Value(value::whole(f, *up))),
+            Node::Whole(up, n) if n.of() == Some(Of::Float) => n.floats(rows).map(|f| Found::Value(value::whole(f, *up))),
             Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.floats(rows)),
             Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.floats(rows)),
-            _ => self.each(rows, 0.0, as_float),
+            _ => self.each(rows, as_float),
         }
     }
 
     /// What `f` makes of the node's texts; a field's are looked at where they lie.
     #[inline(always)]
-    fn of_text<'a, T: Copy>(&'a self, rows: &Rows<'a>, blank: T, f: impl Fn(&'a str) -> Found<T>) -> Column<T> {
+    fn of_text<'a, T>(&'a self, rows: &Rows<'a>, f: impl Fn(&'a str) -> Found<T>) -> Column<T> {
         match self {
-            Node::Field(slot, _) => rows.strings(*slot, blank, f),
-            n => n.texts(rows).map(blank, f),
+            Node::Field(slot, _) => rows.strings(*slot, f),
+            n => n.texts(rows).map(f),
         }
     }
 
@@ -255,31 +214,31 @@ impl Node {
     fn widened<'a>(&'a self, rows: &Rows<'a>) -> Column<f64> {
         match self.of() {
             Some(Of::Float) => self.floats(rows),
-            Some(Of::Int) => self.ints(rows).map(0.0, |i| Found::Value(i as f64)),
-            _ => self.values(rows).map(0.0, |v| v.float().ok().into()),
+            Some(Of::Int) => self.ints(rows).map(|i| Found::Value(i as f64)),
+            _ => self.values(rows).map(|v| v.float().ok().into()),
         }
     }
 
     fn texts<'a>(&'a self, rows: &Rows<'a>) -> Column<&'a str> {
         match self {
-            Node::Const(Const::Str(t)) => Column::constant(rows.batch.len(), &**t),
-            Node::Field(slot, _) => rows.strings(*slot, "", Found::Value),
+            Node::Const(Const::Str(t)) => rows.constant(&**t),
+            Node::Field(slot, _) => rows.strings(*slot, Found::Value),
             Node::Cast(n, Type::String) if n.of() == Some(Of::Text) => n.texts(rows),
             Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.texts(rows)),
             Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.texts(rows)),
-            _ => self.each(rows, "", |v| if let V::Str(t) = v { Found::Value(t) } else { Found::Unknown }),
+            _ => self.each(rows, |v| if let V::Str(t) = v { Found::Value(t) } else { Found::Unknown }),
         }
     }
 
     fn truths<'a>(&'a self, rows: &Rows<'a>) -> Column<bool> {
         match self {
             Node::FieldCompare(slot, Type::String | Type::Any, op, Const::Str(c)) => match op {
-                Cmp::Eq => rows.strings(*slot, false, |t| Found::Value(*t == **c)),
-                Cmp::Ne => rows.strings(*slot, false, |t| Found::Value(*t != **c)),
-                op => rows.strings(*slot, false, |t| Found::Value(op.holds(t.cmp(c)))),
+                Cmp::Eq => rows.strings(*slot, |t| Found::Value(*t == **c)),
+                Cmp::Ne => rows.strings(*slot, |t| Found::Value(*t != **c)),
+                op => rows.strings(*slot, |t| Found::Value(op.holds(t.cmp(c)))),
             },
             Node::FieldCompare(slot, Type::Bigint | Type::Any, op, Const::Int(c)) => {
-                ints_of(*slot, rows).map(false, |i| Found::Value(op.holds(i.cmp(c))))
+                ints_of(*slot, rows).map(|i| Found::Value(op.holds(i.cmp(c))))
             }
             Node::Compare(op, ab) => compare(*op, &ab[0], &ab[1], rows),
             Node::Between(abc) if abc[2].is_light() => {
@@ -288,26 +247,25 @@ impl Node {
             }
             Node::And(all) | Node::Or(all) if all[1..].iter().all(Node::is_light) => {
                 let and = matches!(self, Node::And(_));
-                all.iter().map(|n| n.truths(rows)).reduce(|a, b| both(a, b, and)).unwrap_or_else(|| Column::constant(rows.batch.len(), and))
+                all.iter().map(|n| n.truths(rows)).reduce(|a, b| both(a, b, and)).unwrap_or_else(|| rows.constant(and))
             }
-            Node::Not(n) => n.truths(rows).map(false, |b| Found::Value(!b)),
+            Node::Not(n) => n.truths(rows).map(|b| Found::Value(!b)),
             Node::IsNull(n) => {
-                let states = match &**n {
-                    Node::Field(slot, _) => rows.field(*slot, (), |_| Found::Value(())).states,
-                    n => n.values(rows).states,
+                let is_null = |found| match found {
+                    Found::Unknown => Found::Unknown,
+                    found => Found::Value(found == Found::Null),
                 };
-                let found = states.iter().map(|s| match s {
-                    State::Unknown => Found::Unknown,
-                    s => Found::Value(*s == State::Null),
-                });
-                Column::collect(states.len(), false, found)
+                match &**n {
+                    Node::Field(slot, _) => Column(rows.batch.column(*slot).map(|v| Found::Value(v.is_null())).collect()),
+                    n => Column(n.values(rows).0.into_iter().map(|v| is_null(v.then(|_| Found::Value(())))).collect()),
+                }
             }
-            Node::InTexts(n, set, null) => n.of_text(rows, false, |t| match set.contains(t) {
+            Node::InTexts(n, set, null) => n.of_text(rows, |t| match set.contains(t) {
                 false if *null => Found::Null,
                 is => Found::Value(is),
             }),
-            Node::Like(n, like) => n.of_text(rows, false, |t| Found::Value(like.matches(t))),
-            _ => self.each(rows, false, |v| if let V::Bool(b) = v { Found::Value(b) } else { Found::Unknown }),
+            Node::Like(n, like) => n.of_text(rows, |t| Found::Value(like.matches(t))),
+            _ => self.each(rows, |v| if let V::Bool(b) = v { Found::Value(b) } else { Found::Unknown }),
         }
     }
 
@@ -315,50 +273,50 @@ impl Node {
     fn values<'a>(&'a self, rows: &Rows<'a>) -> Column<V<'a>> {
         match (self.of(), self) {
             (_, Node::Const(c)) => match c.view() {
-                V::Null => Column { values: vec![V::Null; rows.batch.len()], states: vec![State::Null; rows.batch.len()] },
-                v => Column::constant(rows.batch.len(), v),
+                V::Null => Column(vec![Found::Null; rows.batch.len()]),
+                v => rows.constant(v),
             },
-            (Some(Of::Int), _) => self.ints(rows).map(V::Null, |i| Found::Value(V::Int(i))),
-            (Some(Of::Float), _) => self.floats(rows).map(V::Null, |f| Found::Value(V::Float(f))),
-            (Some(Of::Text), _) => self.texts(rows).map(V::Null, |t| Found::Value(V::Str(t))),
-            (Some(Of::Truth), _) => self.truths(rows).map(V::Null, |b| Found::Value(V::Bool(b))),
+            (Some(Of::Int), _) => self.ints(rows).map(|i| Found::Value(V::Int(i))),
+            (Some(Of::Float), _) => self.floats(rows).map(|f| Found::Value(V::Float(f))),
+            (Some(Of::Text), _) => self.texts(rows).map(|t| Found::Value(V::Str(t))),
+            (Some(Of::Truth), _) => self.truths(rows).map(|b| Found::Value(V::Bool(b))),
             (None, Node::Field(slot, ty)) => {
                 let found = (0..rows.batch.len()).map(|i| match field(&rows.cx(i), *slot, *ty) {
                     Ok(V::Null) => Found::Null,
                     v => v.ok().into(),
                 });
-                Column::collect(rows.batch.len(), V::Null, found)
+                Column(found.collect())
             }
-            (None, n) => n.each(rows, V::Null, Found::Value),
+            (None, n) => n.each(rows, Found::Value),
         }
     }
 
     /// A call with columns for arguments, or whatever it is, row by row.
     #[inline(always)]
-    fn each<'a, T: Copy>(&'a self, rows: &Rows<'a>, blank: T, pick: impl Fn(V<'a>) -> Found<T>) -> Column<T> {
+    fn each<'a, T>(&'a self, rows: &Rows<'a>, pick: impl Fn(V<'a>) -> Found<T>) -> Column<T> {
         let found = |v: value::R<V<'a>>| match v {
             Ok(V::Null) => Found::Null,
             Ok(v) => pick(v),
             Err(_) => Found::Unknown,
         };
         let Node::Call { call, args, prepared, strict } = self else {
-            return Column::collect(rows.batch.len(), blank, (0..rows.batch.len()).map(|i| found(self.val(&rows.cx(i)))));
+            return Column((0..rows.batch.len()).map(|i| found(self.val(&rows.cx(i)))).collect());
         };
-        let mut state = vec![State::Value; rows.batch.len()];
-        let mut values: Vec<V<'a>> = vec![V::Null; args.len() * rows.batch.len()];
-        for (k, arg) in args.iter().enumerate() {
-            let one = arg.values(rows);
-            for (i, (s, v)) in one.iter().enumerate() {
-                state[i] = state[i].max(s);
-                values[i * args.len() + k] = if s == State::Value { v } else { V::Null };
+        let columns: Vec<_> = args.iter().map(|arg| arg.values(rows)).collect();
+        let mut values = vec![V::Null; args.len()];
+        let mut one = |i: usize| {
+            let mut null = false;
+            for (value, column) in values.iter_mut().zip(&columns) {
+                *value = match column.0[i] {
+                    Found::Value(v) => v,
+                    Found::Null => V::Null,
+                    Found::Unknown => return Found::Unknown,
+                };
+                null |= value.is_null();
             }
-        }
-        let found = (0..rows.batch.len()).map(|i| match state[i] {
-            State::Unknown => Found::Unknown,
-            State::Null if *strict => Found::Null,
-            _ => found(call(&values[i * args.len()..][..args.len()], &rows.cx(i), prepared)),
-        });
-        Column::collect(rows.batch.len(), blank, found)
+            if null && *strict { Found::Null } else { found(call(&values, &rows.cx(i), prepared)) }
+        };
+        Column((0..rows.batch.len()).map(&mut one).collect())
     }
 }
 
@@ -371,7 +329,7 @@ fn as_float<'a>(v: V<'a>) -> Found<f64> {
 }
 
 fn ints_of(slot: Slot, rows: &Rows<'_>) -> Column<i64> {
-    rows.field(slot, 0, |v| match v {
+    rows.field(slot, |v| match v {
         Val::Int(i) => Found::Value(i),
         Val::Num(t) => match json::number(t.as_bytes()) {
             json::Number::Int(i) => Found::Value(i),
@@ -383,9 +341,9 @@ fn ints_of(slot: Slot, rows: &Rows<'_>) -> Column<i64> {
 
 fn compare<'a>(op: Cmp, a: &'a Node, b: &'a Node, rows: &Rows<'a>) -> Column<bool> {
     match (a.of(), b.of()) {
-        (Some(Of::Int), Some(Of::Int)) => a.ints(rows).zip(&b.ints(rows), false, |a, b| Found::Value(op.holds(a.cmp(&b)))),
-        (Some(Of::Text), Some(Of::Text)) => a.texts(rows).zip(&b.texts(rows), false, |a, b| Found::Value(op.holds(a.cmp(b)))),
-        _ => a.values(rows).zip(&b.values(rows), false, |a, b| match value::compare(a, b) {
+        (Some(Of::Int), Some(Of::Int)) => a.ints(rows).zip(&b.ints(rows), |a, b| Found::Value(op.holds(a.cmp(&b)))),
+        (Some(Of::Text), Some(Of::Text)) => a.texts(rows).zip(&b.texts(rows), |a, b| Found::Value(op.holds(a.cmp(b)))),
+        _ => a.values(rows).zip(&b.values(rows), |a, b| match value::compare(a, b) {
             Ok(Some(o)) => Found::Value(op.holds(o)),
             _ => Found::Unknown,
         }),
@@ -394,15 +352,15 @@ fn compare<'a>(op: Cmp, a: &'a Node, b: &'a Node, rows: &Rows<'a>) -> Column<boo
 
 /// AND, or OR, of three values; what is unknown matters only where the first one does not decide.
 fn both(a: Column<bool>, b: Column<bool>, and: bool) -> Column<bool> {
-    let found = a.iter().zip(b.iter()).map(|((s, a), (t, b))| match (s, t) {
-        (State::Unknown, _) => Found::Unknown,
-        (State::Value, _) if a != and => Found::Value(a),
-        (_, State::Unknown) => Found::Unknown,
-        (_, State::Value) if b != and => Found::Value(b),
-        (State::Value, State::Value) => Found::Value(and),
+    let both = a.0.iter().zip(&b.0).map(|(a, b)| match (*a, *b) {
+        (Found::Unknown, _) => Found::Unknown,
+        (Found::Value(a), _) if a != and => Found::Value(a),
+        (_, Found::Unknown) => Found::Unknown,
+        (_, Found::Value(b)) if b != and => Found::Value(b),
+        (Found::Value(_), Found::Value(_)) => Found::Value(and),
         _ => Found::Null,
     });
-    Column::collect(a.len(), false, found)
+    Column(both.collect())
 }
 
 /// The result of the first condition that is true: from the last one to the first, each true one takes over.
@@ -410,10 +368,14 @@ fn both(a: Column<bool>, b: Column<bool>, and: bool) -> Column<bool> {
 fn case<'a, T: Copy>(arms: &'a [(Node, Node)], other: &'a Node, rows: &Rows<'a>, of: impl Fn(&'a Node) -> Column<T>) -> Column<T> {
     let mut all = of(other);
     for (condition, result) in arms.iter().rev() {
-        all.take(&of(result), &condition.truths(rows), |known, holds| match known {
-            State::Value if !holds => State::Null,
-            known => known,
-        });
+        let (holds, results) = (condition.truths(rows), of(result));
+        for ((value, holds), result) in all.0.iter_mut().zip(holds.0).zip(results.0) {
+            match holds {
+                Found::Value(true) => *value = result,
+                Found::Value(false) | Found::Null => {}
+                Found::Unknown => *value = Found::Unknown,
+            }
+        }
     }
     all
 }
@@ -423,7 +385,11 @@ fn coalesce<'a, T: Copy>(nodes: &'a [Node], of: impl Fn(&'a Node) -> Column<T>) 
     let mut columns = nodes.iter().map(of).rev();
     let mut all = columns.next().expect("it has an argument");
     for first in columns {
-        all.take(&first, &first, |known, _| if known == State::Null { State::Null } else { State::Value });
+        for (value, first) in all.0.iter_mut().zip(first.0) {
+            if !matches!(first, Found::Null) {
+                *value = first;
+            }
+        }
     }
     all
 }
@@ -433,10 +399,10 @@ pub fn fill<'a>(node: &'a Node, ty: Type, wanted: Type, rows: &Rows<'a>, columns
     macro_rules! fill {
         ($column:expr, $cell:expr) => {{
             let (column, cell) = ($column, $cell);
-            let cells = column.iter().map(|(state, v)| match state {
-                State::Value => cell(v),
-                State::Null => Cell::Null,
-                State::Unknown => Cell::Later,
+            let cells = column.0.iter().map(|found| match *found {
+                Found::Value(v) => cell(v),
+                Found::Null => Cell::Null,
+                Found::Unknown => Cell::Later,
             });
             columns.fill(to, cells)
         }};

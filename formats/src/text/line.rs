@@ -9,6 +9,7 @@ pub struct Line<'a> {
     text: &'a str,
     all: &'a [u8],
     off: usize,
+    /// Known to be ASCII.
     ascii: bool,
 }
 
@@ -30,7 +31,7 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn within(padded: Padded<'a>, span: Span, ascii: bool) -> Result<Line<'a>, usize> {
         let text = padded.str(span)?;
-        Ok(Line { text, all: padded.padded(), off: span.off as usize, ascii: ascii || text.is_ascii() })
+        Ok(Line { text, all: padded.padded(), off: span.off as usize, ascii })
     }
 
     #[inline]
@@ -40,7 +41,7 @@ impl<'a> Line<'a> {
 
     #[inline]
     pub fn is_ascii(&self) -> bool {
-        self.ascii
+        self.ascii || self.text.is_ascii()
     }
 
     /// Calls `f` with the place of every byte that is `byte`, an ASCII character, in order.

@@ -36,8 +36,9 @@ impl Regex {
     #[inline]
     pub fn split(&self, line: Line<'_>, out: &mut Pieces) -> Result<(), TextError> {
         let piece = |group: Option<(usize, usize)>| group.map_or(Piece::Missing, |(start, end)| Piece::here(start..end));
+        let is_ascii = line.is_ascii();
         let matched = match (&self.linear, &self.ascii) {
-            (Some(linear), _) if line.is_ascii() => {
+            (Some(linear), _) if is_ascii => {
                 let matched = linear.matches(line, &mut out.slots);
                 if matched {
                     let piece = |g: usize| match out.slots[2 * g + 1] {
@@ -48,7 +49,7 @@ impl Regex {
                 }
                 matched
             }
-            (_, Some(regex)) if line.is_ascii() => {
+            (_, Some(regex)) if is_ascii => {
                 let groups = out.ascii_groups.get_or_insert_with(|| regex.capture_locations());
                 let matched = regex.captures_read(groups, line.str().as_bytes()).is_some();
                 if matched {

@@ -5,6 +5,7 @@ use super::{Format, From, Layout, OnMissing, Parsed, StringToMap, explain, usele
 use millrace_formats::json::Padded;
 use millrace_formats::text::{Escapes, Line, Piece, Pieces, TextFormat};
 use millrace_sdk as sdk;
+use sdk::batch::Cells;
 use sdk::convert;
 use sdk::json::{Number, clean, number, plain_integer, quote};
 use sdk::operator::Outputs;
@@ -245,38 +246,35 @@ impl TextToMap {
             }
             return;
         };
-        let rows = lines.iter().zip(self.all.chunks_exact(fields));
-        let mut cells = columns.cells(to);
         match ty {
-            Type::String | Type::Any => {
-                for (line, pieces) in rows {
-                    cells.put(match self.kept(line, pieces[index]) {
-                        Ok((_, t)) if line.clean => Cell::Clean(t),
-                        Ok((at, t)) if self.escapes.any(at, at + t.len()) => Cell::Escaped(t),
-                        Ok((_, t)) => Cell::Clean(t),
-                        Err(cell) => cell,
-                    });
-                }
-            }
-            Type::Bigint => {
-                for (line, pieces) in rows {
-                    cells.put(match self.kept(line, pieces[index]) {
-                        Ok((_, t)) if plain_integer(t.as_bytes()) => Cell::Num(t),
-                        Ok(_) => Cell::Later,
-                        Err(cell) => cell,
-                    });
-                }
-            }
-            Type::Double => {
-                for (line, pieces) in rows {
-                    cells.put(match self.kept(line, pieces[index]) {
-                        Ok((_, t)) if number(t.as_bytes()) != Number::Bad => Cell::Num(t),
-                        Ok(_) => Cell::Later,
-                        Err(cell) => cell,
-                    });
-                }
-            }
+            Type::String | Type::Any => self.strings(index, lines, columns.cells(to)),
+            Type::Bigint => self.numbers(index, lines, columns.cells(to), |t| plain_integer(t.as_bytes())),
+            Type::Double => self.numbers(index, lines, columns.cells(to), |t| number(t.as_bytes()) != Number::Bad),
             _ => columns.leave(),
+        }
+    }
+
+    // Not inlined: its loop needs the registers.
+    #[inline(never)]
+    fn strings<'a>(&self, index: usize, lines: &[Split<'a>], mut cells: Cells<'_, 'a>) {
+        for (line, pieces) in lines.iter().zip(self.all.chunks_exact(self.plan.format.fields().len())) {
+            cells.put(match self.kept(line, pieces[index]) {
+                Ok((_, t)) if line.clean => Cell::Clean(t),
+                Ok((at, t)) if self.escapes.any(at, at + t.len()) => Cell::Escaped(t),
+                Ok((_, t)) => Cell::Clean(t),
+                Err(cell) => cell,
+            });
+        }
+    }
+
+    #[inline(never)]
+    fn numbers<'a>(&self, index: usize, lines: &[Split<'a>], mut cells: Cells<'_, 'a>, is_one: impl Fn(&str) -> bool) {
+        for (line, pieces) in lines.iter().zip(self.all.chunks_exact(self.plan.format.fields().len())) {
+            cells.put(match self.kept(line, pieces[index]) {
+                Ok((_, t)) if is_one(t) => Cell::Num(t),
+                Ok(_) => Cell::Later,
+                Err(cell) => cell,
+            });
         }
     }
 
@@ -285,7 +283,7 @@ impl TextToMap {
     fn kept<'a>(&self, line: &Split<'a>, piece: Piece) -> Result<(usize, &'a str), Cell<'a>> {
         match piece {
             Piece::Here { start, end } => match line.text.get(start as usize..end as usize) {
-                Some(t) if !self.plan.nulls.is_empty() && self.plan.nulls.iter().any(|n| n == t) => Err(Cell::Null),
+                Some(t) if self.plan.nulls.iter().any(|n| n == t) => Err(Cell::Null),
                 Some(t) => Ok((line.off + start as usize, t)),
                 None => Err(Cell::Later),
             },

@@ -1,6 +1,6 @@
 //! Literal text with fields between: one search for each literal, left to right.
 
-use super::line::{Line, Needle};
+use super::line::{Line, NOWHERE, Needle};
 use super::{FormatError, Piece, Pieces, TextError};
 
 #[derive(Clone, Debug)]
@@ -92,30 +92,37 @@ impl Dissect {
     }
 
     /// Fills the fields of a plain pattern.
-    #[inline]
+    // Not inlined: its loop needs the registers.
+    #[inline(never)]
     pub fn split_plain(&self, line: Line<'_>, fields: &mut [Piece]) -> Result<(), TextError> {
+        let (all, begin, end) = line.place();
         if !line.str().starts_with(&self.prefix) {
             return missing(&self.prefix, 0);
         }
-        let mut p = self.prefix.len();
+        let mut at = begin + self.prefix.len();
         let Some((last, parts)) = self.parts.split_last() else { return Ok(()) };
-        let mut fields = fields.iter_mut();
-        for part in parts {
-            let Some(end) = part.behind.find(line, p) else { return missing(part.behind.str(), p) };
-            if part.field.is_some()
-                && let Some(field) = fields.next()
-            {
-                *field = Piece::here(p..end);
+        let mut next = 0;
+        let mut found = |from: usize, to: usize| {
+            if let Some(field) = fields.get_mut(next) {
+                *field = Piece::here(from - begin..to - begin);
             }
-            p = end + part.behind.str().len();
-        }
-        let Some(text) = line.str().as_bytes()[p..].strip_suffix(last.behind.str().as_bytes()) else {
-            return missing(last.behind.str(), p);
+            next += 1;
         };
-        if last.field.is_some()
-            && let Some(field) = fields.next()
-        {
-            *field = Piece::here(p..p + text.len());
+        for part in parts {
+            let place = part.behind.place(all, at, end);
+            if place == NOWHERE {
+                return missing(part.behind.str(), at - begin);
+            }
+            if part.field.is_some() {
+                found(at, place);
+            }
+            at = place + part.behind.str().len();
+        }
+        let Some(text) = all[at..end].strip_suffix(last.behind.str().as_bytes()) else {
+            return missing(last.behind.str(), at - begin);
+        };
+        if last.field.is_some() {
+            found(at, at + text.len());
         }
         Ok(())
     }

@@ -39,6 +39,12 @@ impl<'a> Line<'a> {
         self.text
     }
 
+    /// The text that it lies in, and where it begins and ends there.
+    #[inline]
+    pub fn place(&self) -> (&'a [u8], usize, usize) {
+        (self.all, self.off, self.off + self.text.len())
+    }
+
     #[inline]
     pub fn is_ascii(&self) -> bool {
         self.ascii || self.text.is_ascii()
@@ -106,27 +112,28 @@ impl Needle {
     /// The first place of the needle at or behind `from`; the empty needle is nowhere.
     #[inline]
     pub fn find(&self, line: Line<'_>, from: usize) -> Option<usize> {
-        let last = line.off + line.text.len().checked_sub(self.text.len())?;
-        match if self.text.len() == 1 {
-            self.scan::<true>(line.all, line.off + from, last)
-        } else {
-            self.scan::<false>(line.all, line.off + from, last)
-        } {
-            NOWHERE => None,
-            NARROW => {
-                let rest = line.text.as_bytes().get(from..)?;
-                memchr::memmem::find(rest, self.text.as_bytes()).filter(|_| !self.text.is_empty()).map(|n| from + n)
-            }
-            place => Some(place - line.off),
-        }
+        let place = self.place(line.all, line.off + from, line.off + line.text.len());
+        (place != NOWHERE).then(|| place - line.off)
     }
 
-    /// The first place of the needle from `at` to `last` in the text, or `NOWHERE`, or `NARROW` where the text ends too soon.
+    /// The first place of the needle in `all[at..end]`, or [`NOWHERE`]; what follows is read.
+    #[inline(always)]
+    pub fn place(&self, all: &[u8], at: usize, end: usize) -> usize {
+        if end - at < self.text.len() {
+            return NOWHERE;
+        }
+        let last = end - self.text.len();
+        if self.text.len() == 1 { self.scan::<true>(all, at, last) } else { self.scan::<false>(all, at, last) }
+    }
+
+    /// The first place of the needle from `at` to `last`, or [`NOWHERE`].
     // Not inlined: its loop needs the registers.
     #[inline(never)]
     fn scan<const ONE: bool>(&self, all: &[u8], mut at: usize, last: usize) -> usize {
         while at <= last {
-            let Some(steps) = all.get(at..).and_then(|t| t.first_chunk::<{ STEP + 1 }>()) else { return NARROW };
+            let Some(steps) = all.get(at..).and_then(|t| t.first_chunk::<{ STEP + 1 }>()) else {
+                return self.scan_end(all, at, last);
+            };
             let mut found = if ONE { equal(first_of(steps), &self.first.0) } else { pair(steps, &self.first, &self.second) };
             while found != 0 {
                 let place = at + found.trailing_zeros() as usize;
@@ -143,6 +150,13 @@ impl Needle {
         NOWHERE
     }
 
+    /// As [`scan`](Self::scan) where the text ends soon.
+    #[cold]
+    fn scan_end(&self, all: &[u8], at: usize, last: usize) -> usize {
+        let rest = all.get(at..last + self.text.len()).unwrap_or_default();
+        memchr::memmem::find(rest, self.text.as_bytes()).filter(|_| !self.text.is_empty()).map_or(NOWHERE, |n| at + n)
+    }
+
     /// Whether the needle is where its first two bytes are.
     #[inline(always)]
     fn is_at(&self, all: &[u8], place: usize) -> bool {
@@ -156,8 +170,8 @@ impl Needle {
     }
 }
 
-const NOWHERE: usize = usize::MAX;
-const NARROW: usize = usize::MAX - 1;
+/// No place in a text.
+pub const NOWHERE: usize = usize::MAX;
 
 /// Bits of the places of `first` with `second` behind it.
 #[inline(always)]

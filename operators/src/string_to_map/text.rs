@@ -185,6 +185,17 @@ struct Split<'a> {
     clean: bool,
 }
 
+impl Split<'_> {
+    /// Where a piece lies in the batch's text, if it is one of the line that begins and ends between characters.
+    #[inline(always)]
+    fn span(&self, piece: Piece, text: &[u8]) -> Option<Span> {
+        let Piece::Here { start, end } = piece else { return None };
+        let between = |at: u32| text.get(self.off + at as usize).is_some_and(|c| *c as i8 >= -0x40);
+        let inside = start <= end && end as usize <= self.text.len() && between(start) && between(end);
+        inside.then(|| Span { off: self.off as u32 + start, len: end - start })
+    }
+}
+
 impl TextToMap {
     /// First all lines are split, then each field is made of all rows at once.
     fn columns(&mut self, batch: Batch, out: &mut Outputs) {
@@ -247,7 +258,7 @@ impl TextToMap {
             return;
         };
         match ty {
-            Type::String | Type::Any => self.strings(index, lines, columns.cells(to)),
+            Type::String | Type::Any => self.strings(index, columns.batch().text(), lines, columns.cells(to)),
             Type::Bigint => self.numbers(index, lines, columns.cells(to), |t| plain_integer(t.as_bytes())),
             Type::Double => self.numbers(index, lines, columns.cells(to), |t| number(t.as_bytes()) != Number::Bad),
             _ => columns.leave(),
@@ -256,12 +267,18 @@ impl TextToMap {
 
     // Not inlined: its loop needs the registers.
     #[inline(never)]
-    fn strings<'a>(&self, index: usize, lines: &[Split<'a>], mut cells: Cells<'_, 'a>) {
+    fn strings<'a>(&self, index: usize, text: &[u8], lines: &[Split<'a>], mut cells: Cells<'_, 'a>) {
+        let any = self.plan.nulls.is_empty();
         for (line, pieces) in lines.iter().zip(self.all.chunks_exact(self.plan.format.fields().len())) {
-            cells.put(match self.kept(line, pieces[index]) {
-                Ok((_, t)) if line.clean => Cell::Clean(t),
-                Ok((at, t)) if self.escapes.any(at, at + t.len()) => Cell::Escaped(t),
-                Ok((_, t)) => Cell::Clean(t),
+            let piece = pieces[index];
+            if any && let Some(span) = line.span(piece, text) {
+                let clean = line.clean || !self.escapes.any(span.off as usize, (span.off + span.len) as usize);
+                // SAFETY: it lies in the line, between two characters of it, and the line is UTF-8.
+                unsafe { cells.put_string(span, clean) };
+                continue;
+            }
+            cells.put(match self.kept(line, piece) {
+                Ok(_) => Cell::Later,
                 Err(cell) => cell,
             });
         }
@@ -271,20 +288,20 @@ impl TextToMap {
     fn numbers<'a>(&self, index: usize, lines: &[Split<'a>], mut cells: Cells<'_, 'a>, is_one: impl Fn(&str) -> bool) {
         for (line, pieces) in lines.iter().zip(self.all.chunks_exact(self.plan.format.fields().len())) {
             cells.put(match self.kept(line, pieces[index]) {
-                Ok((_, t)) if is_one(t) => Cell::Num(t),
+                Ok(t) if is_one(t) => Cell::Num(t),
                 Ok(_) => Cell::Later,
                 Err(cell) => cell,
             });
         }
     }
 
-    /// A piece's place in the batch's text and its text, or what else becomes of it.
+    /// A piece's text, or what else becomes of it.
     #[inline(always)]
-    fn kept<'a>(&self, line: &Split<'a>, piece: Piece) -> Result<(usize, &'a str), Cell<'a>> {
+    fn kept<'a>(&self, line: &Split<'a>, piece: Piece) -> Result<&'a str, Cell<'a>> {
         match piece {
             Piece::Here { start, end } => match line.text.get(start as usize..end as usize) {
                 Some(t) if self.plan.nulls.iter().any(|n| n == t) => Err(Cell::Null),
-                Some(t) => Ok((line.off + start as usize, t)),
+                Some(t) => Ok(t),
                 None => Err(Cell::Later),
             },
             _ if self.plan.required => Err(Cell::Later),

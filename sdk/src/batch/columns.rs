@@ -215,6 +215,20 @@ impl<'x> Cells<'_, 'x> {
         };
     }
 
+    /// The next row's field is a string that lies in the batch's text. `clean`: nothing in it needs a JSON escape.
+    ///
+    /// # Safety
+    /// The span lies in the batch's text and is UTF-8 there.
+    ///
+    /// # Panics
+    /// If there are no more rows.
+    #[inline(always)]
+    pub unsafe fn put_string(&mut self, span: Span, clean: bool) {
+        self.grid[self.at] = if clean { Value::Str(span) } else { Value::Text(span) };
+        self.at += self.width;
+        self.row += 1;
+    }
+
     /// Where the text is in the batch's text, if it is there.
     #[inline(always)]
     fn inside(&self, t: &str) -> Option<Span> {

@@ -320,11 +320,11 @@ impl Node {
     }
 }
 
-fn as_int<'a>(v: V<'a>) -> Found<i64> {
+fn as_int(v: V<'_>) -> Found<i64> {
     if let V::Int(i) = v { Found::Value(i) } else { Found::Unknown }
 }
 
-fn as_float<'a>(v: V<'a>) -> Found<f64> {
+fn as_float(v: V<'_>) -> Found<f64> {
     if let V::Float(f) = v { Found::Value(f) } else { Found::Unknown }
 }
 

@@ -58,6 +58,15 @@ impl PartitionTime {
         self.floor = self.floor.max(floor);
     }
 
+    /// Counts a row with an implausible time; whether all of the first rows were such.
+    fn implausible(&mut self) -> bool {
+        if self.plausible || self.seen == FIRST_ROWS {
+            return false;
+        }
+        self.seen += 1;
+        self.seen == FIRST_ROWS
+    }
+
     /// Whether the row is late; then it moves the watermark.
     #[inline]
     fn row(&mut self, time: i64, bound: i64) -> bool {
@@ -135,17 +144,20 @@ impl Assigner {
                 for row in batch.rows() {
                     let value = row.get(*field);
                     let why: Option<(&'static str, String)> = match reader.read(value) {
-                        Err(e) => Some(("invalid-time", time_error(value, &e.0))),
+                        Err(e) => {
+                            // A number in another unit than the format's may lie beyond all times.
+                            if *check && is_number(value) && part.implausible() {
+                                return Err(implausible(name, exit, &e.0));
+                            }
+                            Some(("invalid-time", time_error(value, &e.0)))
+                        }
                         Ok(t) if t == NO_TIME => Some(("invalid-time", "the time is out of range".into())),
                         Ok(t) => {
                             let odd = *check && !plausible.contains(&t);
-                            if *check && !part.plausible && part.seen < FIRST_ROWS {
-                                part.seen += 1;
-                                part.plausible = !odd;
-                                if odd && part.seen == FIRST_ROWS {
-                                    return Err(implausible(name, exit, t));
-                                }
+                            if odd && part.implausible() {
+                                return Err(implausible(name, exit, format_args!("{t} µs since 1970")));
                             }
+                            part.plausible |= *check && !odd;
                             if t > latest {
                                 Some(("too-far-in-future", format!("its time is {} s ahead of the clock", (t - now) / 1_000_000)))
                             } else if odd && part.plausible && t < YEAR_2000 {
@@ -182,9 +194,13 @@ fn time_error(value: Val<'_>, error: &str) -> String {
     if value.is_null() { "the time field is missing".into() } else { format!("the time field cannot be read: {error}") }
 }
 
-fn implausible(partition: &str, exit: &Exit, time: i64) -> Fault {
+fn is_number(value: Val<'_>) -> bool {
+    value.as_float().is_some() || value.as_str().is_some_and(|t| t.trim().parse::<f64>().is_ok())
+}
+
+fn implausible(partition: &str, exit: &Exit, last: impl std::fmt::Display) -> Fault {
     Fault::data(format!("the first {FIRST_ROWS} rows of `{}` have implausible event times (implausible-event-time)", exit.name))
-        .detail(format!("partition `{partition}`: all lie before 2000 or more than a day ahead; the last is {time} µs since 1970"))
+        .detail(format!("partition `{partition}`: all lie before 2000 or more than a day ahead; the last: {last}"))
         .hint("check the watermark's `format`: epoch_s and epoch_ms are a factor of 1000 apart")
 }
 

@@ -135,11 +135,15 @@ fn far_future_and_implausible_times() {
     );
     assert_eq!(out.sorted().len(), 2);
 
-    let mut p = PlanBuilder::new(EventTime);
-    let src = p.source("src", &Rows::new(numbers(1, 200)), 5000, None);
-    p.sink("out", &Collect::default(), &[at(src, 0)]);
-    let s = run(p.build(), RunOptions { check_plausibility: true, ..options(1) }, Control::new(), &());
-    assert!(s.fault.unwrap().message.contains("implausible-event-time"));
+    // Long ago, and microseconds that are said to be milliseconds: beyond year 9998.
+    let micros = vec![(1..=200).map(|i| ("k", now * 1000 + i, i)).collect()];
+    for rows in [numbers(1, 200), micros] {
+        let mut p = PlanBuilder::new(EventTime);
+        let src = p.source("src", &Rows::new(rows), 5000, None);
+        p.sink("out", &Collect::default(), &[at(src, 0)]);
+        let s = run(p.build(), RunOptions { check_plausibility: true, ..options(1) }, Control::new(), &());
+        assert!(s.fault.unwrap().message.contains("implausible-event-time"));
+    }
 }
 
 #[test]

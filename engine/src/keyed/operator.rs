@@ -537,6 +537,8 @@ impl KeyedRunner {
     pub fn restore(&mut self, pieces: &[Saved], log: &JobLog, mine: (u64, u64)) -> Result<(), Fault> {
         let pieces: Vec<&Saved> = pieces.iter().filter(|p| p.groups.0.max(mine.0) < p.groups.1.min(mine.1)).collect();
         self.restore_pieces(&pieces, log, mine).map_err(|f| Fault { message: format!("`{}`: {}", self.exit.name, f.message), ..f })?;
+        // Their answers are counted off.
+        self.shared.pending_asks.fetch_add(self.state.work.asks.len(), SeqCst);
         self.ask_again()
     }
 

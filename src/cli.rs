@@ -287,14 +287,23 @@ pub struct Log {
 
 #[derive(Args)]
 pub struct LintArgs {
-    /// Topologies, or folders in which all *.yaml and *.yml that look like topologies are checked
+    /// Topologies, folders in which all *.yaml and *.yml that look like topologies are checked, or `-` for standard input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub set: Set,
-    /// `full` shows the lines, `concise` has a line each, `json` is for programs
+    /// `full` shows the lines, `concise` has a line each, `json` and `sarif` (2.1.0) are for programs, `github` for its annotations
     #[arg(long, value_enum, default_value = "full")]
     pub format: LintFormat,
+    /// Mend what can be mended without doubt, and write the files
+    #[arg(long, conflicts_with = "diff")]
+    pub fix: bool,
+    /// Show what --fix would change, as a unified diff; problems go to standard error
+    #[arg(long)]
+    pub diff: bool,
+    /// Also tell matters of style
+    #[arg(long)]
+    pub style: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -308,6 +317,8 @@ pub enum LintFormat {
     Full,
     Concise,
     Json,
+    Github,
+    Sarif,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

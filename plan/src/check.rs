@@ -6,7 +6,7 @@ use crate::source::{Sources, Span};
 use crate::yaml::{Content, Entry, Node, Scalar, snake_case};
 use millrace_sdk::config::{Duration, Size};
 use millrace_sdk::problem::did_you_mean;
-use millrace_sdk::{Place, Step, Type};
+use millrace_sdk::{Place, Severity, Step, Type};
 use serde_json::{Map, Value};
 
 /// `$ref`s followed in a row; a schema that leads further is its author's mistake.
@@ -88,7 +88,7 @@ impl<'a> Checker<'a> {
             self.bad = true;
             return None;
         }
-        let Some(rules) = schema.as_object() else { return Some(free(node)) };
+        let Some(rules) = schema.as_object() else { return Some(self.free(node)) };
         if self.null_is_a_word(node, schema) {
             return Some(Value::String("null".into()));
         }
@@ -113,7 +113,7 @@ impl<'a> Checker<'a> {
         let wanted: Vec<&str> = types.iter().copied().filter(|t| *t != "null").collect();
         match wanted[..] {
             [] if rules.contains_key("properties") => self.object(node, rules, owner),
-            [] => Some(free(node)),
+            [] => Some(self.free(node)),
             ["object"] => self.object(node, rules, owner),
             ["array"] => self.array(node, rules),
             ["string"] => self.string(node, rules),
@@ -193,6 +193,7 @@ impl<'a> Checker<'a> {
             self.found.push(
                 Found::error("unknown-value", node.span, format!("unknown value `{}`", s.text))
                     .suggest(near.clone())
+                    .sure(&s.text, names.iter().map(String::as_str))
                     .hint(format!("possible values are {}", list(names))),
             );
             // Read as what was likely meant, so that what hangs on it is looked at too.
@@ -320,6 +321,8 @@ impl<'a> Checker<'a> {
             _ => return self.wrong(node, "a map"),
         }
         let mut whole = true;
+        let hole = self.sources.has_hole(node.span);
+        self.bad |= hole;
         let mut seen: Vec<(&str, Span)> = vec![];
         // A required key that is there with a slip of the pen is told once.
         let mut meant: Vec<&str> = vec![];
@@ -352,13 +355,14 @@ impl<'a> Checker<'a> {
                         }
                     }
                     Some(Value::Bool(true)) => {
-                        out.insert(e.key.clone(), free(&e.value));
+                        out.insert(e.key.clone(), self.free(&e.value));
                     }
                     None if properties.is_empty() => {
-                        out.insert(e.key.clone(), free(&e.value));
+                        out.insert(e.key.clone(), self.free(&e.value));
                     }
                     _ => {
-                        let found = unknown_key(e, properties.keys().map(String::as_str));
+                        let mut found = unknown_key(e, properties.keys().map(String::as_str));
+                        found.sure &= found.suggestion.as_ref().is_some_and(|s| node.entry(s).is_none());
                         let near = found.suggestion.as_ref().filter(|s| node.entry(s).is_none()).and_then(|s| properties.get_key_value(s));
                         self.found.push(found);
                         // Read as what was likely meant, so that its value is looked at too.
@@ -377,7 +381,7 @@ impl<'a> Checker<'a> {
                 continue;
             }
             whole &= out.contains_key(name);
-            if !meant.contains(&name) {
+            if !meant.contains(&name) && !hole {
                 let mut found = Found::error("missing-key", owner, format!("the key `{name}` is missing"));
                 if let Some(d) = properties.get(name).and_then(|p| p.get("description")).and_then(Value::as_str) {
                     found = found.hint(format!("{name}: {}", first_sentence(d)));
@@ -404,27 +408,32 @@ impl<'a> Checker<'a> {
         let Content::Seq(items) = &node.content else { return self.wrong(node, "a list") };
         let tuple = rules.get("prefixItems").and_then(Value::as_array);
         let each = rules.get("items").unwrap_or(&Value::Bool(true));
+        let hole = self.sources.has_hole(node.span);
+        self.bad |= hole;
         let out: Vec<Value> =
             items.iter().enumerate().filter_map(|(i, n)| self.value(n, tuple.and_then(|t| t.get(i)).unwrap_or(each), n.span)).collect();
         let bound = |key: &str| rules.get(key).and_then(Value::as_u64);
         let count = items.len() as u64;
-        let before = self.found.len();
-        if let Some(min) = bound("minItems").filter(|m| count < *m) {
+        let before = self.errors();
+        if let Some(min) = bound("minItems").filter(|m| count < *m && !hole) {
             self.found.push(Found::error("out-of-range", node.span, format!("{count} items where at least {min} are needed")));
         }
         if let Some(max) = bound("maxItems").filter(|m| count > *m) {
             self.found.push(Found::error("out-of-range", node.span, format!("{count} items where at most {max} are allowed")));
         }
-        let whole = self.found.len() == before && (tuple.is_none() || out.len() == items.len());
+        let whole = self.errors() == before && (tuple.is_none() || out.len() == items.len());
         whole.then_some(Value::Array(out))
     }
 
     fn string(&mut self, node: &Node, rules: &Map<String, Value>) -> Option<Value> {
         let Content::Scalar(s) = &node.content else { return self.wrong(node, "a text") };
-        let before = self.found.len();
         let format = rules.get("format").and_then(Value::as_str).unwrap_or("");
+        let before = self.errors();
         match format {
-            "secret" => self.secrets.push(node.span),
+            "secret" => {
+                self.secrets.push(node.span);
+                self.found.extend(plain_secret(node, s));
+            }
             "duration" => {
                 if let Err(e) = Duration::parse(&s.text) {
                     self.found.push(Found::error("bad-duration", node.span, e));
@@ -463,7 +472,7 @@ impl<'a> Checker<'a> {
                 format!("a text of {length} characters where at most {max} are allowed"),
             ));
         }
-        (self.found.len() == before).then(|| Value::String(s.text.clone()))
+        (self.errors() == before).then(|| Value::String(s.text.clone()))
     }
 
     /// `where: a like '% #x'`: YAML reads a comment from ` #` on.
@@ -502,6 +511,10 @@ impl<'a> Checker<'a> {
             }
             _ => n,
         };
+        if s.plain && leading_zero(&s.text) && !s.from_outside() {
+            let found = Found::warning("odd-scalar", node.span, format!("`{}` is read as {n}, by older readers of YAML as octal", s.text));
+            self.found.push(found.hint("write the number without leading zeros").fix(vec![(node.span, n.to_string())]));
+        }
         let value = n.as_f64().unwrap_or(f64::NAN);
         let format = rules.get("format").and_then(Value::as_str).unwrap_or("");
         let (low, high) = match format {
@@ -545,7 +558,8 @@ impl<'a> Checker<'a> {
                         _ => None,
                     };
                     let value = self.wrong(node, "true or false");
-                    if let Some(last) = self.found.last_mut() {
+                    if let Some(last) = self.found.last_mut().filter(|f| f.hint.is_none()) {
+                        last.sure = meant.is_some();
                         last.suggestion = meant;
                     }
                     value
@@ -555,6 +569,21 @@ impl<'a> Checker<'a> {
         }
     }
 
+    fn errors(&self) -> usize {
+        self.found.iter().filter(|f| f.severity == Severity::Error).count()
+    }
+
+    /// A value that no schema describes: what it means hangs on its spelling alone.
+    fn free(&mut self, node: &Node) -> Value {
+        match &node.content {
+            Content::Scalar(s) if s.plain && !s.from_outside() => self.found.extend(odd_scalar(node, &s.text)),
+            Content::Seq(items) => items.iter().for_each(|n| drop(self.free(n))),
+            Content::Map(entries) => entries.iter().for_each(|e| drop(self.free(&e.value))),
+            _ => {}
+        }
+        free(node)
+    }
+
     fn wrong(&mut self, node: &Node, wanted: &str) -> Option<Value> {
         let mut found = Found::error("wrong-type", node.span, format!("expected {wanted}, found {}", node.kind()));
         if let Content::Scalar(s) = &node.content
@@ -562,13 +591,61 @@ impl<'a> Checker<'a> {
             && (wanted.contains("number") || wanted.contains("true"))
             && !scalar::core(&s.text).is_string()
         {
-            found = found.hint("take the quotes away: a quoted value is a text").suggest(Some(s.text.clone()));
+            found = found
+                .hint("take the quotes away: a quoted value is a text")
+                .suggest(Some(s.text.clone()))
+                .fix(vec![(node.span, s.text.clone())]);
+        }
+        if let Content::Scalar(s) = &node.content
+            && s.plain
+            && wanted == "a map"
+        {
+            found = match s.text.split_once(':') {
+                Some((key, value)) if !key.contains(' ') && !value.is_empty() => {
+                    found.hint("a space is missing behind the colon").suggest(Some(format!("{key}: {}", value.trim_start())))
+                }
+                _ => match s.text.split_once(' ') {
+                    Some((key, value)) => found.hint("a map is written `key: value`").suggest(Some(format!("{key}: {value}"))),
+                    None => found,
+                },
+            };
         }
         if matches!(node.content, Content::Map(_) | Content::Seq(_)) && self.sources.slice(node.span).contains('\n') {
             found.span.end = found.span.start + self.sources.slice(node.span).lines().next().map_or(0, |l| l.trim_end().len());
         }
         self.found.push(found);
         None
+    }
+}
+
+/// A secret that is written out; a variable or a file would keep it out of the topology.
+pub(crate) fn plain_secret(node: &Node, s: &Scalar) -> Option<Found> {
+    (!s.text.is_empty() && !s.from_outside()).then(|| {
+        Found::warning("plain-secret", node.span, "a secret is written out in the topology")
+            .hint("take it from the environment, `${NAME}`, or from a file, `${file:/run/secrets/name}`")
+    })
+}
+
+fn leading_zero(text: &str) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Spellings that other readers of YAML take otherwise, or that look like names and are numbers.
+fn odd_scalar(node: &Node, text: &str) -> Option<Found> {
+    let quoted = format!("\"{text}\"");
+    let tell = |message: String| {
+        Found::warning("odd-scalar", node.span, message).hint(format!("write {quoted} for the text")).fix(vec![(node.span, quoted.clone())])
+    };
+    if matches!(text.to_ascii_lowercase().as_str(), "yes" | "no" | "on" | "off") {
+        let word = if matches!(text.to_ascii_lowercase().as_str(), "yes" | "on") { "true" } else { "false" };
+        return Some(tell(format!("`{text}` is a text here, and {word} for older readers of YAML")));
+    }
+    let exponent = text.bytes().all(|b| b.is_ascii_digit() || b == b'e' || b == b'E') && text.contains(['e', 'E']);
+    match scalar::number(text) {
+        Some(n) if leading_zero(text) => Some(tell(format!("`{text}` is the number {n}: its zeros are lost"))),
+        Some(n) if exponent => Some(tell(format!("`{text}` is the number {n}"))),
+        _ => None,
     }
 }
 
@@ -628,9 +705,12 @@ pub(crate) fn to_json(node: &Node) -> Value {
 
 pub(crate) fn unknown_key<'a>(entry: &Entry, known: impl Iterator<Item = &'a str> + Clone) -> Found {
     let suggestion = did_you_mean(&entry.key, known.clone()).or_else(|| did_you_mean(&snake_case(&entry.key), known.clone()));
+    let known_again = known.clone();
     let mut names: Vec<&str> = known.collect();
     names.sort_unstable();
-    let found = Found::error("unknown-key", entry.key_span, format!("unknown key `{}`", entry.key)).suggest(suggestion);
+    let found = Found::error("unknown-key", entry.key_span, format!("unknown key `{}`", entry.key))
+        .sure(&entry.key, known_again)
+        .suggest(suggestion);
     if names.is_empty() { found.hint("no keys are known here") } else { found.hint(format!("known keys are {}", list(&names))) }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::source::{Sources, Span};
 use millrace_sdk::Severity;
+use millrace_sdk::problem::one_close_name;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -37,6 +38,23 @@ pub struct Diagnostic {
     pub snippet: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub second: Option<Second>,
+    /// Replacements that mend it and change nothing else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fix: Vec<Edit>,
+}
+
+/// A replacement of a stretch of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Edit {
+    pub line: usize,
+    pub column: usize,
+    pub end_line: usize,
+    pub end_column: usize,
+    /// What is to stand there.
+    pub text: String,
+    /// The stretch in bytes of the text, a byte order mark not counted.
+    #[serde(skip)]
+    pub bytes: std::ops::Range<usize>,
 }
 
 fn severity_name<S: serde::Serializer>(severity: &Severity, s: S) -> Result<S::Ok, S::Error> {
@@ -61,11 +79,25 @@ pub(crate) struct Found {
     pub hint: Option<String>,
     pub suggestion: Option<String>,
     pub second: Option<(Span, String)>,
+    /// Replacements that mend it without changing anything else.
+    pub fix: Vec<(Span, String)>,
+    /// What is suggested is the one thing that can be meant: a fix.
+    pub sure: bool,
 }
 
 impl Found {
     pub fn error(id: &'static str, span: Span, message: impl Into<String>) -> Found {
-        Found { id, severity: Severity::Error, span, message: message.into(), hint: None, suggestion: None, second: None }
+        Found {
+            id,
+            severity: Severity::Error,
+            span,
+            message: message.into(),
+            hint: None,
+            suggestion: None,
+            second: None,
+            fix: vec![],
+            sure: false,
+        }
     }
     pub fn warning(id: &'static str, span: Span, message: impl Into<String>) -> Found {
         Found { severity: Severity::Warning, ..Found::error(id, span, message) }
@@ -81,6 +113,15 @@ impl Found {
         self.suggestion = suggestion;
         self
     }
+    pub fn fix(mut self, fix: Vec<(Span, String)>) -> Found {
+        self.fix = fix;
+        self
+    }
+    /// The suggestion is a fix if just one of the names is as close as it.
+    pub fn sure<'a>(mut self, word: &str, names: impl Iterator<Item = &'a str>) -> Found {
+        self.sure = one_close_name(word, names);
+        self
+    }
     pub fn second(mut self, span: Span, message: impl Into<String>) -> Found {
         self.second = Some((span, message.into()));
         self
@@ -92,7 +133,7 @@ impl Found {
 pub(crate) struct Report {
     pub sources: Sources,
     pub found: Vec<Found>,
-    /// Stretches of the text had to be taken out: what is missing may have stood there.
+    /// Stretches of the text had to be taken out in which whole parts or their names may have stood.
     pub damaged: bool,
 }
 
@@ -105,29 +146,18 @@ impl Report {
         self.found.iter().any(|f| f.severity == Severity::Error)
     }
 
-    /// Where the text is damaged, what is missing may have stood in the damage: such problems, and what the parser stumbled over
-    /// right after a first fault, are not told.
+    /// Where whole parts had to be taken out, what is missing may have been one of them: such problems are not told.
     fn only_causes(&mut self) {
         self.found.retain(|f| match f.id {
-            "missing-key" | "ambiguous-input" | "unread-output" | "not-repeatable" => false,
+            "ambiguous-input" | "unread-output" | "not-repeatable" => false,
             "dangling-input" | "unknown-field" => f.suggestion.is_some(),
             _ => true,
-        });
-        let mut last = None;
-        let sources = &self.sources;
-        self.found.retain(|f| {
-            if f.id != "syntax" || f.message.contains("mapping values") {
-                return true;
-            }
-            let line = sources.line_column(f.span.src, f.span.start).0;
-            let follows = last.is_some_and(|(src, before)| src == f.span.src && line <= before + 2);
-            last = Some((f.span.src, line));
-            !follows
         });
     }
 
     /// Sorted by place, worst first at one place, repeats taken out.
     pub fn finish(mut self) -> Vec<Diagnostic> {
+        crate::allow::apply(&mut self);
         self.found.sort_by(|a, b| (a.span, a.severity, a.id, &a.message).cmp(&(b.span, b.severity, b.id, &b.message)));
         self.found.dedup();
         if self.damaged {
@@ -161,10 +191,33 @@ impl Report {
                             snippet: sources.line(span.src, line),
                         }
                     }),
+                    fix: edits(sources, f),
                 }
             })
             .collect()
     }
+}
+
+/// The fix of a problem: its own, or what is suggested where that is sure and stands there as it is written.
+fn edits(sources: &Sources, f: &Found) -> Vec<Edit> {
+    let mut all = f.fix.clone();
+    if let Some(s) = f.suggestion.as_ref().filter(|_| f.sure && all.is_empty()) {
+        let written = sources.slice(f.span);
+        let quoted = written.len() > 1 && written.starts_with(['"', '\'']);
+        let plain = |t: &str| !t.is_empty() && t.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
+        let bare = if quoted { &written[1..written.len() - 1] } else { written };
+        if plain(bare) && plain(s) {
+            let cut = usize::from(quoted);
+            all.push((Span { start: f.span.start + cut, end: f.span.end - cut, ..f.span }, s.clone()));
+        }
+    }
+    let edit = |(span, text): (Span, String)| {
+        let (line, column) = sources.line_column(span.src, span.start);
+        let (end_line, end_column) = sources.line_column(span.src, span.end);
+        Edit { line, column, end_line, end_column, text, bytes: span.start..span.end }
+    };
+    // Only the file itself can be written.
+    if all.iter().any(|(span, _)| span.src != 0) { vec![] } else { all.into_iter().map(edit).collect() }
 }
 
 /// One line each: `job.yaml:3:5: error[unknown-key] unknown key …`.

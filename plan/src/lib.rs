@@ -1,17 +1,21 @@
 //! YAML text -> tree with source ranges -> typed plan; wiring, schema flow, lints.
 
+mod allow;
 mod build;
 mod check;
 pub mod diagnostic;
 mod durability;
+pub mod fix;
 pub mod graph;
 mod guards;
 pub mod host;
 pub mod ids;
 mod lints;
 mod load;
+mod output;
 pub mod plan;
 mod reference;
+mod repair;
 mod scalar;
 mod set;
 pub mod source;
@@ -23,6 +27,7 @@ mod yaml;
 pub use diagnostic::Diagnostic;
 pub use durability::listen;
 pub use load::{Options, Planned, file_name, load, load_text};
+pub use output::{github, sarif};
 pub use reference::{explain, json_schema};
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::build::Built;
 use crate::diagnostic::{Found, Report};
 use crate::topology::Topology;
 use crate::wiring::{Graph, What, output_name};
+use crate::yaml::{Node, snake_case};
 use millrace_sdk::operator::{Env, Inputs, TimeCharacteristic};
 use millrace_sdk::problem::did_you_mean;
 
@@ -28,11 +29,65 @@ pub(crate) fn run(report: &mut Report, t: &Topology, graph: &Graph, built: &Buil
         stores(report, t, built);
         useless_keyby(report, t, graph);
         lost_order(report, t, graph, built);
+        endless_state(report, t, graph);
     }
     time(report, t, graph, env);
     sources(report, t);
     order(report, t);
     tests(report, t, graph);
+}
+
+/// Opt-in: what is right and not as the language's own pages write it.
+pub(crate) fn style(report: &mut Report, t: &Topology, root: &Node) {
+    let uses = t.streams.iter().flat_map(|s| std::iter::once(&s.source).chain(s.operates.iter().map(|(_, u)| u)));
+    let uses = uses.chain(t.transforms.iter().chain(&t.sinks).map(|s| &s.part)).chain(t.stores.iter().map(|(_, _, u)| u));
+    for u in uses.chain(&t.dead_letter) {
+        let Some(part) = u.part else { continue };
+        let written = report.sources.slice(u.type_span).trim_matches(['"', '\'']).to_string();
+        if part.aliases.contains(&written.as_str()) {
+            let found = Found::note("style-alias", u.type_span, format!("`{written}` is another name of `{}`", part.name));
+            report.push(found.fix(vec![(u.type_span, part.name.to_string())]));
+        }
+    }
+    let Some(env) = root.entry("run_env") else { return };
+    for e in root.entries().iter().chain(env.value.entries()) {
+        let name = snake_case(&e.key);
+        if name != e.key && e.key.chars().all(|c| c.is_ascii_alphanumeric()) {
+            let found = Found::note("style-key", e.key_span, format!("`{}` is written `{name}`", e.key));
+            report.push(found.fix(vec![(e.key_span, name)]));
+        }
+    }
+}
+
+/// What a part remembers for ever, where the input has no end.
+fn endless_state(report: &mut Report, t: &Topology, graph: &Graph) {
+    for item in &graph.items {
+        let What::Transform(n) = item.what else { continue };
+        let part = &t.transforms[n].part;
+        let endless = part.part_name() == "Dedup" && part.config.get("within").is_none();
+        if !endless || item.tainted || part.tainted {
+            continue;
+        }
+        let mut reached: Vec<usize> = item.wires.iter().map(|w| w.from).collect();
+        let mut at = 0;
+        while at < reached.len() {
+            for w in &graph.items[reached[at]].wires {
+                if !reached.contains(&w.from) {
+                    reached.push(w.from);
+                }
+            }
+            at += 1;
+        }
+        let stream = reached.iter().find_map(|i| match graph.items[*i].what {
+            What::Stream(s) => t.streams[s].source.source().filter(|spec| !spec.bounded()).map(|_| &t.streams[s]),
+            _ => None,
+        });
+        if let Some(stream) = stream {
+            let message = format!("`{}` remembers every key for ever, and the stream `{}` has no end", item.name, stream.name);
+            let found = Found::warning("state-without-limit", item.span, message).second(stream.name_span, "this stream has no end");
+            report.push(found.hint("write `within: 7d`, or whatever time a repeat may take"));
+        }
+    }
 }
 
 fn unread(report: &mut Report, t: &Topology, graph: &Graph) {

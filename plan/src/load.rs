@@ -30,6 +30,8 @@ pub struct Options {
     /// What `run_env.memory` is where nobody writes it, bytes. None: 4 GiB.
     pub memory: Option<u64>,
     pub clock: Clock,
+    /// Tell matters of style too.
+    pub style: bool,
 }
 
 pub struct Planned {
@@ -84,6 +86,9 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
     let built = Builder::new(&mut report, &t, &graph, &env.env).run();
     let guards = crate::guards::plan(&mut report, &t, &graph, &built, env.checkpoint.as_ref());
     lints::run(&mut report, &t, &graph, &built, &env.env);
+    if options.style {
+        lints::style(&mut report, &t, &root);
+    }
     let dead = dead_letter(&mut report, &t, &env.env, &env.dead_letter_path);
     let picture = crate::graph::Picture::new(&t, &graph, &built.flows);
     let hash = xxhash_rust::xxh3::xxh3_64(topology::canonical(&root).as_bytes());

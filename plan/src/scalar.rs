@@ -79,6 +79,8 @@ fn float(text: &str) -> Option<serde_json::Number> {
 pub fn positions(source: &str, span: Span, style: ScalarStyle) -> Vec<usize> {
     let Some(raw) = source.get(span.start..span.end) else { return vec![span.start] };
     match style {
+        // Quotes that were missing and are read as if they stood there.
+        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted if !raw.starts_with(['"', '\'']) => flow(raw, span.start, None),
         ScalarStyle::Plain => flow(raw, span.start, None),
         ScalarStyle::SingleQuoted => flow(inner(raw), span.start + 1, Some('\'')),
         ScalarStyle::DoubleQuoted => flow(inner(raw), span.start + 1, Some('"')),

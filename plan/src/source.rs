@@ -38,6 +38,8 @@ pub struct Sources {
     list: Vec<Source>,
     /// Values that must not be shown.
     secrets: Vec<Span>,
+    /// Maps and lists that something was taken out of, as it was no YAML.
+    holes: Vec<Span>,
 }
 
 impl Sources {
@@ -58,6 +60,16 @@ impl Sources {
 
     pub fn slice(&self, span: Span) -> &str {
         self.text(span.src).get(span.start..span.end).unwrap_or("")
+    }
+
+    /// Something was taken out of the map or list at this place.
+    pub fn hole(&mut self, span: Span) {
+        self.holes.push(span);
+    }
+
+    /// Whether something that is missing from the map or list at this place may have stood in what was taken out.
+    pub fn has_hole(&self, span: Span) -> bool {
+        self.holes.contains(&span)
     }
 
     pub fn hide(&mut self, span: Span) {

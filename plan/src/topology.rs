@@ -9,7 +9,7 @@ use crate::yaml::{Content, Node, snake_case};
 use millrace_sdk::config::{Duration, PathText, Size};
 use millrace_sdk::operator::{OperatorSpec, TimeCharacteristic};
 use millrace_sdk::problem::did_you_mean;
-use millrace_sdk::{Kind, Make, Part, Problem, SinkSpec, SourceSpec, StoreSpec};
+use millrace_sdk::{Kind, Make, Part, Problem, Severity, SinkSpec, SourceSpec, StoreSpec};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -179,8 +179,7 @@ impl Use {
                 continue;
             }
             let span = locate(report, &self.config, self.type_span, &p.place);
-            let found =
-                Found { id: p.id, severity: p.severity, span, message: p.message, hint: p.hint, suggestion: p.suggestion, second: None };
+            let found = Found { severity: p.severity, hint: p.hint, suggestion: p.suggestion, ..Found::error(p.id, span, p.message) };
             report.push(found);
         }
     }
@@ -299,7 +298,7 @@ fn read_stream(report: &mut Report, name: &str, name_span: Span, node: &Node, t:
     let source = match config.get("source") {
         Some(n) => read_use(report, n, Kind::Source, &["parallelism"]),
         None => {
-            if !config.is_bad() {
+            if !config.is_bad() && !report.sources.has_hole(config.span) {
                 missing_at(report, config_span, "the key `source`");
             }
             Use::broken(name_span)
@@ -336,7 +335,9 @@ fn read_stream(report: &mut Report, name: &str, name_span: Span, node: &Node, t:
         None => None,
     };
     let index = t.streams.len();
-    let tainted = source.tainted || operates.iter().any(|(_, u)| u.tainted) || config.is_bad();
+    let tainted = source.tainted
+        || operates.iter().any(|(_, u)| u.tainted)
+        || [Some(node), Some(config), config.get("operates")].into_iter().flatten().any(|n| n.is_bad() || report.sources.has_hole(n.span));
     t.streams.push(Stream { name: name.to_string(), name_span, source, operates, watermark, retry, tainted });
     for holder in [node, config] {
         for n in items(report, holder, "sink") {
@@ -384,6 +385,9 @@ fn hide_secrets(report: &mut Report, node: &Node) {
         let key = e.key.to_ascii_lowercase();
         if ["password", "secret", "token"].iter().any(|word| key.contains(word)) && e.value.text().is_some() {
             report.sources.hide(e.value.span);
+            if let Content::Scalar(s) = &e.value.content {
+                report.found.extend(check::plain_secret(&e.value, s));
+            }
         }
         hide_secrets(report, &e.value);
     }
@@ -409,7 +413,8 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     let mut unknown: Vec<(usize, Found)> = vec![];
     let mut read = Cow::Borrowed(node);
     for (i, e) in node.entries().iter().enumerate().filter(|(_, e)| !allowed.contains(&e.key.as_str())) {
-        let found = unknown_key(e, allowed.iter().copied());
+        let mut found = unknown_key(e, allowed.iter().copied());
+        found.sure &= found.suggestion.as_ref().is_some_and(|s| node.entry(s).is_none());
         mend(&mut read, i, &found);
         unknown.push((i, found));
     }
@@ -417,6 +422,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     let node = &*read;
     let mut out = Use { node: node.clone(), ..Use::broken(first_line(report, node.span)) };
     let type_name = match node.entry("type") {
+        None if report.sources.has_hole(original.span) => None,
         None => {
             report.push(Found::error("missing-key", out.type_span, format!("{} without `type`", a(kind))));
             None
@@ -449,7 +455,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     out.parallelism = node.get("parallelism").filter(|_| siblings.contains(&"parallelism")).and_then(|n| {
         let schema = serde_json::json!({"type": "integer", "minimum": 1, "maximum": 1024});
         let checked = check(&report.sources, n, &schema, n.span);
-        let ok = checked.found.is_empty();
+        let ok = checked.found.iter().all(|f| f.severity != Severity::Error);
         report.found.extend(checked.found);
         checked.value.and_then(|v| v.as_u64()).filter(|_| ok).map(|v| v as usize)
     });
@@ -475,7 +481,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
             .iter()
             .any(|e| e.key_span == f.span && WIRING.contains(&e.key.as_str()) && !properties.contains(&e.key.as_str()))
     };
-    out.tainted = !checked.found.is_empty() || checked.bad;
+    out.tainted = checked.found.iter().any(|f| f.severity == Severity::Error) || checked.bad || report.sources.has_hole(node.span);
     report.found.extend(checked.found.into_iter().filter(|f| !wiring_told(f)));
     for s in checked.secrets {
         report.sources.hide(s);
@@ -521,8 +527,9 @@ fn unknown_part(kind: Kind, name: &str, span: Span) -> Found {
         .filter(|p| p.kind() == kind)
         .flat_map(|p| std::iter::once(p.name).chain(p.aliases.iter().copied()))
         .collect();
-    let mut found =
-        Found::error("unknown-part", span, format!("unknown {} `{name}`", kind.name())).suggest(did_you_mean(name, names.iter().copied()));
+    let mut found = Found::error("unknown-part", span, format!("unknown {} `{name}`", kind.name()))
+        .sure(name, names.iter().copied())
+        .suggest(did_you_mean(name, names.iter().copied()));
     let others: Vec<&str> = [Kind::Source, Kind::Operator, Kind::Sink, Kind::Store]
         .into_iter()
         .filter(|k| *k != kind && Part::find(*k, name).is_some())
@@ -539,7 +546,7 @@ fn unknown_part(kind: Kind, name: &str, span: Span) -> Found {
 pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Report, node: &Node, owner: Span) -> Option<T> {
     let schema = schemars::schema_for!(T).to_value();
     let checked = check(&report.sources, node, &schema, owner);
-    let clean = checked.found.is_empty() && !checked.bad;
+    let clean = checked.found.iter().all(|f| f.severity != Severity::Error) && !checked.bad;
     report.found.extend(checked.found);
     for s in checked.secrets {
         report.sources.hide(s);
@@ -574,6 +581,7 @@ fn known_keys<'n>(report: &mut Report, node: &'n Node, known: &[&str], elsewhere
             let place = if elsewhere.contains(&"source") { "one level deeper, under `config`" } else { "one level up, beside `config`" };
             found = found.suggest(None).hint(format!("`{}` belongs {place}", e.key));
         }
+        found.sure &= found.suggestion.as_ref().is_some_and(|s| node.entry(s).is_none());
         mend(&mut read, i, &found);
         report.push(found);
     }
@@ -630,7 +638,7 @@ fn valid_name(report: &mut Report, name: &str, span: Span) {
 }
 
 fn missing(report: &mut Report, root: &Node, key: &str, what: &str) {
-    if !report.damaged {
+    if !report.sources.has_hole(root.span) {
         let span = Span { end: root.span.start, ..root.span };
         report.push(Found::error("missing-key", span, format!("the key `{key}` is missing: {what}")));
     }

@@ -171,7 +171,7 @@ impl Wiring<'_> {
                         self.fail(Found::error("unknown-key", v.span, format!("`{}` has no retry input", step.part.part_name())));
                     }
                     Some(v) => self.named(v, Some(index)),
-                    None if index < 2 && spec.is_none() => self.tainted = true,
+                    None if index < 2 && (spec.is_none() || self.report.sources.has_hole(node.span)) => self.tainted = true,
                     None if index < 2 => {
                         let found = Found::error(
                             "missing-key",
@@ -201,6 +201,8 @@ impl Wiring<'_> {
                 Some(ports) => self.selected(v, &ports),
                 None => self.named(v, None),
             },
+            // What it reads may have stood in what was taken out.
+            None if self.report.sources.has_hole(node.span) => self.tainted = true,
             None => {
                 let from = if n == 0 { self.only_stream(step) } else { Some(t.streams.len() + n - 1) };
                 if let Some(from) = from {
@@ -229,6 +231,10 @@ impl Wiring<'_> {
         }
         if let Some(v) = step.part.node.get("input").filter(|n| !matches!(n.content, Content::Null)) {
             self.named(v, None);
+            return;
+        }
+        if self.report.sources.has_hole(step.part.node.span) {
+            self.tainted = true;
             return;
         }
         let from = if t.transforms.is_empty() { self.only_stream(step) } else { Some(t.streams.len() + t.transforms.len() - 1) };
@@ -335,7 +341,9 @@ impl Wiring<'_> {
             Some(if tail.is_empty() { item } else { format!("{item}.{tail}") })
         });
         let names: Vec<&str> = self.items.iter().filter(|i| !matches!(i.what, What::Sink(_))).map(|i| i.name.as_str()).collect();
-        let found = Found::error("dangling-input", span, format!("nothing is called `{name}`")).suggest(near.clone());
+        let found = Found::error("dangling-input", span, format!("nothing is called `{name}`"))
+            .sure(name, known.iter().map(String::as_str))
+            .suggest(near.clone());
         self.fail(found.hint(format!("there are {}", crate::check::list(&names))));
         near
     }
@@ -380,6 +388,7 @@ impl Wiring<'_> {
             None => {
                 let names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).filter(|n| !n.is_empty()).collect();
                 let found = Found::error("unknown-port", span, format!("`{}` has no port `{port}`", item.name))
+                    .sure(port, names.iter().copied())
                     .suggest(did_you_mean(port, names.iter().copied()));
                 self.fail(found.hint(format!("its ports are {}", crate::check::list(&names))));
             }

@@ -1,6 +1,8 @@
 //! YAML text -> tree of nodes with byte ranges, composed from the parser's events so that every problem is told.
 
 use crate::diagnostic::{Found, Report};
+pub(crate) use crate::repair::parse;
+use crate::repair::{Copy, unquoted_template};
 use crate::scalar;
 use crate::source::Span;
 use crate::vars::Vars;
@@ -11,8 +13,6 @@ use std::collections::{HashMap, HashSet};
 const MAX_NODES: usize = 100_000;
 /// Collections within collections.
 const MAX_DEPTH: usize = 100;
-/// Syntax errors told of one text.
-const MAX_REPAIRS: usize = 20;
 
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -48,6 +48,13 @@ pub struct Scalar {
     style: ScalarStyle,
     /// Where variables were replaced: start in `text`, start and end in the text as parsed.
     pieces: Vec<scalar::Piece>,
+}
+
+impl Scalar {
+    /// Whether a variable stands in it.
+    pub fn from_outside(&self) -> bool {
+        !self.pieces.is_empty()
+    }
 }
 
 impl Node {
@@ -150,166 +157,23 @@ pub fn snake_case(name: &str) -> String {
     out
 }
 
-/// Reads a text. Where it is not YAML, the smallest stretch that is to blame is taken out and the rest read on.
-pub fn parse(report: &mut Report, src: u32, vars: &mut Vars) -> Node {
-    let original = report.sources.text(src).to_string();
-    let mut text = original.clone();
-    let mut damaged: Vec<Span> = Vec::new();
-    for _ in 0..MAX_REPAIRS {
-        let mut composer = Composer::new(report, src, vars, &text, &damaged);
-        match composer.run() {
-            Ok(root) => {
-                let found = composer.found;
-                report.found.extend(found);
-                return root;
-            }
-            Err((at, info)) => {
-                let open = composer.open_bracket().or_else(|| open_in_line_before(&text, at));
-                let (mut problem, mut blank) = syntax_problem(src, &text, at, &info);
-                if let Some(open) = open.filter(|o| problem.id == "syntax" && text[*o..at.max(*o)].contains('\n')) {
-                    // The bracket that was never closed is to blame, not the line that shows it.
-                    let end = text[open..].find('\n').map_or(text.len(), |i| open + i);
-                    let bracket = Span::new(src, open..open + 1);
-                    problem = if indent_at(&text, at) <= indent_at(&text, open) {
-                        let message = format!("the bracket `{}` is not closed", &text[open..open + 1]);
-                        Found::error("syntax", bracket, message).second(problem.span, "this cannot stand inside it")
-                    } else {
-                        problem.second(bracket, "inside this bracket, which is not closed before")
-                    };
-                    blank = open..end;
-                }
-                report.push(problem);
-                report.damaged = true;
-                let before = text.clone();
-                blank_out(&mut text, blank.clone());
-                damaged.push(Span::new(src, blank));
-                if text == before {
-                    break;
-                }
-            }
-        }
-    }
-    Node::bad(Span::new(src, 0..original.len()))
-}
-
-/// Spaces before the line that a place is in.
-fn indent_at(text: &str, at: usize) -> usize {
-    let line = &text[text[..at.min(text.len())].rfind('\n').map_or(0, |i| i + 1)..];
-    line.len() - line.trim_start_matches(' ').len()
-}
-
-/// A bracket that is still open at the end of the last line before `at` that has text: the parser reads ahead of what it tells.
-fn open_in_line_before(text: &str, at: usize) -> Option<usize> {
-    let line_start = text[..at.min(text.len())].rfind('\n')?;
-    let before = text[..line_start].trim_end();
-    let start = before.rfind('\n').map_or(0, |i| i + 1);
-    let (mut open, mut quote) = (vec![], None);
-    for (i, c) in before[start..].char_indices() {
-        match (quote, c) {
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(q), c) if q == c => quote = None,
-            (None, '[' | '{') => open.push(start + i),
-            (None, ']' | '}') => drop(open.pop()),
-            _ => {}
-        }
-    }
-    open.first().copied().filter(|_| quote.is_none())
-}
-
-/// Spaces in place of everything but line ends.
-fn blank_out(text: &mut String, range: std::ops::Range<usize>) {
-    let blank: String = text[range.clone()].bytes().map(|b| if b == b'\n' || b == b'\r' { b as char } else { ' ' }).collect();
-    text.replace_range(range, &blank);
-}
-
-/// A syntax error in words, and what must go so that the rest can be read.
-fn syntax_problem(src: u32, text: &str, at: usize, info: &str) -> (Found, std::ops::Range<usize>) {
-    let at = at.min(text.len());
-    let mut line_start = text[..at].rfind('\n').map_or(0, |i| i + 1);
-    // At the start of a line or at the end of the text the culprit is what stands before.
-    if text[line_start..].lines().next().is_none_or(|l| l.trim().is_empty()) {
-        let end = text[..at].trim_end().len();
-        line_start = text[..end].rfind('\n').map_or(0, |i| i + 1);
-    }
-    let line_end = text[line_start..].find('\n').map_or(text.len(), |i| line_start + i);
-    let line = &text[line_start..line_end];
-    let indent = line.len() - line.trim_start().len();
-    let value = value_start(line).map(|v| line_start + v);
-    let rest = |from: usize| from..line_end.max(from);
-    let next = text[at..].chars().next().map_or(0, char::len_utf8);
-    let point = Span::new(src, at..at + next);
-
-    let leading: &str = &line[..indent];
-    if let Some(tab) = leading.find('\t') {
-        let span = Span::new(src, line_start + tab..line_start + indent);
-        return (Found::error("tab", span, "a tab in the indentation").hint("indent with spaces"), rest(line_start));
-    }
-    if let Some(v) = value.filter(|v| text[*v..line_end].starts_with("{{")) {
-        return (unquoted_template(src, text, v..line_end), rest(v));
-    }
-    if let Some(dollar) = line.find("${").filter(|_| info.contains("flow")) {
-        let start = line_start + dollar;
-        let end = text[start..line_end].find('}').map_or(line_end, |i| start + i + 1);
-        let found = Found::error("unquoted-variable", Span::new(src, start..end), "a variable inside braces must be quoted")
-            .hint(format!("write \"{}\"", &text[start..end]));
-        return (found, rest(value.unwrap_or(line_start)));
-    }
-    if info.contains("tab") {
-        let tab = text[at..line_end].find('\t').or_else(|| line.find('\t').map(|i| i + line_start - at.min(i + line_start)));
-        let start = tab.map_or(at, |i| at + i).min(line_end);
-        let span = Span::new(src, start..(start + 1).min(text.len()).max(start));
-        let next_line = text[line_end..].trim_start_matches('\n');
-        let span =
-            if next_line.starts_with('\t') { Span::new(src, text.len() - next_line.len()..text.len() - next_line.len() + 1) } else { span };
-        let from = text[..span.start].rfind('\n').map_or(0, |i| i + 1);
-        let to = text[from..].find('\n').map_or(text.len(), |i| from + i);
-        return (Found::error("tab", span, "a tab where YAML allows spaces only").hint("indent with spaces"), from..to);
-    }
-    if info.contains("unknown anchor") {
-        let end = text[at..].find(|c: char| c.is_whitespace() || ",]}".contains(c)).map_or(text.len(), |i| at + i);
-        let found = Found::error("unknown-anchor", Span::new(src, at..end), format!("no anchor for the alias `{}`", &text[at..end]))
-            .hint("quote the value if it is no alias");
-        return (found, at..end);
-    }
-    let quoted_colon = info.contains("mapping values are not allowed");
-    let mut found = Found::error("syntax", point, info.to_string());
-    if quoted_colon {
-        found = found.hint("a text with `: ` in it must be quoted; keys of one map must stand below each other");
-    }
-    let blank = match value {
-        Some(v) if v < at && !text[v..line_end].trim().is_empty() => rest(v),
-        _ => rest(line_start),
-    };
-    (found, blank)
-}
-
-/// Where the value of `key: value` starts in a line.
-fn value_start(line: &str) -> Option<usize> {
-    let colon = line.find(": ")?;
-    let rest = &line[colon + 1..];
-    Some(colon + 1 + rest.len() - rest.trim_start().len())
-}
-
-fn unquoted_template(src: u32, text: &str, range: std::ops::Range<usize>) -> Found {
-    let value = text[range.clone()].trim_end();
-    Found::error("unquoted-template", Span::new(src, range.start..range.start + value.len()), "a template that is not quoted is a YAML map")
-        .hint(format!("write \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")))
-}
-
 enum Frame {
     Seq { start: usize, end: usize, items: Vec<Node>, anchor: usize },
     Map { start: usize, end: usize, entries: Vec<Entry>, places: HashMap<String, Span>, key: Option<(String, Span)>, anchor: usize },
 }
 
-struct Composer<'a> {
+pub(crate) struct Composer<'a> {
     report: &'a Report,
     src: u32,
     vars: &'a mut Vars,
+    /// The text that spans lie in.
+    original: &'a str,
+    /// The text that is parsed.
     text: &'a str,
-    damaged: &'a [Span],
+    copy: &'a Copy,
     /// Byte offsets of characters, where the text is not ASCII.
     bytes: Option<Vec<usize>>,
-    found: Vec<Found>,
+    pub found: Vec<Found>,
     stack: Vec<Frame>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
@@ -318,14 +182,16 @@ struct Composer<'a> {
 }
 
 impl<'a> Composer<'a> {
-    fn new(report: &'a Report, src: u32, vars: &'a mut Vars, text: &'a str, damaged: &'a [Span]) -> Composer<'a> {
+    pub fn new(report: &'a Report, src: u32, vars: &'a mut Vars, original: &'a str, copy: &'a Copy) -> Composer<'a> {
+        let text = copy.text.as_str();
         let bytes = (!text.is_ascii()).then(|| text.char_indices().map(|(i, _)| i).chain([text.len()]).collect());
         Composer {
             report,
             src,
             vars,
+            original,
             text,
-            damaged,
+            copy,
             bytes,
             found: vec![],
             stack: vec![],
@@ -337,7 +203,7 @@ impl<'a> Composer<'a> {
     }
 
     /// The innermost bracket that is still open.
-    fn open_bracket(&self) -> Option<usize> {
+    pub fn open_bracket(&self) -> Option<usize> {
         let start = match self.stack.last()? {
             Frame::Seq { start, .. } | Frame::Map { start, .. } => *start,
         };
@@ -351,7 +217,14 @@ impl<'a> Composer<'a> {
         }
     }
 
-    fn run(&mut self) -> Result<Node, (usize, String)> {
+    /// The place in the original of a stretch of the text that is parsed.
+    fn span(&self, start: usize, end: usize) -> Span {
+        let start = self.copy.original(start);
+        Span::new(self.src, start..self.copy.original(end).max(start))
+    }
+
+    /// The tree, or the place in the text that is parsed where it is no YAML, and the parser's words.
+    pub fn run(&mut self) -> Result<Node, (usize, String)> {
         let mut documents = 0;
         for event in Parser::new_from_str(self.text) {
             let (event, at) = event.map_err(|e| (self.byte(e.marker().index()), e.info().to_string()))?;
@@ -360,14 +233,18 @@ impl<'a> Composer<'a> {
                 Event::DocumentStart(_) => {
                     documents += 1;
                     if documents == 2 {
-                        let found =
-                            Found::error("several-documents", Span::new(self.src, start..end.max(start)), "a second document in the file")
-                                .hint("one file holds one topology");
+                        let found = Found::error("several-documents", self.span(start, end), "a second document in the file")
+                            .hint("one file holds one topology");
                         self.found.push(found);
                         break;
                     }
                 }
                 Event::Scalar(text, style, anchor, tag) => {
+                    if let Some(found) = tag.as_ref().filter(|t| t.handle == "!").and_then(|_| self.tag(start)) {
+                        self.found.push(found);
+                        self.add(Node::bad(self.span(start, end)), anchor);
+                        continue;
+                    }
                     let node = self.scalar(start, end, text.into_owned(), style, tag.is_some());
                     self.add(node, anchor);
                 }
@@ -377,7 +254,7 @@ impl<'a> Composer<'a> {
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close(start, end),
                 Event::Alias(anchor) => {
-                    let span = Span::new(self.src, start..end);
+                    let span = self.span(start, end);
                     let known = self.anchors.get(&anchor).map(|(n, size)| (n.clone(), *size));
                     let node = match known {
                         Some((node, size)) if self.nodes + size <= MAX_NODES => {
@@ -406,6 +283,15 @@ impl<'a> Composer<'a> {
         Ok(self.root.take().unwrap_or_else(|| Node::null(Span::new(self.src, 0..0))))
     }
 
+    /// A tag of the file's own stands before a value: nothing here gives it a meaning.
+    fn tag(&self, start: usize) -> Option<Found> {
+        let line = self.text[..start].trim_end();
+        let at = line.rfind('!')?;
+        let name = &line[at..];
+        let found = Found::error("syntax", self.span(at, at + name.len()), format!("the tag `{name}` has no meaning here"));
+        Some(found.hint("quote the value if it begins with `!`"))
+    }
+
     fn scalar(&mut self, start: usize, mut end: usize, text: String, style: ScalarStyle, tagged: bool) -> Node {
         let plain = style == ScalarStyle::Plain;
         if plain && text == "~" && self.text.get(start..end) != Some("~") {
@@ -414,7 +300,7 @@ impl<'a> Composer<'a> {
         if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
             end = start + self.text[start..end].trim_end().len();
         }
-        let span = Span::new(self.src, start..end);
+        let span = self.span(start, end);
         if plain && (span.start == span.end || matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")) && !tagged {
             return Node::null(span);
         }
@@ -457,12 +343,16 @@ impl<'a> Composer<'a> {
         let Some(frame) = self.stack.pop() else { return };
         let (node, anchor) = match frame {
             Frame::Seq { start, end, items, anchor } => {
-                let last = items.last().map_or(end, |n| n.span.end.max(start));
+                let last = items.last().map_or(self.copy.original(end), |n| n.span.end);
+                let start = self.copy.original(start);
+                let flow_end = flow_end.map(|e| self.copy.original(e));
                 let span = Span::new(self.src, start..flow_end.unwrap_or(last).max(start));
                 (Node { span, content: Content::Seq(items) }, anchor)
             }
             Frame::Map { start, end, entries, anchor, .. } => {
-                let last = entries.last().map_or(end, |e| e.value.span.end.max(e.key_span.end).max(start));
+                let last = entries.last().map_or(self.copy.original(end), |e| e.value.span.end.max(e.key_span.end));
+                let start = self.copy.original(start);
+                let flow_end = flow_end.map(|e| self.copy.original(e));
                 let span = Span::new(self.src, start..flow_end.unwrap_or(last).max(start));
                 (Node { span, content: Content::Map(merge(entries)) }, anchor)
             }
@@ -477,8 +367,11 @@ impl<'a> Composer<'a> {
             let size = count(&node);
             self.anchors.insert(anchor, (node.clone(), size));
         }
-        let (src, text, damaged) = (self.src, self.text, self.damaged);
+        let (src, text, damaged) = (self.src, self.original, &self.copy.damaged);
         let touched = |span: Span| damaged.iter().any(|d| d.start <= span.end && span.start <= d.end);
+        if matches!(node.content, Content::Scalar(_)) && damaged.iter().any(|d| d.overlaps(&node.span)) {
+            node.content = Content::Bad;
+        }
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Frame::Seq { items, .. }) => {
@@ -492,6 +385,7 @@ impl<'a> Composer<'a> {
                     let name = match &node.content {
                         Content::Scalar(s) => s.text.clone(),
                         Content::Null => text.get(node.span.start..node.span.end).unwrap_or_default().to_string(),
+                        Content::Bad => "\0".to_string(),
                         _ => {
                             // Told once, for the outer of the two braces.
                             let outer = text[..node.span.start].ends_with('{') && text[node.span.start..].starts_with('{');
@@ -499,7 +393,7 @@ impl<'a> Composer<'a> {
                                 let from = node.span.start - 1;
                                 let line_end = text[from..].find('\n').map_or(text.len(), |i| from + i);
                                 let close = text[from..line_end].find("}}").map_or(line_end, |i| from + i + 2);
-                                unquoted_template(src, text, from..close)
+                                unquoted_template(text, from..close).found(src)
                             } else {
                                 Found::error("odd-key", node.span, format!("a key that is {}", node.kind())).hint("keys are names")
                             };
@@ -517,10 +411,7 @@ impl<'a> Composer<'a> {
                         if node.span.start == node.span.end {
                             node.span = Span::new(src, key_span.end..key_span.end);
                         }
-                        if damaged
-                            .iter()
-                            .any(|d| key_span.end <= d.start && text[key_span.end..d.start].chars().all(|c| c == ':' || c == ' '))
-                        {
+                        if damaged.iter().any(|d| belongs(text, key_span, *d)) {
                             node.content = Content::Bad;
                         }
                     }
@@ -540,11 +431,23 @@ impl<'a> Composer<'a> {
         if let Some(Frame::Map { entries, .. }) = self.stack.last_mut()
             && let Some(last) = entries.last_mut()
             && matches!(&last.value.content, Content::Map(m) if m.is_empty())
-            && self.text[last.value.span.start..].starts_with("{{")
+            && self.original[last.value.span.start..].starts_with("{{")
         {
             last.value.content = Content::Bad;
         }
     }
+}
+
+/// Whether what was taken out was the value of a key: on its line, or below it and deeper.
+fn belongs(text: &str, key: Span, d: Span) -> bool {
+    if key.end > d.start || !text[key.end..d.start].chars().all(|c| c == ':' || c.is_whitespace()) {
+        return false;
+    }
+    let column = |at: usize| at - text[..at].rfind('\n').map_or(0, |i| i + 1);
+    let first = d.start + text[d.start..].len() - text[d.start..].trim_start_matches(' ').len();
+    !text[key.end..d.start].contains('\n')
+        || column(first) > column(key.start)
+        || (column(first) == column(key.start) && text[first..].starts_with("- "))
 }
 
 fn count(node: &Node) -> usize {

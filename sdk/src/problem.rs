@@ -120,6 +120,19 @@ pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, n)| n.to_string())
 }
 
+/// Whether just one of the names is close to a word: the one that [`did_you_mean`] gives.
+pub fn one_close_name<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> bool {
+    let lower = word.to_lowercase();
+    let close = |n: &&str| {
+        let d = distance(&lower, &n.to_lowercase());
+        d <= (n.chars().count().max(word.chars().count()) / 3).clamp(1, 2)
+    };
+    let mut all: Vec<&str> = names.into_iter().filter(close).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.len() == 1
+}
+
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![vec![0usize; b.len() + 1]; a.len() + 1];

@@ -2,6 +2,7 @@ mod durability;
 mod fields;
 mod join;
 mod parts;
+mod tools;
 mod yaml;
 
 use crate::plan::{NodeKind, Plan};
@@ -170,7 +171,7 @@ fn values_of_a_config() {
         ("{delay: ${NO_SUCH_VARIABLE}}", "unquoted-variable"),
         ("{delay: '1${NO_SUCH_VARIABLE}'}", "3:51: error[missing-variable] the variable `NO_SUCH_VARIABLE` is not set"),
         ("{delay: '1${NO_SUCH_VARIABLE:-s}'}", ""),
-        ("{password: 08}", ""),
+        ("{password: 08}", "3:52: warning[plain-secret] a secret is written out in the topology"),
         ("[a]", "3:41: error[wrong-type] expected a map, found a list"),
     ] {
         let text = format!(

@@ -29,7 +29,7 @@ impl Cells {
         Cells { schema: schema.clone() }
     }
 
-    /// The visible fields that are there, then the members of the open tail that no field names.
+    /// The visible fields that are there, then the members of the open tail that no field names, or a hidden one that is there.
     pub fn of(&self, row: &Record<'_>) -> Vec<Cell> {
         let mut cells = Vec::with_capacity(self.schema.width());
         for (slot, field) in self.schema.visible() {
@@ -40,7 +40,7 @@ impl Cells {
             cells.push(Cell { name: field.name.to_string(), text: text(row, slot), kind: kind(value) });
         }
         if let Some(Val::Json(object)) = self.schema.tail().map(|t| row.get(t)) {
-            cells.extend(rest(object, &self.schema));
+            cells.extend(rest(object, &self.schema, row));
         }
         cells
     }
@@ -60,10 +60,13 @@ fn text(row: &Record<'_>, slot: Slot) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn rest(object: &str, schema: &Schema) -> Vec<Cell> {
+fn rest(object: &str, schema: &Schema, row: &Record<'_>) -> Vec<Cell> {
     let Ok(serde_json::Value::Object(members)) = serde_json::from_str(object) else { return vec![] };
-    let unnamed = members.into_iter().filter(|(name, _)| schema.slot(name).is_none());
-    unnamed
+    // A hidden field that is Missing was dropped; one that is there was only read by name.
+    let own = |name: &str| schema.slot(name).is_none_or(|s| schema.fields()[s.0 as usize].hidden && row.get(s) != Val::Missing);
+    members
+        .into_iter()
+        .filter(|(name, _)| own(name))
         .map(|(name, value)| match value {
             serde_json::Value::Null => Cell { name, text: String::new(), kind: Kind::Null },
             serde_json::Value::String(text) => Cell { name, text, kind: Kind::Other },

@@ -272,6 +272,18 @@ a=b     -3  q\"\\n
     }
 
     #[test]
+    fn a_field_that_was_only_read_by_name_stays() {
+        let fields = vec![Field::new("r", Type::Bigint), Field::hidden("a", Type::Any), Field::hidden("dropped", Type::Any)];
+        let mut b = BatchBuilder::new(Schema::open(fields));
+        b.push_int(5);
+        b.push_int(1);
+        b.push_missing();
+        b.push_json(r#"{"a":1,"dropped":2,"z":3}"#);
+        b.end_row(Meta::default());
+        assert_eq!(printed(r#"{"format": "logfmt"}"#, &[b.finish()]), "r=5 a=1 z=3\n");
+    }
+
+    #[test]
     fn csv_has_one_header() {
         let want = "item,n\n中文,7\nnut,1200\na=b,-3\n中文,7\nnut,1200\na=b,-3\n";
         assert_eq!(printed(r#"{"format": "csv", "columns": ["item", "n"]}"#, &[items(), items()]), want);

@@ -239,6 +239,7 @@ impl<'j, 's> Build<'j, 's> {
             operates: s.operates.iter().map(|o| (o.name.clone(), (o.make)())).collect(),
             assigner,
             restored: restored.and_then(|r| r.sources.get(name)).cloned().unwrap_or_default(),
+            known,
             exit: exits.remove(0),
             probe: self.probe.clone(),
             woken,

@@ -69,6 +69,8 @@ pub struct Setup {
     pub woken: Arc<AtomicBool>,
     /// Where partitions go on, by name.
     pub restored: HashMap<String, PartitionState>,
+    /// These were all that the stream had. Else it had promised nothing yet.
+    pub known: bool,
 }
 
 /// One instance of a source.
@@ -122,7 +124,7 @@ impl Reader {
         let bound = s.assigner.bound();
         let promised = s.restored.values().filter(|p| !p.ended).map(|p| PartitionTime::restored(p).watermark(bound)).min();
         Reader {
-            promised: promised.unwrap_or(i64::MIN),
+            promised: promised.filter(|_| s.known).unwrap_or(i64::MIN),
             outlet,
             shared,
             clock,

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 import jobs
+import places
 import test_exactly_once as once
 import topics
 from conftest import BINARY, Run
@@ -74,26 +75,22 @@ def hosts(count):
     return names
 
 
-def complaints(want, got):
-    """What the oracle finds: rows that are missing, and rows that are there twice or should not be there."""
-    found = {w: (want[w] - got[w], got[w] - want[w]) for w in want}
-    return {w: (m.total(), list(m)[:2], t.total(), list(t)[:2]) for w, (m, t) in found.items() if m or t}
-
-
-def test_random_processes_of_three_are_killed(kafka, prefix, millrace, tmp_path, chaos):
-    """Kafka -> dedup, interval join, count window -> Kafka."""
+@pytest.mark.parametrize("sink", places.ALL, ids=lambda sink: sink.__name__)
+def test_random_processes_of_three_are_killed(kafka, prefix, millrace, tmp_path, chaos, request, sink):
+    """Kafka -> dedup, interval join, count window -> each sink."""
     rounds = 40 * chaos if chaos else 5
-    names = once.load(kafka, prefix, 1, 30_000)
-    calm = once.Kafka(kafka, prefix, tmp_path, "calm")
-    run = millrace(once.job(kafka, prefix, tmp_path, names, "calm", "Kafka", calm, 1))
+    count, kind, server = 30_000 if sink is places.Kafka else 10_000, sink.__name__, request.getfixturevalue(sink.fixture)
+    names = once.load(kafka, prefix, 1, count)
+    calm = sink(server, prefix, tmp_path, "calm")
+    run = millrace(once.job(kafka, prefix, tmp_path, names, "calm", kind, calm, 1))
     assert run.code == 0, run.err
     want = once.counted(calm)
-    assert want["pairs"].total() > 30_000 and want["windows"].total() > 500
+    assert want["pairs"].total() > count and want["windows"].total() > 500
     total = 0
     for seed in range(rounds):
         rng, name = random.Random(seed), f"killed{seed}"
-        place = once.Kafka(kafka, prefix, tmp_path, name)
-        topology = once.job(kafka, prefix, tmp_path, names, name, "Kafka", place, 1)
+        place = sink(server, prefix, tmp_path, name)
+        topology = once.job(kafka, prefix, tmp_path, names, name, kind, place, 1)
         live = millrace(topology, args=["--processes", 3, "--workers", 1, *settings(*RESTART)], wait=False)
         kills, wanted = 0, rng.randint(2, 6)
         while live.process.poll() is None and kills < wanted:
@@ -104,10 +101,10 @@ def test_random_processes_of_three_are_killed(kafka, prefix, millrace, tmp_path,
                 kills += 1
         run = live.wait()
         assert run.code == 0, run.err
-        wrong = complaints(want, once.counted(place))
+        wrong = places.complaints(want, once.counted(place))
         assert not wrong, f"seed {seed}, {kills} kills: (missing, twice or wrong) {wrong}\n{run.err[-3000:]}"
         total += kills
-    print(f"{rounds} rounds of 3 processes, {total} kills: {want['pairs'].total()} pairs and {want['windows'].total()} windows each, missing 0, twice 0")
+    print(f"{kind}: {rounds} rounds of 3 processes, {total} kills: {want['pairs'].total()} pairs and {want['windows'].total()} windows each, missing 0, twice 0")
     assert total >= 2 * rounds - 2
 
 
@@ -135,7 +132,7 @@ def zombies(kafka, prefix, millrace, tmp_path, processes, name, stop, names, wan
         assert attempt < 2 and all(r.code == 3 for r in runs) and any("taken over" in r.err for r in runs), runs[0].err + runs[1].err
     run = zombie.wait(30)
     assert run.code != 0, run.err
-    wrong = complaints(want, once.counted(place))
+    wrong = places.complaints(want, once.counted(place))
     assert not wrong, f"{name}: (missing, twice or wrong) {wrong}\n{run.err}"
     return run
 
@@ -256,7 +253,7 @@ def test_moved_to_other_workers_and_processes_in_mid_stream(kafka, redis_server,
     assert run.code == 0, run.err
     want = once.counted(calm)
     assert want["windows"].total() > 1_000
-    wrong = complaints(want, once.counted(moved))
+    wrong = places.complaints(want, once.counted(moved))
     assert not wrong, wrong
     print(f"moved {len(shapes)} times with look-ups in flight: {want['pairs'].total()} pairs, {want['windows'].total()} windows: missing 0, twice 0")
 

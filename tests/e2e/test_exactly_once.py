@@ -1,6 +1,5 @@
 """Jobs that are killed at any moment, any number of times, with any number of workers: together they publish what one undisturbed
 run does, nothing missing, nothing twice."""
-import collections
 import json
 import random
 import time
@@ -9,9 +8,9 @@ import pytest
 
 import jobs
 import topics
+from places import OUTPUTS, File, Kafka, complaints, counted
 
 KEYS = 400
-OUTPUTS = ("pairs", "windows", "sums")
 STREAM = """
     config:
       source: {{type: Kafka, config: {{brokers: "{brokers}", topics: ["{topic}"], group: "{group}", start: earliest, bounded: true}}}}
@@ -39,34 +38,6 @@ sink:
   - {{type: {kind}, name: windows, input: counts, config: {windows}}}
   - {{type: {kind}, name: sums, input: added, config: {sums}}}
 """
-
-
-class Kafka:
-    """Output topics, read as somebody who must not see what was rolled back."""
-
-    def __init__(self, server, prefix, tmp, name):
-        self.server, self.names = server, {w: f"{prefix}{name}-{w}" for w in OUTPUTS}
-        topics.create(server, *self.names.values())
-
-    def config(self, which):
-        return json.dumps({"brokers": self.server.address, "topic": self.names[which], "key": "{{k}}"})
-
-    def rows(self, which):
-        return [m.value().decode() for m in topics.read(self.server, self.names[which])]
-
-
-class File:
-    """A folder of files that are complete when they are there."""
-
-    def __init__(self, server, prefix, tmp, name):
-        self.dir = tmp / f"{prefix}{name}"
-        self.dir.mkdir()
-
-    def config(self, which):
-        return json.dumps({"path": str(self.dir / f"{which}-{{worker}}.jsonl")})
-
-    def rows(self, which):
-        return [line for f in sorted(self.dir.glob(f"{which}-*.jsonl")) for line in f.read_text().splitlines()]
 
 
 def sides(seed, rows):
@@ -100,17 +71,6 @@ def job(kafka, prefix, tmp, names, name, kind, place, workers):
     return file
 
 
-def counted(place):
-    """What is published: pairs and windows as rows. How pairs fall into windows depends on which side of the join came first: of the
-    windows behind it what they add up to, by key."""
-    rows = {which: collections.Counter(place.rows(which)) for which in ("pairs", "windows")}
-    rows["sums"] = collections.Counter()
-    for line in place.rows("sums"):
-        row = json.loads(line)
-        rows["sums"].update({row["k"] + " n": row["n"], row["k"] + " sum": row["sum"]})
-    return rows
-
-
 @pytest.mark.parametrize("sink", [Kafka, File])
 def test_killed_again_and_again(kafka, prefix, millrace, tmp_path, chaos, sink):
     kind = sink.__name__
@@ -142,10 +102,8 @@ def test_killed_again_and_again(kafka, prefix, millrace, tmp_path, chaos, sink):
             live.process.kill()
             live.process.wait()
             kills += 1
-        got = counted(place)
-        for which in want:
-            missing, twice = want[which] - got[which], got[which] - want[which]
-            assert not missing and not twice, f"seed {seed}, {kills} kills, {which}: missing {missing.total()} {list(missing)[:3]}, twice or wrong {twice.total()} {list(twice)[:3]}"
+        wrong = complaints(want, counted(place))
+        assert not wrong, f"seed {seed}, {kills} kills: (missing, twice or wrong) {wrong}"
         print(f"seed {seed}: {kills} kills, {want['pairs'].total()} pairs, {len(want['windows'])} windows: missing 0, twice 0")
         assert kills >= 2
 

@@ -89,6 +89,8 @@ pub struct Coordinator {
     pub sinks: BTreeMap<usize, Part>,
     /// By node, then the partition's name: as told last, or as restored.
     pub positions: BTreeMap<usize, BTreeMap<String, PartitionState>>,
+    /// Sources all of whose partitions an earlier run knew: what this one has not yet found of them is in `positions`.
+    pub listed: BTreeSet<usize>,
     /// Outbox writers by spot.
     pub writers: Writers,
     pub publishers: Publishers,
@@ -485,7 +487,7 @@ impl Coordinator {
     fn source_states(&self, live: &Live) -> Vec<SourceState> {
         let state = |(node, part): (&usize, &Part)| SourceState {
             name: part.name.clone(),
-            unlisted: live.unlisted.iter().any(|s| s.node == *node),
+            unlisted: !self.listed.contains(node) && live.unlisted.iter().any(|s| s.node == *node),
             partitions: self.positions.get(node).map(|p| p.values().cloned().collect()).unwrap_or_default(),
         };
         self.sources.iter().map(state).collect()

@@ -110,6 +110,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
         operators: BTreeMap::new(),
         sinks: BTreeMap::new(),
         positions: BTreeMap::new(),
+        listed: BTreeSet::new(),
         writers: Writers::new(),
         publishers: Publishers::none(shared),
         clock,
@@ -121,6 +122,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
         let hosts = match &node.kind {
             NodeKind::Source(_) => {
                 let known = manifest.and_then(|m| m.sources.iter().find(|s| s.name == node.name));
+                c.listed.extend(known.filter(|s| !s.unlisted).map(|_| i));
                 let known = known.into_iter().flat_map(|s| s.partitions.iter().map(|p| (p.name.clone(), p.clone())));
                 c.positions.insert(i, known.collect());
                 c.sources.insert(i, part);

@@ -10,7 +10,7 @@ use millrace_sdk::operator::TimeCharacteristic::EventTime;
 use millrace_sdk::{Exec, StateKind};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::path::Path;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,34 +23,33 @@ pub struct Job<'a> {
     /// A sink without an outbox.
     plain: Collect,
     interval: Duration,
+    /// Rows that its runs have read.
+    given: Arc<AtomicUsize>,
 }
 
 impl Job<'_> {
     pub fn new(dir: &Path, seed: u64, rows: usize) -> Job<'_> {
         let partitions = (0..3).map(|p| disordered(seed * 10 + p, rows, 3000)).collect();
-        Job { dir, partitions, out: Arc::default(), dead: Arc::default(), plain: Collect::default(), interval: Duration::from_millis(15) }
+        let interval = Duration::from_millis(15);
+        Job { dir, partitions, out: Arc::default(), dead: Arc::default(), plain: Collect::default(), interval, given: Arc::default() }
     }
 
     /// One run, which breaks down after some polls.
     pub fn run(&self, polls: Option<i64>, o: RunOptions, control: Control) -> Summary {
-        self.run_held(polls, vec![], o, control)
+        self.run_of(|rows| rows.polls_left = polls.map(|n| Arc::new(AtomicI64::new(n))), o, control)
     }
 
     /// One run that gives but half of its rows, as long as it lives.
     pub fn run_half(&self, o: RunOptions, control: Control) -> Summary {
         let held = self.partitions.iter().enumerate().map(|(p, rows)| (p, rows.len() / 2, Duration::MAX)).collect();
-        self.run_held(None, held, o, control)
+        self.run_of(|rows| rows.held = held, o, control)
     }
 
-    fn run_held(&self, polls: Option<i64>, held: Vec<(usize, usize, Duration)>, o: RunOptions, control: Control) -> Summary {
+    fn run_of(&self, change: impl FnOnce(&mut Rows), o: RunOptions, control: Control) -> Summary {
         let mut p = PlanBuilder::new(EventTime);
-        let rows = Rows {
-            slow: [(0, 2), (1, 2), (2, 2)].into(),
-            held,
-            knows: true,
-            polls_left: polls.map(|n| Arc::new(AtomicI64::new(n))),
-            ..Rows::new(self.partitions.clone())
-        };
+        let given = self.given.clone();
+        let mut rows = Rows { slow: [(0, 2), (1, 2), (2, 2)].into(), knows: true, given, ..Rows::new(self.partitions.clone()) };
+        change(&mut rows);
         let src = p.source("src", &rows, 3000, None);
         let states = vec![state("sums", StateKind::Map), state("name", StateKind::Value)];
         let w = p.operator("window", Exec::Keyed(keyed(1, states, || Tumbling)), &[at(src, 0)], &ports(&["", "late"]));
@@ -174,6 +173,29 @@ fn a_stop_fires_nothing_early_and_the_next_run_goes_on() {
         assert_eq!(whole(&job, 3 - workers).fault, None);
         assert_eq!(job.published(), all);
     }
+}
+
+#[test]
+fn a_checkpoint_of_a_stream_that_does_not_know_its_partitions_promises_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = Job::new(dir.path(), 6, 200);
+    let half = |rows: &mut Rows| {
+        rows.untold = vec![0, 2];
+        rows.held = vec![(1, 150, Duration::MAX)];
+    };
+    for _ in 0..2 {
+        let control = Control::new();
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| job.run_of(half, options(2), control.clone()));
+            while job.given.load(SeqCst) < 150 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            control.request(Request::Stop { savepoint: false, drain: false }).recv().unwrap().unwrap();
+            assert_eq!(run.join().unwrap().fault, None);
+        });
+    }
+    assert_eq!(whole(&job, 1).fault, None);
+    assert_eq!(job.published(), sums(&job.partitions));
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct Rows {
     pub partitions: Arc<Vec<Vec<Row>>>,
     pub chunk: usize,
     pub open_for: Duration,
+    /// Partitions that are never told of, though it is known that there are more.
+    pub untold: Vec<usize>,
     /// The partitions are told only after this time.
     pub listed_after: Duration,
     /// Partition number -> polls that find nothing before each row is given.
@@ -37,6 +39,8 @@ pub struct Rows {
     pub knows: bool,
     pub acked: Arc<Mutex<BTreeMap<u32, u64>>>,
     pub missing: Option<&'static str>,
+    /// Rows that were given, in all runs.
+    pub given: Arc<AtomicUsize>,
     /// Polls after which the source fails.
     pub polls_left: Option<Arc<AtomicI64>>,
 }
@@ -47,12 +51,14 @@ impl Rows {
             partitions: Arc::new(partitions),
             chunk: 7,
             open_for: Duration::ZERO,
+            untold: vec![],
             listed_after: Duration::ZERO,
             slow: BTreeMap::new(),
             held: vec![],
             knows: false,
             acked: Arc::default(),
             missing: None,
+            given: Arc::default(),
             polls_left: None,
         }
     }
@@ -91,16 +97,16 @@ impl Source for Open {
         if self.opened.elapsed() < self.rows.listed_after {
             return Ok(Discovery::default());
         }
-        let mine = (0..self.rows.partitions.len()).filter(|&p| self.assignment.mine(p as u64));
+        let mine = (0..self.rows.partitions.len()).filter(|&p| self.assignment.mine(p as u64) && !self.rows.untold.contains(&p));
         let new: Vec<PartitionInfo> = match std::mem::replace(&mut self.told, true) {
             true => vec![],
             false => mine.map(|p| PartitionInfo { id: p as u32, name: format!("p{p}") }).collect(),
         };
         self.at.extend(new.iter().map(|p| (p.id, 0)));
-        Ok(Discovery { new, complete: true })
+        Ok(Discovery { new, complete: self.rows.untold.is_empty() })
     }
     fn listed(&self) -> bool {
-        self.told
+        self.told && self.rows.untold.is_empty()
     }
     fn seek(&mut self, partition: u32, position: &Position) -> Result<(), Fault> {
         let bytes: [u8; 8] = position.0[..].try_into().map_err(|_| Fault::bug("position"))?;
@@ -131,6 +137,7 @@ impl Source for Open {
             pull.rows.push_int(*v);
             pull.rows.end_source_row(Meta { offset: i as u64, partition, source: self.source, ..Meta::default() });
         }
+        self.rows.given.fetch_add(end - *at, SeqCst);
         *at = end;
         Ok(match end == rows.len() {
             true if self.opened.elapsed() >= self.rows.open_for => Poll::Ended,

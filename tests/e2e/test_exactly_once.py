@@ -86,26 +86,29 @@ def test_killed_again_and_again(kafka, prefix, millrace, tmp_path, chaos, sink):
         want = counted(calm)
         assert want["pairs"].total() > 30_000 and len(want["windows"]) > 1_000
 
-        place = sink(kafka, p, tmp_path, "killed")
-        kills = 0
-        for _ in range(30):
-            workers = rng.randint(1, 3)
-            live = millrace(job(kafka, p, tmp_path, names, "killed", kind, place, workers), wait=False)
-            pause = rng.uniform(0.1, 0.7) * whole if kills < 6 else 120
-            end = time.time() + pause
-            while live.process.poll() is None and time.time() < end:
-                time.sleep(0.01)
-            if live.process.poll() is not None:
-                run = live.wait()
-                assert run.code == 0, run.err
+        # On a machine that got quicker meanwhile the job may be done before anybody kills it: then in shorter steps.
+        for attempt in range(6):
+            name, kills = f"killed{attempt}", 0
+            place = sink(kafka, p, tmp_path, name)
+            for _ in range(30):
+                live = millrace(job(kafka, p, tmp_path, names, name, kind, place, rng.randint(1, 3)), wait=False)
+                pause = rng.uniform(0.1, 0.7) * whole / 2**attempt if kills < 6 else 120
+                end = time.time() + pause
+                while live.process.poll() is None and time.time() < end:
+                    time.sleep(0.01)
+                if live.process.poll() is not None:
+                    run = live.wait()
+                    assert run.code == 0, run.err
+                    break
+                live.process.kill()
+                live.process.wait()
+                kills += 1
+            wrong = complaints(want, counted(place))
+            assert not wrong, f"seed {seed}, {kills} kills: (missing, twice or wrong) {wrong}"
+            print(f"seed {seed}: {kills} kills, {want['pairs'].total()} pairs, {len(want['windows'])} windows: missing 0, twice 0")
+            if kills > 1:
                 break
-            live.process.kill()
-            live.process.wait()
-            kills += 1
-        wrong = complaints(want, counted(place))
-        assert not wrong, f"seed {seed}, {kills} kills: (missing, twice or wrong) {wrong}"
-        print(f"seed {seed}: {kills} kills, {want['pairs'].total()} pairs, {len(want['windows'])} windows: missing 0, twice 0")
-        assert kills >= 2
+        assert kills > 1
 
 
 def test_a_stopped_job_goes_on_where_it_stood(kafka, prefix, millrace, tmp_path):

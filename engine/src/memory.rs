@@ -81,7 +81,7 @@ impl Memory {
     /// Sets the limit for a process of this size; `last`: its size at the last look.
     fn answer(&self, size: u64, last: &mut u64) {
         // What is left above it is for what grows between two looks, and for tiers until they take it.
-        let target = self.budget / 100 * if self.tiered.load(Relaxed) { 78 } else { 45 };
+        let target = self.budget / 100 * if self.tiered.load(Relaxed) { 74 } else { 45 };
         let (limit, keys) = (self.limit.load(Relaxed), self.keys.load(Relaxed));
         let grown = size as i64 - std::mem::replace(last, size).max(target.min(size)) as i64;
         if limit == u64::MAX && size < target {

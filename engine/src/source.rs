@@ -313,7 +313,7 @@ impl Reader {
         let o = &self.shared.options;
         // Epochs without rows of ours are no reason to wait, however late the news of them is.
         let behind = self.flights.front().is_some_and(|f| f.epoch.saturating_add(o.max_lag) < self.outlet.held().epoch);
-        let full = self.bytes + self.current.1 > self.shared.memory.share(16, o.max_bytes_in_flight);
+        let full = self.bytes + self.current.1 > self.shared.memory.share(32, o.max_bytes_in_flight);
         if full && self.current.0 > 0 {
             self.shared.hurry();
         }

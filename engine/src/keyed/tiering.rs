@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Bytes on their way to the tiers of a process, beyond which no more is sent: at most so many, and this part of the budget.
-const IN_FLIGHT: (usize, u64) = (48 << 20, 16);
+const IN_FLIGHT: (usize, u64) = (48 << 20, 24);
 /// As many chunks are that.
 const CHUNKS: usize = 3;
 const PAUSE: Duration = Duration::from_micros(200);

@@ -53,6 +53,8 @@ pub enum Command {
     Savepoint(JobArgs),
     /// Stop a running job, and wait until it has ended
     Stop(StopArgs),
+    /// Have a running job go on with another number of workers, and wait until it does
+    Rescale(RescaleArgs),
     /// Draw a topology
     Graph {
         /// The topology
@@ -166,6 +168,15 @@ pub struct StopArgs {
 }
 
 #[derive(Args)]
+pub struct RescaleArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Workers (threads) from now on, until the job is started anew by hand
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+}
+
+#[derive(Args)]
 pub struct TopArgs {
     /// Where the job serves its metrics (`127.0.0.1:9464`, or a port), its topology, or its socket
     #[arg(value_name = "ADDR|JOB")]
@@ -270,6 +281,9 @@ pub struct RunArgs {
     /// Take all state out of memory at every epoch: for tests, slow
     #[arg(long, hide = true)]
     pub evict_state: bool,
+    /// Set by a run that was rescaled, for the one that goes on
+    #[arg(long, hide = true, env = crate::run::RESCALED, value_parser = crate::run::Rescaled::parse)]
+    pub rescaled: Option<crate::run::Rescaled>,
     /// Set by the job's supervisor
     #[arg(long, hide = true, env = crate::supervise::VARIABLE, value_parser = crate::supervise::Supervised::parse)]
     pub supervised: Option<crate::supervise::Supervised>,

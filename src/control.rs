@@ -3,7 +3,7 @@
 //! A socket in the file system, as its permissions (0600, its owner alone) are all the authentication that is needed and no port or token can
 //! leak. A request is a line of JSON `{"command": …}`, its answer a line `{"ok": …}` or `{"error": …}`; the connection ends with the job.
 
-use crate::cli::{JobArgs, StopArgs};
+use crate::cli::{JobArgs, RescaleArgs, StopArgs};
 use crate::exit::Exit;
 use crate::lint::options;
 use crate::pages::print;
@@ -22,6 +22,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Longest line that a request may be.
 const MAX_LINE: u64 = 4096;
@@ -123,6 +124,10 @@ fn answer(line: &str, watch: &Watch) -> Result<Value, Fault> {
         Some("status") => return Ok(watch.status()),
         Some("metrics") => return Ok(watch.metrics().into()),
         Some("savepoint") => Request::Savepoint,
+        Some("rescale") => {
+            let workers = request["workers"].as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
+            Request::Rescale { workers: workers.ok_or_else(|| Fault::config("`workers` must be a number from 1"))? }
+        }
         Some("stop") => Request::Stop { savepoint: flag("savepoint"), drain: flag("drain") },
         other => return Err(Fault::config(format!("unknown command `{}`", other.unwrap_or_default()))),
     };
@@ -139,16 +144,23 @@ impl Connection {
     /// # Errors
     /// Nothing runs there, or the topology has errors; told.
     pub fn open(job: &JobArgs) -> Result<Connection, Exit> {
-        let is_socket = std::fs::metadata(&job.job).is_ok_and(|m| m.file_type().is_socket());
-        let socket = if is_socket { job.job.clone() } else { socket_of(job)? };
-        match at(&socket, |p| UnixStream::connect(p)) {
-            Ok(stream) => Ok(Connection(BufReader::new(stream))),
-            Err(e) => {
+        match Self::find(job)? {
+            Ok(connection) => Ok(connection),
+            Err((socket, e)) => {
                 eprintln!("error: no job answers at {}: {e}", socket.display());
                 eprintln!("  Hint: it does not run, is being restarted, or runs with another `run_env.state_dir`");
                 Err(Exit::Dependency)
             }
         }
+    }
+
+    /// As [`open`](Self::open); what is wrong with a socket that does not answer is not told.
+    fn find(job: &JobArgs) -> Result<Result<Connection, (PathBuf, io::Error)>, Exit> {
+        let is_socket = std::fs::metadata(&job.job).is_ok_and(|m| m.file_type().is_socket());
+        let named = job.job.extension().is_some_and(|e| e == "sock");
+        let socket = if is_socket || named { job.job.clone() } else { socket_of(job)? };
+        let connected = at(&socket, |p| UnixStream::connect(p));
+        Ok(connected.map(|s| Connection(BufReader::new(s))).map_err(|e| (socket, e)))
     }
 
     /// # Errors
@@ -204,6 +216,30 @@ pub fn stop(args: &StopArgs) -> Exit {
         print(&format!("{}\n", plain(&said)));
         job.wait();
         Ok(Exit::Ok)
+    };
+    done(run())
+}
+
+/// How long a job may take to be there again.
+const REBORN: Duration = Duration::from_secs(120);
+
+/// Has a job go on with other workers, and waits until it does.
+pub fn rescale(args: &RescaleArgs) -> Exit {
+    let run = || {
+        let mut job = Connection::open(&args.job)?;
+        let said = job.ask(&json!({"command": "rescale", "workers": args.workers}))?;
+        job.wait();
+        let begun = Instant::now();
+        while begun.elapsed() < REBORN {
+            std::thread::sleep(Duration::from_millis(50));
+            let status = Connection::find(&args.job)?.ok().and_then(|mut c| c.ask(&json!({"command": "status"})).ok());
+            if status.is_some_and(|s| s["state"] == "running" && s["workers"] == args.workers) {
+                return Ok(print(&format!("{} workers go on from {}\n", args.workers, plain(&said))));
+            }
+        }
+        eprintln!("error: the job has stopped at {} and is not running again", plain(&said));
+        eprintln!("  Hint: its own log says why; it goes on from there when it is started again");
+        Err(Exit::Dependency)
     };
     done(run())
 }

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Top(args) => top::top(args),
         Command::Status { job, json } => control::status(&job, json),
         Command::Savepoint(job) => control::savepoint(&job),
+        Command::Rescale(args) => control::rescale(&args),
         Command::Stop(args) => control::stop(&args),
         Command::Graph { file, format, set } => pages::graph(&file, format, &set),
         Command::Checkpoints { what } => checkpoints::checkpoints(&what),

@@ -9,6 +9,7 @@ use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
 use millrace_sdk::Severity;
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +27,7 @@ pub fn run(args: &RunArgs, member: &MemberArgs) -> ExitCode {
         eprintln!("error: {e}");
         return Exit::Bug.into();
     }
-    let (workers, memory) = (args.workers.map(usize::from), process::memory());
+    let (workers, memory) = (workers(args), process::memory());
     let options = millrace_plan::Options { workers, memory, ..lint::options(&args.set) };
     let mut planned = millrace_plan::load(&args.file, &options);
     planned.diagnostics.retain(|d| d.severity != Severity::Note || args.dry_run);
@@ -49,6 +50,49 @@ pub fn run(args: &RunArgs, member: &MemberArgs) -> ExitCode {
     }
 }
 
+/// How a run knows that it goes on with other workers than its command line says: how many, and how long the job has been running,
+/// in milliseconds.
+pub const RESCALED: &str = "MILLRACE_RESCALED";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rescaled {
+    pub workers: u16,
+    pub elapsed: Duration,
+}
+
+impl Rescaled {
+    /// # Errors
+    /// A sentence; only a run writes this text.
+    pub fn parse(text: &str) -> Result<Rescaled, String> {
+        let parts = text.split_once(',').and_then(|(n, ms)| Some((n.parse().ok()?, ms.parse().ok()?)));
+        let (workers, ms) = parts.ok_or("expected two numbers")?;
+        Ok(Rescaled { workers, elapsed: Duration::from_millis(ms) })
+    }
+
+    pub fn text(self) -> String {
+        format!("{},{}", self.workers, self.elapsed.as_millis())
+    }
+
+    /// Becomes the run that goes on: the same process, as if started anew, so that who waits for it need not know. Comes back only when
+    /// that fails.
+    fn go_on(self, supervised: Option<&supervise::Supervised>) -> Exit {
+        if let Some(s) = supervised {
+            s.report_rescaled(self);
+        }
+        tracing::warn!("the job goes on with {} workers", self.workers);
+        let mut args = std::env::args_os();
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg0(args.next().unwrap_or("millrace".into())).args(args).env(RESCALED, self.text());
+        eprintln!("error: the job cannot go on with {} workers: {}", self.workers, command.exec());
+        Exit::Dependency
+    }
+}
+
+/// Workers, as a rescaled run or the command line says.
+fn workers(args: &RunArgs) -> Option<usize> {
+    args.rescaled.map(|r| r.workers).or(args.workers).map(usize::from)
+}
+
 /// Runs the job in this process.
 fn once(args: &RunArgs, member: &MemberArgs, plan: Plan) -> Exit {
     let member = match cluster::member(member) {
@@ -68,15 +112,15 @@ fn once(args: &RunArgs, member: &MemberArgs, plan: Plan) -> Exit {
         eprintln!("error: signals cannot be handled: {e}");
         return Exit::Bug;
     }
-    let elapsed = args.supervised.map_or(Duration::ZERO, |s| s.elapsed);
+    let elapsed = args.rescaled.map(|r| r.elapsed).or(args.supervised.map(|s| s.elapsed)).unwrap_or_default();
     let options = RunOptions {
-        workers: args.workers.map(usize::from),
+        workers: workers(args),
         duration: args.for_.map(|d| d.saturating_sub(elapsed)),
         limit: args.limit,
         roundtrip_state: args.roundtrip_state,
         evict_state: args.evict_state,
         tiers: Some(Arc::new(millrace_state::Rocks::new((plan.env.memory / 4).min(2 << 30)))),
-        from: if args.supervised.is_some_and(|s| s.begun) { StartFrom::Latest } else { args.from.clone() },
+        from: if args.rescaled.is_some() || args.supervised.is_some_and(|s| s.begun) { StartFrom::Latest } else { args.from.clone() },
         allow_dropped_state: args.allow_dropped_state,
         accept_duplicates: args.accept_duplicates,
         member,
@@ -127,9 +171,13 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control, bef
     let socket = control::serve(control::path_of(&plan.env, process), watch.clone());
     let show = !args.quiet && std::io::stderr().is_terminal();
     let terminal = Terminal { show, stop: Arc::default(), line: Mutex::default(), watch, supervised: args.supervised };
-    let summary = millrace_engine::run(plan, options, control, &terminal);
+    let began = Instant::now();
+    let summary = millrace_engine::run(plan, options, control.clone(), &terminal);
     terminal.end();
     drop(socket);
+    if let Some(workers) = control.rescaled().filter(|_| summary.fault.is_none() && summary.lost == 0) {
+        return Rescaled { workers, elapsed: before + began.elapsed() }.go_on(args.supervised.as_ref());
+    }
     let exit = match &summary.fault {
         Some(fault) => {
             eprintln!("error: {}", report::fault(fault));

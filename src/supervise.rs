@@ -5,6 +5,7 @@
 //! Children die with their parent; the parent ends with the exit code of the child that ended its last run.
 
 use crate::exit::Exit;
+use crate::run::{RESCALED, Rescaled};
 use millrace_engine::restart::{Restarts, Verdict};
 use millrace_engine::summary::FaultSummary;
 use millrace_plan::plan::RestartPlan;
@@ -78,6 +79,11 @@ impl Supervised {
         self.tell(BEGUN);
     }
 
+    /// Tells the parent that the run goes on with other workers.
+    pub fn report_rescaled(&self, rescaled: Rescaled) {
+        self.tell(&format!("{RESCALED}{}", rescaled.text()));
+    }
+
     /// Tells the parent why the run ends. It decides by this whether another run can help.
     pub fn report(&self, fault: &FaultSummary) {
         self.tell(&serde_json::to_string(fault).unwrap_or_default());
@@ -96,6 +102,8 @@ struct End {
     status: ExitStatus,
     fault: Option<FaultSummary>,
     begun: bool,
+    /// It went on with other workers, as a later run does too.
+    rescaled: Option<Rescaled>,
 }
 
 impl End {
@@ -216,9 +224,12 @@ pub fn supervise(strategy: RestartPlan, calls: Calls<'_>) -> ExitCode {
     let mut restarts = Restarts::new(strategy);
     let began = Instant::now();
     let mut begun = false;
+    let mut rescaled: Option<Rescaled> = None;
     loop {
         let run = Instant::now();
         let told = [u128::from(restarts.count()), began.elapsed().as_millis(), begun.into()];
+        let now = rescaled.map(|r| (RESCALED, Rescaled { elapsed: began.elapsed(), ..r }.text()));
+        let calls = || calls().map(|all| all.into_iter().map(|c| Call { env: c.env.or(now.clone()), ..c }).collect());
         let end = match calls().and_then(|calls| children(&reins, calls, told)) {
             Ok(Some(end)) => end,
             Ok(None) => return ExitCode::from(128 + SIGTERM as u8),
@@ -228,6 +239,7 @@ pub fn supervise(strategy: RestartPlan, calls: Calls<'_>) -> ExitCode {
             }
         };
         begun |= end.begun;
+        rescaled = end.rescaled.or(rescaled);
         if reins.lock().stops > 0 || !end.may_restart() {
             return end.code().into();
         }
@@ -338,6 +350,7 @@ impl Child {
         let text = self.heard.recv_timeout(REPORT).unwrap_or_default();
         let lines = || text.split(|b| *b == b'\n');
         let fault = lines().find_map(|l| serde_json::from_slice(l).ok());
-        Ok(End { status, fault, begun: lines().any(|l| l == BEGUN.as_bytes()) })
+        let rescaled = lines().filter_map(|l| Rescaled::parse(std::str::from_utf8(l).ok()?.strip_prefix(RESCALED)?).ok()).last();
+        Ok(End { status, fault, begun: lines().any(|l| l == BEGUN.as_bytes()), rescaled })
     }
 }

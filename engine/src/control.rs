@@ -21,6 +21,8 @@ pub enum Request {
     Savepoint,
     /// End. `savepoint`: with a savepoint; `drain`: all windows and timers fire first.
     Stop { savepoint: bool, drain: bool },
+    /// End, to go on at once with this many workers: [`Control::rescaled`] says so afterwards.
+    Rescale { workers: u16 },
 }
 
 /// A question of the outside, and the way for its answer: a sentence or a path, or why not. The asker may be gone.
@@ -35,6 +37,8 @@ pub struct Control {
     drain: Arc<AtomicBool>,
     requests: Arc<Mutex<VecDeque<Asked>>>,
     waiting: Arc<AtomicBool>,
+    /// With how many workers it goes on; 0: as it is.
+    workers: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
 }
 
@@ -87,6 +91,16 @@ impl Control {
         self.draining() || requests.iter().any(|a| matches!(a.request, Request::Stop { .. }))
     }
 
+    /// The run ends to go on with so many workers.
+    pub fn rescale(&self, workers: u16) {
+        self.workers.store(usize::from(workers), SeqCst);
+    }
+
+    /// With how many workers the job is to go on once this run has ended well, if it is.
+    pub fn rescaled(&self) -> Option<u16> {
+        u16::try_from(self.workers.load(SeqCst)).ok().filter(|n| *n > 0)
+    }
+
     /// Answers the requests to a job that has no checkpoints.
     pub fn answer(&self) {
         while let Some(Asked { request, reply }) = self.next_request() {
@@ -95,6 +109,7 @@ impl Control {
                     self.drain();
                     Ok("what has been read is finished, open windows fire now".into())
                 }
+                Request::Rescale { .. } => Err(Fault::config("this job has no checkpoints, so it cannot go on with other workers")),
                 Request::Stop { savepoint: true, .. } | Request::Savepoint => {
                     Err(Fault::config("this job has no checkpoints, so there is nothing to save"))
                 }

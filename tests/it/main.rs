@@ -25,8 +25,17 @@ fn root() -> &'static Path {
 /// The executable with a clean environment for topologies.
 fn millrace() -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_millrace"));
-    for name in ["STATE", "OUT", "WORKERS", "MILLRACE_LOG", "MILLRACE_SUPERVISED", "MILLRACE_PROCESS", "MILLRACE_SECRET", "XDG_CONFIG_HOME"]
-    {
+    for name in [
+        "STATE",
+        "OUT",
+        "WORKERS",
+        "MILLRACE_LOG",
+        "MILLRACE_SUPERVISED",
+        "MILLRACE_RESCALED",
+        "MILLRACE_PROCESS",
+        "MILLRACE_SECRET",
+        "XDG_CONFIG_HOME",
+    ] {
         c.env_remove(name);
     }
     c

@@ -258,7 +258,7 @@ fn a_running_job_is_asked_and_stopped() {
     assert_eq!(second["restarts"], 1);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).expect("socket").permissions());
     assert_eq!(mode & 0o777, 0o600);
-    for args in [&["savepoint"][..], &["stop", "--savepoint"]] {
+    for args in [&["savepoint"][..], &["stop", "--savepoint"], &["rescale", "--workers", "2"]] {
         let o = ask(args, &file);
         assert!(o.status.code() == Some(1) && text(&o.stderr).contains("no checkpoints"), "{}", said(&o));
     }

@@ -213,6 +213,17 @@ impl Coordinator {
                     continue;
                 }
                 Request::Stop { savepoint, drain: false } => Want::Stop { savepoint },
+                Request::Rescale { .. } if self.shared.seat.processes > 1 => {
+                    let fault = Fault::config("a job of several processes cannot be rescaled while it runs");
+                    let _ = reply.send(Err(fault.hint("stop it, and start it with other `--workers` or other processes")));
+                    continue;
+                }
+                Request::Rescale { workers } => {
+                    if !live.last && !live.stopping {
+                        self.shared.control.rescale(workers);
+                    }
+                    Want::Stop { savepoint: false }
+                }
             };
             if live.last || live.stopping {
                 let _ = reply.send(Err(Fault::refused("the job is stopping already")));

@@ -174,9 +174,9 @@ fn post(to: &WebhookPlan, body: &Value) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let client = reqwest::Client::builder().timeout(to.timeout).build().map_err(|e| e.without_url().to_string())?;
-        let mut request = client.post(to.url.expose()).header("content-type", "application/json").body(body.to_string());
+        let mut request = client.post(&to.url.0).header("content-type", "application/json").body(body.to_string());
         for (name, value) in &to.headers {
-            request = request.header(name, value.expose());
+            request = request.header(name, &value.0);
         }
         let answer = request.send().await.map_err(|e| e.without_url().to_string())?;
         match answer.status() {
@@ -202,7 +202,7 @@ fn send_mail(m: &MailPlan, subject: &str, text: &str) -> Result<(), String> {
     };
     let mut transport = SmtpTransport::builder_dangerous(&m.host).port(m.port).tls(tls).timeout(Some(m.timeout));
     if let Some((user, password)) = &m.login {
-        transport = transport.credentials(Credentials::new(user.clone(), password.expose().to_string()));
+        transport = transport.credentials(Credentials::new(user.clone(), password.0.clone()));
     }
     transport.build().send(&message).map(drop).map_err(|e| e.to_string())
 }

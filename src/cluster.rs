@@ -1,5 +1,6 @@
 //! Several processes of one job: which one this is (`millrace run --process`), and all of them on this machine (`millrace cluster`).
 
+use crate::alerts::Alerts;
 use crate::cli::{ClusterArgs, MemberArgs};
 use crate::exit::Exit;
 use crate::supervise::{self, Call};
@@ -102,8 +103,9 @@ pub fn cluster(args: &ClusterArgs) -> ExitCode {
     };
     let hosts = std::env::temp_dir().join(format!("millrace-hosts-{}", std::process::id()));
     let local = Local { processes: args.processes, metrics: args.run.metrics.or(plan.metrics), hosts, secret };
+    let alerts = Alerts::start(&plan.env.job, plan.alerts.as_ref());
     drop(plan.nodes);
-    let code = supervise::supervise(strategy, &|| local.calls());
+    let code = supervise::supervise(strategy, &|| local.calls(), alerts.as_deref());
     let _ = fs::remove_file(&local.hosts);
     code
 }

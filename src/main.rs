@@ -1,5 +1,6 @@
 //! The executable: wiring only, one file per subcommand.
 
+mod alerts;
 mod checkpoints;
 mod cli;
 mod cluster;

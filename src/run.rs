@@ -1,10 +1,12 @@
 //! `millrace run`: plan, check, run, report.
 
+use crate::alerts::Alerts;
 use crate::cli::{LogFormat, MemberArgs, RunArgs};
 use crate::exit::Exit;
 use crate::watch::{self, Watch};
 use crate::{cluster, control, lint, process, report, supervise};
-use millrace_engine::{Control, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
+use millrace_engine::summary::{FaultClass, FaultSummary};
+use millrace_engine::{Event, Control, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
 use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
 use millrace_sdk::Severity;
@@ -42,12 +44,20 @@ pub fn run(args: &RunArgs, member: &MemberArgs) -> ExitCode {
     match strategy {
         Err(exit) => exit.into(),
         Ok(Some(strategy)) => {
+            let alerts = Alerts::start(&plan.env.job, plan.alerts.as_ref());
             drop(plan);
             let same = || Ok(vec![supervise::Call { args: std::env::args_os().skip(1).collect(), env: None }]);
-            supervise::supervise(strategy, &same)
+            supervise::supervise(strategy, &same, alerts.as_deref())
         }
         Ok(None) => once(args, member, plan).into(),
     }
+}
+
+/// What is told of the end of a job that has failed.
+pub fn failure(fault: &FaultSummary) -> Event {
+    let kind = if fault.kind == FaultClass::Guard { "halted_by_guard" } else { "job_failed" };
+    let detail = fault.detail.as_ref().map_or(String::new(), |d| format!(" ({d})"));
+    Event { kind, message: format!("{}{detail}", fault.message) }
 }
 
 /// How a run knows that it goes on with other workers than its command line says: how many, and how long the job has been running,
@@ -167,6 +177,10 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control, bef
             }
         }
     }
+    let alerts = Alerts::start(&plan.env.job, plan.alerts.as_ref());
+    if let Some(alerts) = alerts.clone() {
+        control.listen(move |event| alerts.tell(event));
+    }
     let process = options.member.as_ref().map_or(0, |m| m.process);
     let socket = control::serve(control::path_of(&plan.env, process), watch.clone());
     let show = !args.quiet && std::io::stderr().is_terminal();
@@ -183,6 +197,8 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control, bef
             eprintln!("error: {}", report::fault(fault));
             if let Some(s) = &args.supervised {
                 s.report(fault);
+            } else if let Some(alerts) = &alerts {
+                alerts.tell(failure(fault));
             }
             Exit::of_class(fault.kind)
         }
@@ -198,6 +214,7 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control, bef
     if !args.quiet {
         eprint!("{}", report::table(&summary));
     }
+    alerts.iter().for_each(|a| a.end());
     write_summary(args, &summary, exit)
 }
 

@@ -4,8 +4,10 @@
 //!
 //! Children die with their parent; the parent ends with the exit code of the child that ended its last run.
 
+use crate::alerts::Alerts;
 use crate::exit::Exit;
 use crate::run::{RESCALED, Rescaled};
+use millrace_engine::Event;
 use millrace_engine::restart::{Restarts, Verdict};
 use millrace_engine::summary::FaultSummary;
 use millrace_plan::plan::RestartPlan;
@@ -122,6 +124,13 @@ impl End {
         }
     }
 
+    fn event(&self) -> Event {
+        match &self.fault {
+            Some(fault) => crate::run::failure(fault),
+            None => Event { kind: "job_failed", message: self.reason() },
+        }
+    }
+
     fn reason(&self) -> String {
         if let Some(signal) = self.status.signal() {
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
@@ -215,7 +224,7 @@ pub struct Call {
 pub type Calls<'a> = &'a dyn Fn() -> std::io::Result<Vec<Call>>;
 
 /// Runs this same executable in children until they end well, may not be restarted, or have used the strategy up.
-pub fn supervise(strategy: RestartPlan, calls: Calls<'_>) -> ExitCode {
+pub fn supervise(strategy: RestartPlan, calls: Calls<'_>, alerts: Option<&Alerts>) -> ExitCode {
     let reins = Arc::new(Reins::default());
     if let Err(e) = reins.clone().on_signals() {
         eprintln!("error: signals cannot be handled: {e}");
@@ -240,13 +249,18 @@ pub fn supervise(strategy: RestartPlan, calls: Calls<'_>) -> ExitCode {
         };
         begun |= end.begun;
         rescaled = end.rescaled.or(rescaled);
+        let tell = |event: Event| alerts.iter().for_each(|a| a.tell(event.clone()));
         if reins.lock().stops > 0 || !end.may_restart() {
+            if !end.status.success() {
+                tell(end.event());
+            }
             return end.code().into();
         }
         let lot = std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
         match restarts.failed(began.elapsed(), run.elapsed(), lot) {
             Verdict::End(why) => {
                 eprintln!("error: the job has failed ({}) and is not restarted: {why}", end.reason());
+                tell(Event { message: format!("{}; not restarted: {why}", end.reason()), ..end.event() });
                 return end.code().into();
             }
             Verdict::Restart { after } => {
@@ -257,6 +271,7 @@ pub fn supervise(strategy: RestartPlan, calls: Calls<'_>) -> ExitCode {
                     restart = restarts.count(),
                     "the job has failed: restart in {shown}"
                 );
+                tell(Event { kind: "restarting", message: format!("{}; restart {} in {shown}", end.reason(), restarts.count()) });
                 if reins.stopped_within(after) {
                     return end.code().into();
                 }

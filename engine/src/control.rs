@@ -25,6 +25,16 @@ pub enum Request {
     Rescale { workers: u16 },
 }
 
+/// Something that somebody outside may want to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// `job_failed`, `restarting`, `halted_by_guard`, `checkpoint_failed`, `output_blocked`, `output_unblocked`.
+    pub kind: &'static str,
+    pub message: String,
+}
+
+type Listener = Arc<dyn Fn(Event) + Send + Sync>;
+
 /// A question of the outside, and the way for its answer: a sentence or a path, or why not. The asker may be gone.
 pub struct Asked {
     pub request: Request,
@@ -39,6 +49,7 @@ pub struct Control {
     waiting: Arc<AtomicBool>,
     /// With how many workers it goes on; 0: as it is.
     workers: Arc<AtomicUsize>,
+    listener: Arc<OnceLock<Listener>>,
     closed: Arc<AtomicBool>,
 }
 
@@ -89,6 +100,17 @@ impl Control {
     pub fn is_asked_to_end(&self) -> bool {
         let requests = self.requests.lock().unwrap_or_else(|e| e.into_inner());
         self.draining() || requests.iter().any(|a| matches!(a.request, Request::Stop { .. }))
+    }
+
+    /// Has events told; the first listener is the one that hears.
+    pub fn listen(&self, listener: impl Fn(Event) + Send + Sync + 'static) {
+        let _ = self.listener.set(Arc::new(listener));
+    }
+
+    pub fn tell(&self, kind: &'static str, message: impl Into<String>) {
+        if let Some(listener) = self.listener.get() {
+            listener(Event { kind, message: message.into() });
+        }
     }
 
     /// The run ends to go on with so many workers.

@@ -109,7 +109,7 @@ pub(crate) fn plan(report: &mut Report, a: &Alerts, node: &Node, owner: Span) ->
     }
     let second = |d: Option<Duration>| d.unwrap_or(Duration::secs(10)).std();
     let webhook = a.webhook.as_ref().map(|w| {
-        if !w.url.expose().starts_with("http://") && !w.url.expose().starts_with("https://") {
+        if !w.url.0.starts_with("http://") && !w.url.0.starts_with("https://") {
             report.push(Found::error("invalid-config", at(&["webhook", "url"]), "an address begins with `http://` or `https://`"));
         }
         let headers = w.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect();

@@ -1,5 +1,6 @@
 //! YAML text -> tree with source ranges -> typed plan; wiring, schema flow, lints.
 
+mod alerts;
 mod allow;
 mod build;
 mod check;

@@ -4,7 +4,7 @@ use crate::build::{Builder, assemble, dead_letter};
 use crate::diagnostic::{Diagnostic, Found, Report};
 use crate::durability;
 use crate::lints;
-use crate::plan::{CheckpointPlan, Plan, RestartPlan};
+use crate::plan::{AlertsPlan, CheckpointPlan, Plan, RestartPlan};
 use crate::set;
 use crate::source::Span;
 use crate::topology::{self, OnError as OnErrorKey, Topology};
@@ -100,6 +100,7 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
             restart: env.restart,
             memory: env.memory,
             metrics: env.metrics,
+            alerts: env.alerts,
             guards: crate::guards::place(guards, &graph, &nodes),
             nodes,
             dead_letter,
@@ -119,6 +120,7 @@ struct Environment {
     restart: Option<RestartPlan>,
     memory: Option<u64>,
     metrics: Option<SocketAddr>,
+    alerts: Option<AlertsPlan>,
 }
 
 fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, options: &Options) -> Environment {
@@ -144,6 +146,7 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
         run.checkpoint.as_ref().zip(of("checkpoint")).map(|(c, (n, s))| durability::checkpoint(report, c, n, s, &state_dir, base_dir));
     let restart = run.restart.as_ref().zip(of("restart")).map(|(r, (n, s))| durability::restart(report, r, n, s));
     let metrics = run.metrics.as_ref().zip(of("metrics")).and_then(|(m, (n, s))| durability::metrics(report, m, n, s));
+    let alerts = run.alerts.as_ref().zip(of("alerts")).map(|(a, (n, s))| crate::alerts::plan(report, a, n, s));
     let file = file_name(&job);
     let env = Env {
         job: job.clone(),
@@ -157,7 +160,7 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
         clock: options.clock.clone(),
     };
     let dead_letter_path = Path::new(&state).join("dead-letter").join(format!("{file}.jsonl")).display().to_string();
-    Environment { env, dead_letter_path, checkpoint, restart, memory: run.memory.map(|s| s.bytes), metrics }
+    Environment { env, dead_letter_path, checkpoint, restart, memory: run.memory.map(|s| s.bytes), metrics, alerts }
 }
 
 /// A job's name as the name of a file.

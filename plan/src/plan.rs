@@ -31,6 +31,8 @@ pub struct Plan {
     pub metrics: Option<SocketAddr>,
     /// What must hold for output to be published.
     pub guards: Vec<GuardPlan>,
+    /// Who is told what happens to the job.
+    pub alerts: Option<AlertsPlan>,
     /// In topological order: inputs come before their readers.
     pub nodes: Vec<Node>,
     /// The sink node that takes dead letters; its input has the schema of `Reject::schema()` and is wired by the engine.
@@ -145,6 +147,36 @@ pub struct S3Plan {
     pub access_key: Option<String>,
     pub secret_key: Option<Secret>,
     pub path_style: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertsPlan {
+    pub webhook: Option<WebhookPlan>,
+    pub mail: Option<MailPlan>,
+    /// Kinds of events; empty: all.
+    pub on: Vec<&'static str>,
+    /// Between two messages to one receiver.
+    pub min_interval: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebhookPlan {
+    pub url: Secret,
+    pub headers: Vec<(String, Secret)>,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MailPlan {
+    pub host: String,
+    pub port: u16,
+    pub from: String,
+    pub to: Vec<String>,
+    pub login: Option<(String, Secret)>,
+    /// By TLS; `starttls`: begun in plain text.
+    pub protected: bool,
+    pub starttls: bool,
+    pub timeout: Duration,
 }
 
 /// A condition on what flows.

@@ -1,5 +1,6 @@
 //! The language above the parts: which keys a topology has, and the parts that it names, made and checked one by one.
 
+use crate::alerts::Alerts;
 use crate::check::{self, check, list, locate, unknown_key};
 use crate::diagnostic::{Found, Report};
 use crate::durability::{Checkpoint, Metrics, Restart};
@@ -51,6 +52,8 @@ pub(crate) struct RunEnv {
     pub memory: Option<Size>,
     /// The port for Prometheus and probes.
     pub metrics: Option<Metrics>,
+    /// Who is told when the job needs somebody.
+    pub alerts: Option<Alerts>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]

@@ -389,6 +389,7 @@ impl Coordinator {
             return Err(taken_over());
         }
         tracing::error!(target: "checkpoint", in_a_row = live.failures, "checkpoint {} failed: {fault}", a.attempt);
+        self.shared.control.tell("checkpoint_failed", fault.message.clone());
         if live.failures > self.settings.tolerable_failures {
             let what = format!("{} checkpoints in a row failed, {} are tolerated", live.failures, self.settings.tolerable_failures);
             return Err(Fault { retry: true, ..Fault::new(fault.kind, what) }.detail(fault.to_string()));

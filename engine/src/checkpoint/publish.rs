@@ -11,11 +11,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The first and the longest wait before something is tried again.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
+/// Output that waits longer than this for a server is blocked: somebody should know.
+const BLOCKED: Duration = Duration::from_secs(30);
 
 /// The publishers of all sinks.
 pub struct Publishers {
@@ -138,10 +140,14 @@ pub fn again<T>(
     what: &str,
     mut call: impl FnMut() -> Result<T, Fault>,
 ) -> Result<T, Fault> {
-    let mut wait = FIRST;
+    let (mut wait, begun, mut told) = (FIRST, Instant::now(), false);
     loop {
         match call() {
             Err(fault) if fault.retry && !shared.failed() => {
+                if !told && begun.elapsed() >= BLOCKED {
+                    told = true;
+                    shared.control.tell("output_blocked", format!("`{what}`: {}", fault.message));
+                }
                 if log.superseded(generation).unwrap_or(false) {
                     return Err(taken_over());
                 }
@@ -149,7 +155,12 @@ pub fn again<T>(
                 std::thread::sleep(wait);
                 wait = (wait * 2).min(LONGEST);
             }
-            result => return result,
+            result => {
+                if told && result.is_ok() {
+                    shared.control.tell("output_unblocked", format!("`{what}`"));
+                }
+                return result;
+            }
         }
     }
 }

@@ -393,6 +393,7 @@ impl PlanBuilder {
         let dead_letter = NodeId(self.sink("dead_letter", &dead, &[]));
         Plan {
             guards: self.guards,
+            alerts: None,
             env: Arc::new(self.env),
             parallelism: 1,
             checkpoint: self.checkpoint,

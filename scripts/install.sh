@@ -36,7 +36,7 @@ if [ ! -f "$venv/.$stamp" ]; then
 fi
 export SERVICES_LIB=${SERVICES_LIB:-$cache/services}
 mkdir -p "$SERVICES_LIB"
-for name in kafka hbase s3 clickhouse; do
+for name in kafka hbase s3 clickhouse smtp; do
   [ -f "$SERVICES_LIB/$name.ready" ] && continue
   echo "install: the server $name into $SERVICES_LIB, and one start of it"
   tests/servers/prepare.sh "$name" >"$cache/prepare-$name.log" 2>&1 || { tail -n 30 "$cache/prepare-$name.log" >&2; exit 1; }

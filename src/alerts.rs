@@ -102,10 +102,10 @@ impl Teller {
         if !self.plan.on.is_empty() && !self.plan.on.contains(&event.kind) {
             return;
         }
-        let time = Clock::System.now();
+        let (time, full) = (Clock::System.now(), self.waiting.len() == MOST);
         match self.waiting.iter_mut().find(|g| g.event.kind == event.kind && g.event.message == event.message) {
             Some(g) => (g.count, g.time) = (g.count + 1, time),
-            None if self.waiting.len() == MOST => self.left_out += 1,
+            None if full => self.left_out += 1,
             None => self.waiting.push(Group { event, count: 1, time }),
         }
     }
@@ -156,7 +156,7 @@ impl Teller {
 }
 
 fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or("?".into(), |h| h.trim().to_string())
 }
 
 /// `Err` says what happened, without the address.

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::watch::{self, Watch};
 use crate::{cluster, control, lint, process, report, supervise};
 use millrace_engine::summary::{FaultClass, FaultSummary};
-use millrace_engine::{Event, Control, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
+use millrace_engine::{Control, Event, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
 use millrace_plan::diagnostic;
 use millrace_plan::plan::Plan;
 use millrace_sdk::Severity;

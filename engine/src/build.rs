@@ -1,6 +1,6 @@
 //! Builds the dataflow, identically on every worker.
 
-use crate::checkpoint::{Restored, Spot, Uploads};
+use crate::checkpoint::{self, Restored, Spot, Uploads};
 use crate::control::Shared;
 use crate::event_time::Assigner;
 use crate::graph::{Graph, is_pass};
@@ -362,7 +362,19 @@ impl<'j, 's> Build<'j, 's> {
         let (client, runtime) = self.client(node, 0)?;
         let waker = self.waker(&b, Arc::default());
         let exit = exits.remove(0);
-        let mut runner = LookupRunner::new((exec.make)(), client, runtime, waker, exit, exec.ordered, exec.on_store_error);
+        let (job, me, workers) = (self.job, self.me(), self.hosts(node));
+        let durable = job.durable.as_ref().filter(|_| checkpoint::keeps_state(&job.plan.nodes[node]));
+        let saves = durable.map(|d| {
+            let saves = Saves { generation: d.generation, groups: groups(me, workers), uploads: d.uploads.clone() };
+            (Spot { node, worker: me }, saves)
+        });
+        let mut runner = LookupRunner::new((exec.make)(), client, runtime, waker, exit, exec.ordered, exec.on_store_error, saves);
+        let from = job.plan.nodes[node].inputs.first().map(|i| &job.plan.nodes[i.from.node.0].ports[i.from.port].1.schema);
+        if let Some((d, schema)) = durable.zip(from)
+            && let Some(pieces) = d.restored.operators.get(&job.plan.nodes[node].name)
+        {
+            runner.restore(pieces, &d.log, workers, schema, &outlet)?;
+        }
         self.finish(node, b, inbox, outlet, move |inbox, outlet, frontiers| runner.turn(inbox, outlet, frontiers));
         Ok(())
     }

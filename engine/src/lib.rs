@@ -31,7 +31,7 @@ mod wire;
 
 pub use checkpoint::storage;
 pub use cluster::Member;
-pub use control::{Event, Asked, Control, Request, RunOptions};
+pub use control::{Asked, Control, Event, Request, RunOptions};
 pub use millrace_durable::StartFrom;
 pub use progress::{CheckpointMeter, Meters, Progress, Reporter, Snapshot};
 pub use run::{check, run};

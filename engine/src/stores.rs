@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
 /// An outage is heard of by every call: one line in so many seconds will do.
+/// How long a store may be away once a run is only waiting for it to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(5);
 
 /// A store's answer: an encoded row, or that it has no such key.
@@ -108,6 +110,7 @@ impl Client {
         let wait = on_error == OnStoreError::Wait;
         let mut spent = Duration::ZERO;
         let mut backoff = FIRST_BACKOFF;
+        let mut away: Option<Instant> = None;
         loop {
             let left = if wait { self.tuning.timeout } else { self.tuning.timeout.saturating_sub(spent) };
             let (result, took) = self.call(keys, left).await;
@@ -128,6 +131,14 @@ impl Client {
             }
             if !fault.retry {
                 self.shared.fail(fault.clone());
+                return Err(fault);
+            }
+            let ending = self.shared.drained() || self.shared.inputs_ended();
+            away = Some(away.filter(|_| ending).unwrap_or_else(Instant::now));
+            if wait && ending && away.is_some_and(|t| t.elapsed() >= PATIENCE) {
+                let what = format!("the store `{}` has been away for {} s at the end of the job", self.name, PATIENCE.as_secs());
+                let hint = "rows still wait for it: a start from the last checkpoint asks again, sources whose positions were not confirmed give them again";
+                self.shared.fail(Fault::down(what).detail(fault.to_string()).hint(hint));
                 return Err(fault);
             }
             self.complain(&fault, keys.len());

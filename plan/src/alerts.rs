@@ -150,5 +150,10 @@ pub(crate) fn plan(report: &mut Report, a: &Alerts, node: &Node, owner: Span) ->
             timeout: second(m.timeout),
         }
     });
-    AlertsPlan { webhook, mail, on: a.on.iter().map(|o| o.name()).collect(), min_interval: a.min_interval.unwrap_or(Duration::secs(60)).std() }
+    AlertsPlan {
+        webhook,
+        mail,
+        on: a.on.iter().map(|o| o.name()).collect(),
+        min_interval: a.min_interval.unwrap_or(Duration::secs(60)).std(),
+    }
 }

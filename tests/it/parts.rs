@@ -118,3 +118,20 @@ fn schema_file_is_current() {
     let want = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(want == text(&o.stdout), "{} is stale: run the tests once with UPDATE_GOLDEN=1", file.display());
 }
+
+/// The table of docs/guarantees.md names every sink and what its page says.
+#[test]
+fn every_sink_says_what_it_promises() {
+    let table = std::fs::read_to_string(root().join("docs/guarantees.md")).expect("there");
+    for sink in Part::all().into_iter().filter(|p| p.kind() == Kind::Sink) {
+        let row = table.lines().find(|l| l.starts_with(&format!("| {} |", sink.name)));
+        let row = row.unwrap_or_else(|| panic!("`{}` is not in docs/guarantees.md", sink.name));
+        let o = millrace().args(["explain", sink.name]).output().expect("runs");
+        let page = text(&o.stdout).to_lowercase();
+        assert_eq!(
+            page.contains("exactly once in a job") || page.contains("exactly once for readers"),
+            row.contains("exactly once"),
+            "{row}\n{page}"
+        );
+    }
+}

@@ -61,6 +61,8 @@ struct Attempt {
     /// An operator still has something to fire, or a source something to read.
     busy: bool,
     fault: Option<Fault>,
+    /// It waits for a server longer than its time.
+    delayed: bool,
 }
 
 /// Why a boundary is asked for.
@@ -178,7 +180,15 @@ impl Coordinator {
         self.requests(live);
         self.want(live);
         // In order: an older attempt's state must not stand in a newer manifest than a newer one's.
-        while live.attempts.first().is_some_and(|a| a.missing.is_empty() || a.asked.elapsed() > self.settings.timeout) {
+        while let Some(a) = live.attempts.first_mut() {
+            let late = a.asked.elapsed() > self.settings.timeout;
+            let waits = late && a.fault.is_none() && !a.missing.is_empty() && self.waits_for_servers(&a.missing);
+            if waits && !std::mem::replace(&mut a.delayed, true) {
+                self.delay(a.attempt);
+            }
+            if !a.missing.is_empty() && (!late || waits) {
+                break;
+            }
             let attempt = live.attempts.remove(0);
             self.settle(attempt, live)?;
         }
@@ -201,6 +211,19 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Whether all that is missing is at sinks that write at once, and so wait for their servers.
+    fn waits_for_servers(&self, missing: &BTreeSet<Spot>) -> bool {
+        missing.iter().all(|s| self.sinks.contains_key(&s.node) && !self.writers.contains_key(s))
+    }
+
+    fn delay(&self, attempt: u64) {
+        if let Some(meter) = &self.shared.meters.checkpoints {
+            meter.delayed.fetch_add(1, Relaxed);
+        }
+        let seconds = self.settings.timeout.as_secs_f64();
+        tracing::warn!(target: "checkpoint", "checkpoint {attempt} is delayed: after {seconds} s a sink still waits for its server");
     }
 
     fn requests(&mut self, live: &mut Live) {
@@ -266,7 +289,16 @@ impl Coordinator {
         let attempt = live.next;
         live.next += 1;
         let missing = self.spots.clone();
-        live.attempts.push(Attempt { attempt, kind, asked: Instant::now(), missing, pieces: vec![], busy: false, fault: None });
+        live.attempts.push(Attempt {
+            attempt,
+            kind,
+            asked: Instant::now(),
+            missing,
+            pieces: vec![],
+            busy: false,
+            fault: None,
+            delayed: false,
+        });
         self.shared.bounds.want(attempt, matches!(kind, Want::Stop { .. }));
         attempt
     }
@@ -512,7 +544,7 @@ impl Coordinator {
                 name: part.name.clone(),
                 part: part.part.clone(),
                 meaning: part.meaning.clone(),
-                states: mine().next().map(|(_, states, _)| states.clone()).unwrap_or_default(),
+                states: mine().map(|(_, states, _)| states).find(|s| !s.is_empty()).cloned().unwrap_or_default(),
                 pieces: mine().map(|(.., piece)| piece.clone()).collect(),
             }
         };

@@ -1,9 +1,9 @@
 //! Whether a topology can go on from a checkpoint that another one, or an earlier form of it, has written.
 
-use crate::keyed;
+use crate::{keyed, lookup};
 use millrace_durable::{Manifest, OperatorState, StateInfo};
 use millrace_plan::plan::{Node, NodeKind, Plan};
-use millrace_sdk::operator::{Keyed, TimeCharacteristic};
+use millrace_sdk::operator::{Keyed, OnStoreError, TimeCharacteristic};
 use millrace_sdk::{Exec, Fault};
 
 fn keyed(n: &Node) -> Option<&Keyed> {
@@ -70,7 +70,12 @@ pub fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault
 
 /// Whether an operator has something to save.
 pub fn keeps_state(n: &Node) -> bool {
-    keyed(n).is_some()
+    keyed(n).is_some() || waits(n)
+}
+
+/// A look-up whose rows wait for as long as their store is away.
+fn waits(n: &Node) -> bool {
+    matches!(&n.kind, NodeKind::Operator(op) if matches!(&op.exec, Exec::Lookup(l) if l.on_store_error == OnStoreError::Wait))
 }
 
 /// What of the old state can no longer be read as what it was.
@@ -82,6 +87,11 @@ fn differs(plan: &Plan, node: usize, old: &OperatorState) -> Option<String> {
     let meaning = meaning(plan, node);
     if !old.meaning.is_empty() && old.meaning != meaning {
         return Some(format!("it is kept `{}`, and the topology says `{meaning}`", old.meaning));
+    }
+    if waits(n) {
+        let from = n.inputs.first().map(|i| &*plan.nodes[i.from.node.0].ports[i.from.port].1.schema);
+        let same = old.states.iter().all(|s| s.schema == lookup::describe(from).schema);
+        return (!same).then(|| "the rows that wait in it for their store had other fields or types".into());
     }
     let now: Vec<StateInfo> = keyed(n)?.states.iter().map(keyed::describe).collect();
     for was in &old.states {

@@ -128,7 +128,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
                 c.sources.insert(i, part);
                 workers
             }
-            NodeKind::Operator(op) if matches!(op.exec, millrace_sdk::Exec::Keyed(_)) => {
+            NodeKind::Operator(_) if fits::keeps_state(node) => {
                 c.operators.insert(i, part);
                 workers
             }

@@ -30,6 +30,10 @@ def data(kafka, tmp_path_factory):
     return names, counted(calm)
 
 
+def UNBOUNDED(text):
+    return text.replace(", bounded: true", "")
+
+
 class Round:
     """One job of a test, over the shared input, with a place of its own."""
 
@@ -56,7 +60,12 @@ class Round:
         got = counted(self.place)
         for which in self.want:
             missing, twice = self.want[which] - got[which], got[which] - self.want[which]
-            assert not missing and not twice, f"{which}: missing {missing.total()}, twice or wrong {twice.total()}"
+            assert not missing and not twice, f"{which}: missing {missing.total()} {sorted(missing)[:3]}, twice or wrong {twice.total()} {sorted(twice)[:3]}"
+
+    def killed_at_slot(self, number=4, workers=2):
+        """Ends right after this many checkpoints were taken; the source reads on, so that there are as many."""
+        run = self.run(workers, f"slot-linked:{number}:kill", edit=lambda t: t.replace(", bounded: true", ""))
+        assert run.code == -9, run.err
 
     def slots(self):
         return sorted(self.state.glob("*/slots/*"))
@@ -82,7 +91,7 @@ def test_killed_at_a_point(one, chaos, point):
 
 
 def test_a_stopped_run_that_wakes_behind_its_successor_changes_nothing(one):
-    old = one.millrace(one.file(2), env={"MILLRACE_POINT": "slot-linked:2:stop"}, wait=False)
+    old = one.millrace(one.file(2, UNBOUNDED), env={"MILLRACE_POINT": "slot-linked:2:stop"}, wait=False)
     deadline = time.time() + 60
     while state_of(old.process.pid) != "T":
         assert time.time() < deadline and old.process.poll() is None
@@ -90,7 +99,7 @@ def test_a_stopped_run_that_wakes_behind_its_successor_changes_nothing(one):
     one.finish(3)
     os.kill(old.process.pid, signal.SIGCONT)
     run = old.wait()
-    assert run.code == 1 and "taken over" in run.err, run.err
+    assert run.code in (1, 3) and "taken over" in run.err, run.err
     one.exact()
 
 
@@ -99,7 +108,7 @@ def state_of(pid):
 
 
 def test_a_second_instance_takes_over(one):
-    first = one.millrace(one.file(1), env={"MILLRACE_POINT": "before-slot:3:stop"}, wait=False)
+    first = one.millrace(one.file(1, UNBOUNDED), env={"MILLRACE_POINT": "before-slot:3:stop"}, wait=False)
     deadline = time.time() + 60
     while state_of(first.process.pid) != "T":
         assert time.time() < deadline and first.process.poll() is None
@@ -108,12 +117,12 @@ def test_a_second_instance_takes_over(one):
     time.sleep(0.2)
     os.kill(first.process.pid, signal.SIGCONT)
     ends = [first.wait(), second.wait()]
-    assert sorted(r.code for r in ends) == [0, 1], [r.err[-500:] for r in ends]
+    assert 0 in [r.code for r in ends] and all(r.code in (0, 1, 3) for r in ends), [r.err[-500:] for r in ends]
     one.exact()
 
 
 def test_a_lost_marker_stops_the_job(one):
-    assert one.run(2, "slot-linked:3:kill").code == -9
+    one.killed_at_slot(3)
     admin = AdminClient({"bootstrap.servers": one.kafka.address})
     groups = [g.group_id for g in admin.list_consumer_groups().result(30).valid if "millrace" in g.group_id or "-pairs-" in g.group_id or "-windows-" in g.group_id]
     mine = [g for g in groups if any(inst.name in g for inst in one.state.iterdir())]
@@ -127,7 +136,8 @@ def test_a_lost_marker_stops_the_job(one):
 
 
 def test_three_workers_come_back_as_two_with_output_pending(one):
-    assert one.run(3, "before-apply:2:kill").code == -9
+    run = one.run(3, "before-apply:2:kill", edit=lambda t: t.replace(", bounded: true", ""))
+    assert run.code == -9, run.err
     one.finish(2)
 
 
@@ -143,7 +153,7 @@ def damage(file, how):
 @pytest.mark.parametrize("how", ["flipped", "truncated", "missing"])
 @pytest.mark.parametrize("what", ["slots", "files"])
 def test_damage_is_said_and_another_checkpoint_goes_on(one, what, how):
-    assert one.run(2, "slot-linked:5:kill").code == -9
+    one.killed_at_slot()
     slots = [s for s in one.slots() if b'"manifest"' in s.read_bytes()[:20]]
     if what == "slots":
         damage(slots[-1], how)
@@ -171,7 +181,7 @@ def test_damage_is_said_and_another_checkpoint_goes_on(one, what, how):
 
 
 def test_a_start_from_an_older_checkpoint_is_refused_by_appending_sinks(one):
-    assert one.run(2, "slot-linked:6:kill").code == -9
+    one.killed_at_slot()
     slots = [int(s.name) for s in one.slots() if b'"manifest"' in s.read_bytes()[:20]]
     run = one.run(2, args=["--from", slots[0]])
     assert run.code == 1 and "would publish again" in run.err and "rows" in run.err, run.err
@@ -204,8 +214,7 @@ def test_a_full_disk_fails_checkpoints_and_then_the_job(one):
     import conftest
     script.write_text(f'#!/bin/bash\ntrap "" XFSZ\nulimit -f 40\nexec {conftest.BINARY} "$@"\n')
     script.chmod(0o755)
-    kept = one.run(2, "slot-linked:2:kill")
-    assert kept.code == -9
+    one.killed_at_slot(2)
     run = subprocess.run([script, "run", one.file(2, lambda t: t.replace("tolerable_failures: 5", "tolerable_failures: 1")), "-q"],
                          capture_output=True, text=True, cwd=one.tmp, timeout=120)
     assert run.returncode == 3 and "checkpoints in a row failed, 1 are tolerated" in run.stderr, (run.returncode, run.stderr[-2000:])

@@ -42,7 +42,8 @@ def test_one_three_two(kafka, prefix, millrace, tmp_path, restart):
         pid = status(file)["pid"]
         subprocess.run(["kill", "-9", str(pid)], check=True)
         end = time.time() + 60
-        while status(file).get("pid") in (None, pid) and time.time() < end:
+        while (s := status(file)).get("state") != "running" or s["pid"] == pid:
+            assert time.time() < end, s
             time.sleep(0.05)
         assert status(file)["workers"] == 2
     stop = ask(file, "stop")

@@ -15,9 +15,9 @@ use tokio::sync::Semaphore;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
-/// An outage is heard of by every call: one line in so many seconds will do.
 /// How long a store may be away once a run is only waiting for it to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(600);
+/// An outage is heard of by every call: one line in so many seconds will do.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(5);
 
 /// A store's answer: an encoded row, or that it has no such key.

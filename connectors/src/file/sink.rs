@@ -269,10 +269,18 @@ impl SinkFactory for Factory {
 fn try_to_make(path: &Path) -> io::Result<()> {
     let made: Vec<&Path> = path.ancestors().skip(1).take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let outcome = folder.map_or(Ok(()), std::fs::create_dir_all).and_then(|()| {
-        let file = OpenOptions::new().write(true).create_new(true).open(path);
-        file.and_then(|_| std::fs::remove_file(path))
-    });
+    let once = || {
+        folder.map_or(Ok(()), std::fs::create_dir_all)?;
+        OpenOptions::new().write(true).create_new(true).open(path).and_then(|_| std::fs::remove_file(path))
+    };
+    let mut outcome = once();
+    // Another process of the job may try the same, and take the folder away in between.
+    for _ in 0..20 {
+        if !outcome.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            break;
+        }
+        outcome = once();
+    }
     for folder in made {
         let _ = std::fs::remove_dir(folder);
     }

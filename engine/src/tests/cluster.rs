@@ -4,6 +4,7 @@ use super::durable::Job;
 use super::flow::options;
 use super::harness::*;
 use super::keyed::{Tumbling, disordered, keyed, ports, state, sums};
+use super::retry::{Topic, retry_loop};
 use crate::summary::Ended;
 use crate::{Control, Member, Request, RunOptions, Summary, run};
 use millrace_sdk::config::Secret;
@@ -116,6 +117,17 @@ fn a_stop_by_any_process_is_a_stop_of_all_and_the_job_goes_on_as_one_process() {
         assert!(all.iter().all(|s| s.fault.is_none()), "{all:?}");
         assert_eq!(job.run(None, options(3), Control::new()).fault, None);
         assert_eq!(job.published(), sums(&job.partitions));
+    }
+}
+
+#[test]
+fn a_retry_loop_over_processes_ends_when_all_is_settled() {
+    for (processes, workers) in [(2, 1), (3, 2)] {
+        let (topic, out) = (Topic::default(), Collect::default());
+        let all = together(processes, workers, |_, o| run(retry_loop(&topic, &out), o, Control::new(), &()));
+        assert!(all.iter().all(|s| s.fault.is_none()), "{all:?}");
+        let counters = &all[0].node("round").unwrap().counters;
+        assert_eq!((out.sorted().len(), counters["fresh"], counters["again"]), (200, 200, 200 / 5 * (1 + 2 + 3 + 4)));
     }
 }
 

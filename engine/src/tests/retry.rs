@@ -6,7 +6,7 @@ use super::harness::*;
 use super::keyed::{emit, keyed, ports};
 use crate::summary::Ended;
 use crate::{Control, Progress, Reporter, RunOptions, run};
-use millrace_plan::plan::{Input, NodeKind, SinkNode};
+use millrace_plan::plan::{Input, NodeKind, Plan, SinkNode};
 use millrace_sdk::operator::{Keyed, TimeCharacteristic};
 use millrace_sdk::sink::Acks;
 use millrace_sdk::source::{Discovery, Pull};
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// A topic in memory: what its sink is given its source delivers. One partition.
 #[derive(Clone, Default)]
-struct Topic {
+pub struct Topic {
     rows: Arc<Mutex<VecDeque<(String, i64, i64)>>>,
 }
 
@@ -100,22 +100,26 @@ impl KeyedOperator for Round {
     }
 }
 
+/// 200 rows that go round by the topic up to four times.
+pub fn retry_loop(topic: &Topic, out: &Collect) -> Plan {
+    let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
+    let rows: Vec<Row> = (0..200).map(|i| (["a", "b", "c"][i as usize % 3], 1000 * i, i % 5)).collect();
+    let src = p.source("src", &Rows::new(vec![rows]), 0, None);
+    let again = p.source("again", &Rows::new(vec![]), 0, None);
+    let NodeKind::Source(s) = &mut p.nodes[again].kind else { panic!() };
+    (s.retry, s.bounded, s.factory) = (true, false, Arc::new(topic.clone()));
+    let round = p.operator("round", Exec::Keyed(keyed(2, vec![], || Round)), &[at(src, 0), at(again, 0)], &ports(&["", "again"]));
+    p.sink("out", out, &[at(round, 0)]);
+    let to = p.sink("to", &Collect::default(), &[at(round, 1)]);
+    p.nodes[to].kind = NodeKind::Sink(SinkNode { factory: Arc::new(topic.clone()), guarantee: Guarantee::AtLeastOnce });
+    p.build()
+}
+
 #[test]
 fn a_bounded_jobs_retry_loop_ends_when_all_is_settled() {
     for workers in 1..=3 {
-        let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
-        let rows: Vec<Row> = (0..200).map(|i| (["a", "b", "c"][i as usize % 3], 1000 * i, i % 5)).collect();
-        let src = p.source("src", &Rows::new(vec![rows]), 0, None);
-        let again = p.source("again", &Rows::new(vec![]), 0, None);
-        let topic = Topic::default();
-        let NodeKind::Source(s) = &mut p.nodes[again].kind else { panic!() };
-        (s.retry, s.bounded, s.factory) = (true, false, Arc::new(topic.clone()));
-        let round = p.operator("round", Exec::Keyed(keyed(2, vec![], || Round)), &[at(src, 0), at(again, 0)], &ports(&["", "again"]));
         let out = Collect::default();
-        p.sink("out", &out, &[at(round, 0)]);
-        let to = p.sink("to", &Collect::default(), &[at(round, 1)]);
-        p.nodes[to].kind = NodeKind::Sink(SinkNode { factory: Arc::new(topic.clone()), guarantee: Guarantee::AtLeastOnce });
-        let s = go(p.build(), options(workers));
+        let s = go(retry_loop(&Topic::default(), &out), options(workers));
         assert_eq!(out.sorted().len(), 200, "{workers} workers");
         let counters = &s.node("round").unwrap().counters;
         assert_eq!((counters["fresh"], counters["again"]), (200, 200 / 5 * (1 + 2 + 3 + 4)));

@@ -432,7 +432,6 @@ impl Speaker<'_> {
     }
 
     fn write(&mut self, out: &mut impl Write, say: &Say) -> io::Result<()> {
-        self.beat = Instant::now();
         frame::write(out, &serde_json::to_vec(say)?)
     }
 
@@ -468,6 +467,8 @@ impl Speaker<'_> {
         let same = Gossip { echo: self.told.echo, ..news.clone() } == self.told;
         if beat || !same {
             news.number = self.links.number.fetch_add(1, SeqCst) + 1;
+            // Counted from the last table: only these carry echoes.
+            self.beat = Instant::now();
             self.told = news.clone();
             self.write(out, &Say::Table(news))?;
         }

@@ -39,12 +39,16 @@ pub(crate) fn apply(report: &mut Report) {
         }
         kept
     });
+    // After an error not everything was looked at.
+    let complete = !report.has_errors();
     for (i, a) in allows.into_iter().enumerate().filter(|(i, _)| !used[*i]) {
         let found = if refused[i] {
             Found::note("unused-allow", a.span, format!("`{}` is an error here: errors cannot be allowed", a.id))
         } else if ids::page(&a.id).is_none() {
             let near = did_you_mean(&a.id, ids::PAGES.iter().map(|p| p.id));
             Found::note("unused-allow", a.span, format!("no problem is called `{}`", a.id)).suggest(near)
+        } else if !complete {
+            continue;
         } else {
             Found::note("unused-allow", a.span, format!("there is no `{}` to allow on line {}", a.id, a.line)).hint("take it out")
         };

@@ -9,10 +9,39 @@ pub struct Page {
 }
 
 impl Page {
-    /// The page as text.
+    /// The page as text, with an example of the corpus: lines that are told and lines that are not.
     pub fn text(&self) -> String {
-        format!("{} (told by lint)\n\n{}\n\nWhy: {}\n\nFix: {}\n", self.id, self.what, self.why, self.fix)
+        let mut out = format!("{} (told by lint)\n\n{}\n\nWhy: {}\n\nFix: {}\n", self.id, self.what, self.why, self.fix);
+        if let Some((bad, good)) = example(self.id) {
+            out.push_str(&format!("\nBad:\n\n{bad}\nGood:\n\n{good}"));
+        }
+        out
     }
+}
+
+/// Cases of lint, which tests hold word by word: a base, a change to it, and what lint says then.
+const CORPUS: &[&str] = &[
+    include_str!("../corpus/keys.md"),
+    include_str!("../corpus/wiring.md"),
+    include_str!("../corpus/fields.md"),
+    include_str!("../corpus/servers.md"),
+    include_str!("../corpus/retry.md"),
+    include_str!("../corpus/syntax.md"),
+];
+
+/// The change of the shortest case of which lint says this first: its lines, and those that they stand for in the base.
+fn example(id: &str) -> Option<(String, String)> {
+    let mark = format!("```text\nerror[{id}]");
+    let marks = [mark.replace("error", "warning"), mark.replace("error", "note"), mark];
+    let lines =
+        |diff: &str, sign: char| diff.lines().filter_map(|l| l.strip_prefix(sign)).map(|l| format!("    {l}\n")).collect::<String>();
+    CORPUS
+        .iter()
+        .flat_map(|page| page.split("\n## "))
+        .filter(|case| marks.iter().any(|m| case.contains(m.as_str())))
+        .filter_map(|case| case.split("```diff\n").nth(1)?.split("```").next())
+        .min_by_key(|diff| diff.len())
+        .map(|diff| (lines(diff, '+'), lines(diff, '-')))
 }
 
 /// The page of an id, if there is such a problem.

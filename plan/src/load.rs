@@ -128,11 +128,13 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
     let dir = run.checkpoint.as_ref().and_then(|c| c.dir.as_ref()).filter(|d| !d.contains("://"));
     let state = run.state_dir.as_ref().or(dir).map_or("state", |p| p.0.as_str()).to_string();
     let job = t.name.clone().unwrap_or_else(|| job_name(name));
-    let time_zone = run.time_zone.clone().unwrap_or_else(|| "UTC".into());
+    let mut time_zone = run.time_zone.clone().unwrap_or_else(|| "UTC".into());
     let node = |key: &str| t.env_node.as_ref().and_then(|n| n.entry(key));
     let at = |key: &str| node(key).map_or(Span::default(), |e| e.value.span);
     if let Err(e) = millrace_sdk::convert::TimeReader::new(&millrace_sdk::convert::TimeFormat::EpochMs, &time_zone) {
         report.push(Found::error("unknown-time-zone", at("time_zone"), e).hint("use a name of the IANA database, like `Asia/Shanghai`"));
+        // Told once: each part that reads times would tell it again.
+        time_zone = "UTC".into();
     }
     if run.max_record.is_some_and(|s| s.bytes == 0) {
         report.push(Found::error("out-of-range", at("max_record"), "records of no bytes are no records"));

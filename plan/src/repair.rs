@@ -104,6 +104,11 @@ pub(crate) fn parse(report: &mut Report, src: u32, vars: &mut Vars) -> Node {
         match composer.run() {
             Ok(root) => {
                 let found = composer.found;
+                if found.iter().any(|f| f.id == "several-documents") {
+                    // What is missing may stand in the second one.
+                    report.sources.hole(root.span);
+                    report.damaged = true;
+                }
                 report.found.extend(found);
                 holes(report, &root, &copy.damaged, &original);
                 return root;
@@ -457,6 +462,12 @@ fn marks(text: &str, line: Line<'_>, at: usize, info: &str) -> Vec<Attempt> {
         let found = |hint| Attempt::new(start..end, "a variable inside braces must be quoted", hint).id("unquoted-variable");
         all.push(quote(text, start..end, found));
     }
+    // A tag that the parser reads otherwise.
+    if let Some(v) = line.value().filter(|v| *v <= at && text[*v..].starts_with('!')) {
+        let end = line.start + comment_in(line.text);
+        let end = v + text[v..end].trim_end().len();
+        all.push(quote(text, v..end, |hint| Attempt::new(v..end, "a text cannot begin with `!`", hint)).damage(v..end));
+    }
     if info.contains("unexpected character") && at < line.end {
         let flow = !open_in(&text[line.start..at]).0.is_empty();
         let rest = &text[at..line.start + comment_start(line)];
@@ -526,6 +537,14 @@ fn quotes(text: &str, line: Line<'_>, at: usize, info: &str) -> Vec<Attempt> {
             let rest = &text[at..line.end];
             let length = if flow { rest.find([',', '}', ']']).unwrap_or(rest.len()) } else { comment_in(rest) };
             let end = at + rest[..length].trim_end().len();
+            if flow && rest.starts_with(['"', '\'']) {
+                let found = Attempt::new(
+                    at..end.max(at + 1),
+                    "a comma is missing before this",
+                    "members of braces and brackets are divided by commas",
+                );
+                all.push(found.patch(at..at, ", "));
+            }
             let found = Attempt::new(at..end.max(at + 1), "text behind the closing quote", quote_hint(&text[start..start + 1]));
             all.push(found.patch(start..end, "\"\"").damage(start..end));
         }

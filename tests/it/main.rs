@@ -3,6 +3,7 @@
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod corpus;
 mod deploy;
 mod docs;
 mod edits;

@@ -8,7 +8,7 @@ export SERVICES_LIB ?= $(MILLRACE_CACHE)/services
 MILLRACE = $(CARGO_TARGET_DIR)/release/millrace
 PYTHON = $(MILLRACE_CACHE)/venv/bin/python
 
-.PHONY: help run build test unit e2e fmt bench bench-quick bench-state big soak chaos
+.PHONY: help run build test unit fuzz e2e fmt bench bench-quick bench-state big soak chaos
 
 help:
 	@grep -E '^# make|^## ' Makefile | sed 's/^#* *//'
@@ -27,6 +27,11 @@ test: unit e2e
 unit:
 	@scripts/install.sh build
 	cargo test --release --locked --workspace
+
+## make fuzz         lint against texts near those of its corpus: about 10 minutes
+fuzz:
+	@scripts/install.sh build
+	MILLRACE_FUZZ=30 cargo test --release --locked -p millrace --test it fuzz::
 
 ## make e2e          the jobs against real servers: Kafka, HBase, Redis, ClickHouse's engine, S3
 e2e: build

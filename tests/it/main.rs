@@ -7,6 +7,7 @@ mod corpus;
 mod deploy;
 mod docs;
 mod edits;
+mod fuzz;
 mod golden;
 mod parts;
 mod state;

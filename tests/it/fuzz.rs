@@ -1,0 +1,138 @@
+//! Texts near those of the corpus: lint always answers, and what it accepts can be planned. A fixed number of seeded mutations;
+//! `MILLRACE_FUZZ=N` (`make fuzz`) makes it N times as many.
+
+use super::corpus::{cases, pages};
+use super::*;
+use millrace_plan::Options;
+
+/// Mutations a seed text.
+const ROUNDS: usize = 80;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % n.max(1)
+    }
+}
+
+const BITS: &[&str] = &[
+    "\t",
+    "\n",
+    "  ",
+    ": ",
+    "- ",
+    "{{",
+    "}}",
+    "{",
+    "}",
+    "[",
+    "]",
+    "'",
+    "\"",
+    "#",
+    " # ",
+    "&a",
+    "*a",
+    "|",
+    ">",
+    "!x",
+    "${",
+    "}",
+    "é",
+    "\u{0}",
+    "\\",
+    "? ",
+    "---\n",
+    "<<",
+    "null",
+    "1e9",
+    "08",
+    "no",
+    "\r\n",
+    "type",
+    "config",
+    "input",
+    "99999999999999999999",
+    "-1",
+    "0s",
+    "${X:-1}",
+    "lint: allow(syntax)",
+];
+
+/// One change: of characters, of lines, of keys and values.
+fn mutate(text: &str, random: &mut Random) -> String {
+    let mut lines: Vec<String> = text.lines().map(String::from).collect();
+    let line = random.below(lines.len());
+    let other = random.below(lines.len());
+    match random.below(9) {
+        0 => drop(lines.remove(line)),
+        1 => lines.insert(line, lines[other].clone()),
+        2 => lines.swap(line, other),
+        3 => lines[line].insert_str(0, BITS[random.below(3)]),
+        4 => lines[line] = lines[line].strip_prefix(' ').unwrap_or(&lines[line]).to_string(),
+        5 => {
+            // The word of one place stands at another.
+            let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).collect();
+            let (from, to) = (words[random.below(words.len())].to_string(), words[random.below(words.len())].to_string());
+            let at = text.match_indices(&from).nth(random.below(4)).map(|(i, _)| i);
+            return at.map_or_else(|| text.to_string(), |i| format!("{}{to}{}", &text[..i], &text[i + from.len()..]));
+        }
+        6 => lines.truncate(line + 1),
+        7 => {
+            let cut: Vec<char> = lines[line].chars().collect();
+            let gone = random.below(cut.len());
+            lines[line] = cut.iter().enumerate().filter(|(i, _)| *i != gone).map(|(_, c)| *c).collect();
+        }
+        _ => {
+            let at = lines[line].char_indices().map(|(i, _)| i).nth(random.below(lines[line].chars().count())).unwrap_or(0);
+            lines[line].insert_str(at, BITS[random.below(BITS.len())]);
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn lint_always_answers() {
+    let times = std::env::var("MILLRACE_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(1usize);
+    let seeds: Vec<String> = pages().iter().flat_map(|p| cases(&std::fs::read_to_string(p).expect("page"))).map(|c| c.text).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = |t: usize| {
+        for (n, seed) in seeds.iter().enumerate().filter(|(n, _)| n % threads == t) {
+            let mut random = Random(7 + n as u64);
+            for _ in 0..ROUNDS * times {
+                let mut text = seed.clone();
+                for _ in 0..1 + random.below(4) {
+                    text = mutate(&text, &mut random);
+                }
+                let answer = std::panic::catch_unwind(|| millrace_plan::load_text("job.yaml", &text, Path::new("."), &Options::default()));
+                let planned = answer.unwrap_or_else(|_| panic!("lint panicked at\n{text}"));
+                assert!(planned.plan.is_some() != planned.has_errors(), "neither a plan nor an error:\n{text}");
+                assert!(planned.diagnostics.iter().all(|d| d.id != "bug"), "a bug was told:\n{text}");
+                millrace_plan::diagnostic::full(&planned.diagnostics, false);
+            }
+        }
+    };
+    std::thread::scope(|s| {
+        (0..threads).map(|t| s.spawn(move || work(t))).collect::<Vec<_>>().into_iter().for_each(|t| t.join().expect("no panic"))
+    });
+}
+
+/// What lint accepts, `run --dry-run` builds; what it refuses, `run` refuses.
+#[test]
+fn lint_and_run_agree() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let page = pages().into_iter().find(|p| p.ends_with("syntax.md")).expect("page");
+    let all = cases(&std::fs::read_to_string(page).expect("page"));
+    let mut random = Random(11);
+    for n in 0..40 {
+        let seed = &all[random.below(all.len())].text;
+        let text = if n % 2 == 0 { seed.clone() } else { mutate(seed, &mut random) };
+        let refused = millrace_plan::load_text("t.yaml", &text, tmp.path(), &Options::default()).has_errors();
+        let o = run(&write(tmp.path(), "t.yaml", &text), tmp.path(), &["--dry-run"]);
+        // 3: a file that a mutation names is not there.
+        let fits = if refused { o.status.code() == Some(1) } else { matches!(o.status.code(), Some(0 | 3)) };
+        assert!(fits, "refused: {refused}\n{text}\n{}", said(&o));
+    }
+}

@@ -9,6 +9,7 @@ mod docs;
 mod edits;
 mod fuzz;
 mod golden;
+mod lint_files;
 mod parts;
 mod state;
 mod supervise;

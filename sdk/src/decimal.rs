@@ -579,8 +579,10 @@ mod tests {
         #[test]
         fn sums_undo(a in any_decimal(), b in any_decimal()) {
             if let Some(s) = a.checked_add(b) {
+                // At the greater of the two scales `a` itself may have too many digits: 10^37 of scale 27 - 10^-28 + 10^-28.
                 let back = s.checked_sub(b);
-                prop_assert!(back.is_some_and(|x| x.compare(&a) == Ordering::Equal));
+                prop_assert!(back.is_none_or(|x| x.compare(&a) == Ordering::Equal));
+                prop_assert!(back.is_some() || a.scale < b.scale);
                 prop_assert_eq!(b.checked_add(a), Some(s));
             }
         }

@@ -119,13 +119,13 @@ fn schema_file_is_current() {
     assert!(want == text(&o.stdout), "{} is stale: run the tests once with UPDATE_GOLDEN=1", file.display());
 }
 
-/// The table of docs/guarantees.md names every sink and what its page says.
+/// The table of docs/src/operating/guarantees.md names every sink and what its page says.
 #[test]
 fn every_sink_says_what_it_promises() {
-    let table = std::fs::read_to_string(root().join("docs/guarantees.md")).expect("there");
+    let table = std::fs::read_to_string(root().join("docs/src/operating/guarantees.md")).expect("there");
     for sink in Part::all().into_iter().filter(|p| p.kind() == Kind::Sink) {
         let row = table.lines().find(|l| l.starts_with(&format!("| {} |", sink.name)));
-        let row = row.unwrap_or_else(|| panic!("`{}` is not in docs/guarantees.md", sink.name));
+        let row = row.unwrap_or_else(|| panic!("`{}` is not in docs/src/operating/guarantees.md", sink.name));
         let o = millrace().args(["explain", sink.name]).output().expect("runs");
         let page = text(&o.stdout).to_lowercase();
         assert_eq!(

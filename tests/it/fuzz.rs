@@ -63,6 +63,11 @@ const BITS: &[&str] = &[
 
 /// One change: of characters, of lines, of keys and values.
 fn mutate(text: &str, random: &mut Random) -> String {
+    // The word of one place may stand at another; a text of which nothing is left has none.
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).collect();
+    if words.is_empty() {
+        return text.to_string();
+    }
     let mut lines: Vec<String> = text.lines().map(String::from).collect();
     let line = random.below(lines.len());
     let other = random.below(lines.len());
@@ -73,8 +78,6 @@ fn mutate(text: &str, random: &mut Random) -> String {
         3 => lines[line].insert_str(0, BITS[random.below(3)]),
         4 => lines[line] = lines[line].strip_prefix(' ').unwrap_or(&lines[line]).to_string(),
         5 => {
-            // The word of one place stands at another.
-            let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).collect();
             let (from, to) = (words[random.below(words.len())].to_string(), words[random.below(words.len())].to_string());
             let at = text.match_indices(&from).nth(random.below(4)).map(|(i, _)| i);
             return at.map_or_else(|| text.to_string(), |i| format!("{}{to}{}", &text[..i], &text[i + from.len()..]));

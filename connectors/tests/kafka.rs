@@ -1,5 +1,8 @@
 //! Source and sink against a real broker, started by `tests/servers/kafka.sh`.
 
+#[path = "../../tests/servers/ports.rs"]
+mod ports;
+
 use futures::executor::block_on;
 use millrace_sdk::operator::Env;
 use millrace_sdk::part::Make;
@@ -32,13 +35,7 @@ impl Broker {
     fn start() -> Broker {
         millrace_connectors::link();
         // The controller listens on the port above: ask for two neighbours.
-        let port = (0..100)
-            .find_map(|_| {
-                let one = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
-                let port = one.local_addr().ok()?.port();
-                std::net::TcpListener::bind(("127.0.0.1", port.checked_add(1)?)).ok().map(|_| port)
-            })
-            .expect("two free ports");
+        let port = ports::free_ports(2);
         let broker = Broker { data: tempfile::tempdir().unwrap(), port };
         broker.run();
         broker
@@ -467,7 +464,7 @@ fn a_killed_broker_loses_nothing() {
 #[test]
 #[ignore = "waits 10 s for a broker that is not there"]
 fn a_missing_broker_is_said_in_one_sentence() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = ports::free_ports(1);
     // Its data folder has no process: nothing is killed at the end.
     let nobody = Broker { data: tempfile::tempdir().unwrap(), port };
     let (_, factory) = nobody.source(json!({"topics": ["clicks"]}), &[]);

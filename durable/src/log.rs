@@ -165,6 +165,17 @@ impl JobLog {
     /// Takes the next slot with a generation record, whose `from` is found here. A slot that a manifest got meanwhile: tries the next. A
     /// slot that another generation got: a fault, as two runs of a job start at once.
     pub fn begin(&self, record: &Generation, from: &StartFrom) -> Result<Begun, Fault> {
+        self.begin_if(record, from, |_| Ok(()))
+    }
+
+    /// As [`begin`](Self::begin), when `check` has nothing against what it would go on from. A refused start leaves no trace: a generation
+    /// record would be what the next start takes for `latest`.
+    pub fn begin_if(
+        &self,
+        record: &Generation,
+        from: &StartFrom,
+        check: impl Fn(Option<&Manifest>) -> Result<(), Fault>,
+    ) -> Result<Begun, Fault> {
         loop {
             let slots = self.slots()?;
             let newest = slots.last().copied().unwrap_or(0);
@@ -174,6 +185,7 @@ impl JobLog {
                 StartFrom::Path(path) => return Err(Fault::bug(format!("the checkpoint at `{path}` was not looked up"))),
                 StartFrom::Scratch => None,
             };
+            check(manifest.as_ref())?;
             let from = manifest.as_ref().map_or(0, |m| m.slot);
             let (fence, damaged) = self.writers(&slots, from)?;
             if self.take(newest + 1, &Record::Generation(Generation { from, ..record.clone() }))? {

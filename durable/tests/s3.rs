@@ -1,5 +1,8 @@
 //! The log on a real S3 server, started by `tests/servers/s3.sh`.
 
+#[path = "../../tests/servers/ports.rs"]
+mod ports;
+
 use millrace_durable::*;
 use millrace_sdk::config::Secret;
 use millrace_sdk::{Fault, FaultKind};
@@ -19,7 +22,7 @@ fn script(name: &str) -> PathBuf {
 
 impl Server {
     fn start() -> Server {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free_ports(1);
         let server = Server { data: tempfile::tempdir().unwrap(), port };
         server.run();
         server

@@ -1,4 +1,5 @@
 """The real servers that the tests run against, as plain processes on free loopback ports in a temporary folder."""
+import itertools
 import os
 import pathlib
 import shutil
@@ -9,11 +10,14 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 SCRIPTS = HERE.parent / "servers"
+ASKED = itertools.count()
 
 
 def free_ports(count):
-    """The first of `count` neighbouring free ports."""
-    for start in range(42000, 60000, 10):
+    """The first of `count` neighbouring free ports, below those that the system gives to outgoing connections: a client's connection would take
+    a port from a server that is only being started, or started again. Each process looks from another place on."""
+    for _ in range(2000):
+        start = 12000 + (os.getpid() * 80 + next(ASKED) * 8) % 16000
         held = []
         try:
             for port in range(start, start + count):

@@ -13,6 +13,7 @@ import redis
 
 import jobs
 import places
+import servers
 import test_exactly_once as once
 import topics
 from conftest import BINARY, Run
@@ -66,13 +67,8 @@ def processes(tmp_path):
 
 
 def hosts(count):
-    held = [socket.socket() for _ in range(count)]
-    for s in held:
-        s.bind(("127.0.0.1", 0))
-    names = [f"127.0.0.1:{s.getsockname()[1]}" for s in held]
-    for s in held:
-        s.close()
-    return names
+    first = servers.free_ports(count)
+    return [f"127.0.0.1:{first + i}" for i in range(count)]
 
 
 @pytest.mark.parametrize("sink", places.ALL, ids=lambda sink: sink.__name__)

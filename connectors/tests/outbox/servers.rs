@@ -1,5 +1,9 @@
 //! Servers of `tests/servers`, each with a folder and ports of its own, killed at the end.
 
+#[path = "../../../tests/servers/ports.rs"]
+mod ports;
+
+use ports::free_ports;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -16,14 +20,7 @@ pub fn script(name: &str) -> PathBuf {
 impl Server {
     /// `ports`: how many it takes, one behind the other.
     pub fn start(script: &'static str, ports: u16) -> Server {
-        let listen = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).ok();
-        let port = (0..100)
-            .find_map(|_| {
-                let first = listen(0)?;
-                let port = first.local_addr().ok()?.port();
-                (1..ports).map(|i| listen(port.checked_add(i)?)).collect::<Option<Vec<_>>>().map(|_| port)
-            })
-            .expect("free ports");
+        let port = free_ports(ports);
         let server = Server { script, data: tempfile::tempdir().unwrap(), port };
         server.run();
         server

@@ -189,6 +189,13 @@ fn a_start_from_an_older_manifest_fences_all_later_writers_and_numbers_grow() {
     assert!(f.message.contains("slot 1 of job `job` is no checkpoint"), "{f}");
     let f = fails(log.begin(&generation(1), &StartFrom::Slot(77)));
     assert!(f.message.contains("no checkpoint in slot 77"), "{f}");
+
+    // A start that is refused leaves no trace: what `latest` means does not change.
+    let slots = log.slots().expect("slots");
+    let f =
+        fails(log.begin_if(&generation(1), &StartFrom::Slot(2), |m| Err(Fault::config(format!("not from {}", m.expect("manifest").slot)))));
+    assert_eq!(f.message, "not from 2");
+    assert_eq!(log.slots().expect("slots"), slots);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Whether a topology can go on from a checkpoint that another one, or an earlier form of it, has written.
 
+use crate::control::RunOptions;
 use crate::{keyed, lookup};
-use millrace_durable::{Manifest, OperatorState, StateInfo};
+use millrace_durable::{JobLog, Manifest, OperatorState, StateInfo};
 use millrace_plan::plan::{Node, NodeKind, Plan};
 use millrace_sdk::operator::{Keyed, OnStoreError, TimeCharacteristic};
 use millrace_sdk::{Exec, Fault};
@@ -35,8 +36,17 @@ pub fn meaning(plan: &Plan, node: usize) -> String {
     format!("{}; {time}", keys.join("; "))
 }
 
+/// What speaks against going on from a manifest of `log`: guards that have not passed it, state that does not fit.
+pub fn may_start(plan: &Plan, log: &JobLog, m: &Manifest, options: &RunOptions) -> Result<(), Fault> {
+    if !plan.guards.is_empty() && options.accept_guards.is_empty() && !log.has_passed(m)? {
+        return Err(Fault::config(format!("the guards have not passed checkpoint {}", m.slot))
+            .hint("start from `latest`, the last one that they have; or name the guards that do not matter: --accept-guard NAME"));
+    }
+    check(plan, m, options.allow_dropped_state)
+}
+
 /// Refuses a manifest with state of parts that the topology no longer has, or that means something else in it.
-pub fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault> {
+fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault> {
     let node = |name: &str| plan.nodes.iter().position(|n| n.name == name);
     let is_source = |name: &str| node(name).is_some_and(|i| matches!(plan.nodes[i].kind, NodeKind::Source(_)));
     let keeps = |name: &str| node(name).is_some_and(|i| keeps_state(&plan.nodes[i]));

@@ -1,17 +1,20 @@
 //! Starts from another checkpoint than the latest: where it lies, and what would be published a second time.
 
+use super::fits;
 use super::start::storage;
+use crate::control::RunOptions;
 use millrace_durable::{JobLog, Later, Named, StartFrom, Storage};
 use millrace_plan::plan::{CheckpointPlan, NodeKind, Plan};
 use millrace_sdk::Fault;
 use std::sync::Arc;
 
 /// Opens the job's log where the run is to go on; a checkpoint that lies elsewhere is copied into it.
-pub fn open(plan: &Plan, checkpoint: &CheckpointPlan, from: &StartFrom, accept: bool) -> Result<(Arc<JobLog>, StartFrom), Fault> {
+pub fn open(plan: &Plan, checkpoint: &CheckpointPlan, options: &RunOptions, accept: bool) -> Result<(Arc<JobLog>, StartFrom), Fault> {
     let storage = storage(checkpoint)?;
     let job = &plan.env.job;
-    let StartFrom::Path(path) = from else {
-        return Ok((Arc::new(JobLog::open(storage, job, *from == StartFrom::Scratch)?), from.clone()));
+    let StartFrom::Path(path) = &options.from else {
+        let scratch = options.from == StartFrom::Scratch;
+        return Ok((Arc::new(JobLog::open(storage, job, scratch)?), options.from.clone()));
     };
     let named = Named::find(path, &|location| {
         let elsewhere = CheckpointPlan { location: location.into(), ..checkpoint.clone() };
@@ -30,6 +33,8 @@ pub fn open(plan: &Plan, checkpoint: &CheckpointPlan, from: &StartFrom, accept: 
         }
         published_since(plan, path, &later)?;
     }
+    // The copy becomes the job's present instance, so whatever speaks against a start is said before.
+    fits::may_start(plan, &named.log, &manifest, options)?;
     let whose = format!("checkpoint {} of job `{}`", manifest.slot, named.log.job());
     let scratch = plan.env.state_dir.join(".import");
     let log = JobLog::import(storage, job, &named.log, manifest, same_job, &scratch);

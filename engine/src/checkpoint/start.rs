@@ -68,26 +68,24 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
     let options = &shared.options;
     let job = plan.env.job.clone();
     let accept = options.accept_duplicates || !checkpoint.exactly_once;
-    let (log, from) = older::open(plan, checkpoint, &options.from, accept)?;
+    let (log, from) = older::open(plan, checkpoint, options, accept)?;
     let clock = plan.env.clock.clone();
     let run = shared.links.get().map_or(options.run, |l| l.run);
     let record = Generation { run, from: 0, config: plan.hash, workers, time: clock.now() };
-    let begun = log.begin(&record, &from)?;
-    for (slot, fault) in &begun.damaged {
-        tracing::warn!(target: "checkpoint", slot, "{fault}; writers that no other checkpoint names are not fenced");
-    }
-    let manifest = begun.from.as_ref();
-    if let Some(m) = manifest {
+    let begun = log.begin_if(&record, &from, |m| {
+        let Some(m) = m else { return Ok(()) };
         if !accept && matches!(from, StartFrom::Slot(_)) {
             let mut later = Later::default();
             log.later(m.slot, &mut later)?;
             older::published_since(plan, &m.slot.to_string(), &later)?;
         }
-        if !plan.guards.is_empty() && options.accept_guards.is_empty() && !log.has_passed(m)? {
-            return Err(Fault::config(format!("the guards have not passed checkpoint {}", m.slot))
-                .hint("start from `latest`, the last one that they have; or name the guards that do not matter: --accept-guard NAME"));
-        }
-        fits::check(plan, m, options.allow_dropped_state)?;
+        fits::may_start(plan, &log, m, options)
+    })?;
+    for (slot, fault) in &begun.damaged {
+        tracing::warn!(target: "checkpoint", slot, "{fault}; writers that no other checkpoint names are not fenced");
+    }
+    let manifest = begun.from.as_ref();
+    if let Some(m) = manifest {
         tracing::info!(target: "checkpoint", slot = m.slot, workers = m.workers, "going on from checkpoint {} of {}", m.slot, log.place());
     }
     let uploads = Arc::new(Uploads::start(&log)?);

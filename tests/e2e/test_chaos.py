@@ -31,6 +31,7 @@ def data(kafka, tmp_path_factory):
 
 
 def UNBOUNDED(text):
+    """The sources read on: the run does not end before whatever is waited for."""
     return text.replace(", bounded: true", "")
 
 
@@ -64,7 +65,7 @@ class Round:
 
     def killed_at_slot(self, number=4, workers=2):
         """Ends right after this many checkpoints were taken; the source reads on, so that there are as many."""
-        run = self.run(workers, f"slot-linked:{number}:kill", edit=lambda t: t.replace(", bounded: true", ""))
+        run = self.run(workers, f"slot-linked:{number}:kill", edit=UNBOUNDED)
         assert run.code == -9, run.err
 
     def slots(self):
@@ -79,10 +80,13 @@ def one(kafka, prefix, millrace, tmp_path, data):
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_a_point(one, chaos, point):
     rng = random.Random(point)
+    # What happens once a start is reached in every run; other points may not be reached in a short one.
+    late = point in ("fence-half", "fenced", "restore-half")
     kills = 0
+    if not late:
+        run = one.run(rng.randint(1, 3), f"{point}:1:kill", edit=UNBOUNDED)
+        kills += run.code == -9
     for _ in range(2 + 3 * chaos):
-        # What happens once a start is reached in every run; other points may not be reached in a short one.
-        late = point in ("fence-half", "fenced", "restore-half")
         run = one.run(rng.randint(1, 3), f"{point}:{1 if late else rng.randint(1, 4)}:kill")
         assert run.code in (0, -9), run.err
         kills += run.code == -9
@@ -136,7 +140,7 @@ def test_a_lost_marker_stops_the_job(one):
 
 
 def test_three_workers_come_back_as_two_with_output_pending(one):
-    run = one.run(3, "before-apply:2:kill", edit=lambda t: t.replace(", bounded: true", ""))
+    run = one.run(3, "before-apply:2:kill", edit=UNBOUNDED)
     assert run.code == -9, run.err
     one.finish(2)
 
@@ -169,7 +173,9 @@ def test_damage_is_said_and_another_checkpoint_goes_on(one, what, how):
         one.exact()
         return
     assert run.code == 4 and ("damaged" in run.err or "missing" in run.err), run.err
-    assert counted(one.place) == before, "wrong in silence"
+    # What the checkpoint has to publish may be out before the damage is seen.
+    after = counted(one.place)
+    assert all(not before[w] - after[w] and not after[w] - one.want[w] for w in before), "wrong in silence"
     older = int(slots[-2].name)
     run = one.run(2, args=["--from", older])
     if run.code != 0:
@@ -192,7 +198,7 @@ NOBODY = 65534
 
 
 def test_a_folder_that_is_read_only_fails_checkpoints_and_then_the_job(one):
-    live = one.millrace(one.file(2, lambda t: t.replace(", bounded: true", "")), wait=False)
+    live = one.millrace(one.file(2, UNBOUNDED), wait=False)
     deadline = time.time() + 60
     while len(one.slots()) < 3:
         assert time.time() < deadline and live.process.poll() is None, live.err_file.read_text()
@@ -202,7 +208,8 @@ def test_a_folder_that_is_read_only_fails_checkpoints_and_then_the_job(one):
     shutil.move(instance / "files", instance / "away")
     (instance / "files").write_text("")
     run = live.wait()
-    assert run.code == 3 and "checkpoints in a row failed, 5 are tolerated" in run.err, run.err
+    # Whichever comes first: checkpoints that fail, or one that was taken and cannot be published.
+    assert run.code == 3 and ("checkpoints in a row failed, 5 are tolerated" in run.err or "cannot be read" in run.err), run.err
     (instance / "files").unlink()
     shutil.move(instance / "away", instance / "files")
     one.finish(1)
@@ -215,7 +222,7 @@ def test_a_full_disk_fails_checkpoints_and_then_the_job(one):
     script.write_text(f'#!/bin/bash\ntrap "" XFSZ\nulimit -f 40\nexec {conftest.BINARY} "$@"\n')
     script.chmod(0o755)
     one.killed_at_slot(2)
-    run = subprocess.run([script, "run", one.file(2, lambda t: t.replace("tolerable_failures: 5", "tolerable_failures: 1")), "-q"],
+    run = subprocess.run([script, "run", one.file(2, lambda t: UNBOUNDED(t.replace("tolerable_failures: 5", "tolerable_failures: 1"))), "-q"],
                          capture_output=True, text=True, cwd=one.tmp, timeout=120)
     assert run.returncode == 3 and "checkpoints in a row failed, 1 are tolerated" in run.stderr, (run.returncode, run.stderr[-2000:])
     one.finish(2)

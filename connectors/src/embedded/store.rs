@@ -78,7 +78,8 @@ impl StoreSpec for EmbeddedStore {
         }
         let paths = fields.iter().map(|f| f.name.split('.').map(Into::into).collect()).collect();
         let load = self.load.as_ref().map(|l| (env.base_dir.join(&**l), self.load_key.as_ref().unwrap_or(&self.key).0.clone()));
-        let shared = Shared { folder, load, env: env.clone(), fields: fields.to_vec(), paths, table: OnceLock::new() };
+        let shared =
+            Shared { folder, own: self.path.is_none(), load, env: env.clone(), fields: fields.to_vec(), paths, table: OnceLock::new() };
         Ok(Arc::new(Embedded(Arc::new(shared))))
     }
 }
@@ -91,6 +92,8 @@ pub fn default_folder(load: &str, env: &Env) -> PathBuf {
 
 struct Shared {
     folder: PathBuf,
+    /// The folder's place does not matter to anybody.
+    own: bool,
     load: Option<(PathBuf, String)>,
     env: Env,
     fields: Vec<Field>,
@@ -103,7 +106,7 @@ impl Shared {
         if let Some(table) = self.table.get() {
             return Ok(table);
         }
-        let table = Table::open(&self.folder)?;
+        let table = if self.own { Table::open_own(&self.folder) } else { Table::open(&self.folder) }?;
         if let Some((path, key)) = &self.load {
             load(&table, path, key, &self.env)?;
         }

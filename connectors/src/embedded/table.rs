@@ -13,6 +13,9 @@ const NOTE: u8 = b'n';
 
 static OPEN: LazyLock<Mutex<HashMap<PathBuf, Weak<Table>>>> = LazyLock::new(Mutex::default);
 
+/// On one machine, with the same table.
+const MOST_PROCESSES: usize = 256;
+
 pub struct Table {
     db: DB,
     path: PathBuf,
@@ -26,22 +29,46 @@ impl Table {
     /// # Errors
     /// A folder that cannot be made or is another process's, a damaged table.
     pub fn open(path: &Path) -> Result<Arc<Table>, Fault> {
+        Table::open_free(path)?.map_err(|fault| {
+            fault.hint("another process uses it: give each job a folder of its own; in a job of several processes tables are loaded from a file, or lie on a server")
+        })
+    }
+
+    /// The inner error: another process has it.
+    fn open_free(path: &Path) -> Result<Result<Arc<Table>, Fault>, Fault> {
         let mut open = OPEN.lock().unwrap_or_else(|e| e.into_inner());
         std::fs::create_dir_all(path).map_err(|e| {
             Fault::refused(format!("cannot make the folder `{}` of an embedded table", path.display())).detail(e.to_string())
         })?;
         let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         if let Some(table) = open.get(&path).and_then(Weak::upgrade) {
-            return Ok(table);
+            return Ok(Ok(table));
         }
-        let db = DB::open(&options(), &path).map_err(|e| {
-            let what = format!("cannot open the embedded table in `{}`", path.display());
-            let fault = Fault::refused(what).detail(e.to_string());
-            if e.to_string().contains("lock") { fault.hint("another process uses it: give each job a folder of its own") } else { fault }
-        })?;
+        let db = match DB::open(&options(), &path) {
+            Ok(db) => db,
+            Err(e) => {
+                let fault = Fault::refused(format!("cannot open the embedded table in `{}`", path.display())).detail(e.to_string());
+                return if e.to_string().contains("lock") { Ok(Err(fault)) } else { Err(fault) };
+            }
+        };
         let table = Arc::new(Table { db, path: path.clone(), loading: Mutex::default() });
         open.insert(path, Arc::downgrade(&table));
-        Ok(table)
+        Ok(Ok(table))
+    }
+
+    /// The table in this folder or, while another process has that one, in one beside it: for tables that each process fills for itself.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_own(path: &Path) -> Result<Arc<Table>, Fault> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        for n in 1..MOST_PROCESSES {
+            let folder = if n == 1 { path.to_path_buf() } else { path.with_file_name(format!("{name}-{n}")) };
+            if let Ok(table) = Table::open_free(&folder)? {
+                return Ok(table);
+            }
+        }
+        Table::open(path)
     }
 
     /// The rows of these keys, JSON text each.

@@ -85,6 +85,25 @@ fn filled_by_the_sink() {
 }
 
 #[test]
+fn while_another_process_has_the_folder_a_loaded_table_lies_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("t.jsonl"), "{\"id\":\"a\",\"v\":1}\n").unwrap();
+    let config = json!({"load": "t.jsonl", "key": "{{id}}"});
+    let folder = super::default_folder("t.jsonl", &env(dir.path()));
+    // RocksDB locks a folder against its own process, too.
+    let others = rocksdb::DB::open_default(fs::create_dir_all(&folder).map(|()| &folder).unwrap()).unwrap();
+    let want = [Some("Int(1)".to_string())];
+    assert_eq!(ask(config.clone(), dir.path(), &[("v", Type::Bigint)], &["a"]).unwrap(), want);
+    assert_eq!(fs::read_dir(folder.parent().unwrap()).unwrap().count(), 2);
+    drop(others);
+    assert_eq!(ask(config, dir.path(), &[("v", Type::Bigint)], &["a"]).unwrap(), want);
+    let taken = rocksdb::DB::open_default(dir.path().join("p")).unwrap();
+    let fault = ask(json!({"path": "p", "key": "{{id}}"}), dir.path(), &[("v", Type::Bigint)], &["a"]).unwrap_err();
+    assert!(fault.hint.is_some_and(|h| h.starts_with("another process uses it")));
+    drop(taken);
+}
+
+#[test]
 fn a_table_needs_a_place() {
     let spec: EmbeddedStore = serde_json::from_value(json!({"key": "a"})).unwrap();
     assert_eq!(spec.bind(&[], &Env::default()).err().unwrap()[0].id, "missing-path");

@@ -28,6 +28,7 @@ use millrace_operators as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    process::small_pages();
     let cli = Cli::parse();
     let exit = match cli.command {
         Command::Run { run, member } => return run::run(&run, &member),

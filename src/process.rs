@@ -1,7 +1,14 @@
-//! What the operating system says of this process, read from `/proc/self`.
+//! What the operating system says of this process, read from `/proc/self`, and what it is told.
 
 use millrace_engine::exposition::Process;
 use std::fs;
+
+/// Memory comes in small pages from here on, in processes that this one starts too. A huge page is zeroed as a whole when it is first touched,
+/// and rows wait for that: on a virtual machine for 10 ms and more. Throughput is the same without (`bench/README.md`).
+pub fn small_pages() {
+    // SAFETY: the call takes integers alone. A kernel that does not know it goes on as before.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
 
 pub fn figures() -> Process {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -17,7 +17,7 @@ mod regexp;
 mod text;
 mod time;
 
-pub(crate) use text::characters;
+pub(crate) use text::{Part, characters};
 
 /// What a function takes at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use crate::{EvalError, Issue, Scratch};
 use check::{Compiler, Typed};
 use column::{Found, Rows};
 use jiff::tz::TimeZone;
+use millrace_sdk::batch::AT_ONCE;
 use millrace_sdk::operator::{Env, OnError};
 use millrace_sdk::{Batch, BatchBuilder, Columns, Record, Schema, Slot, Type, Val};
 use node::{Cx, Node, Settings};
@@ -163,20 +164,23 @@ impl Expr {
         }
         with_scratch(|scratch| {
             scratch.pool.reset();
-            let rows = Rows { batch: columns.batch(), pool: &scratch.pool, settings: &self.settings };
+            let rows = Rows { batch: columns.batch(), rows: columns.rows(), pool: &scratch.pool, settings: &self.settings };
             column::fill(&self.node, self.ty, wanted, &rows, columns, to);
         });
     }
 
     /// Whether the condition is true, for one row of the batch after the other.
     pub fn decide(&self, batch: &Batch, scratch: &mut Scratch, mut verdict: impl FnMut(usize, Result<bool, EvalError>)) {
-        scratch.pool.reset();
-        let rows = Rows { batch, pool: &scratch.pool, settings: &self.settings };
-        for (i, holds) in column::truths(&self.node, &rows).0.into_iter().enumerate() {
-            match holds {
-                Found::Value(holds) => verdict(i, Ok(holds)),
-                Found::Null => verdict(i, Ok(false)),
-                Found::Unknown => verdict(i, self.is_true(&batch.row(i), scratch)),
+        for begin in (0..batch.len()).step_by(AT_ONCE) {
+            let rows = begin..batch.len().min(begin + AT_ONCE);
+            scratch.pool.reset();
+            let all = Rows { batch, rows: rows.clone(), pool: &scratch.pool, settings: &self.settings };
+            for (i, holds) in rows.zip(column::truths(&self.node, &all).0) {
+                match holds {
+                    Found::Value(holds) => verdict(i, Ok(holds)),
+                    Found::Null => verdict(i, Ok(false)),
+                    Found::Unknown => verdict(i, self.is_true(&batch.row(i), scratch)),
+                }
             }
         }
     }

@@ -43,10 +43,12 @@ impl Project {
 impl Operator for Project {
     fn process(&mut self, batch: Batch, out: &mut Outputs) {
         let mut columns = Columns::new(&batch, self.schema.clone());
-        for (i, step) in self.steps.iter().enumerate() {
-            let to = Slot(i as u16);
-            fill(step, &mut columns, to);
-            columns.rest(Some(to), |_, row, rows| push(step, row, &mut self.room, rows), |e| (e.reason, e.message));
+        while columns.advance() {
+            for (i, step) in self.steps.iter().enumerate() {
+                let to = Slot(i as u16);
+                fill(step, &mut columns, to);
+                columns.rest(Some(to), |_, row, rows| push(step, row, &mut self.room, rows), |e| (e.reason, e.message));
+            }
         }
         let made = columns.finish();
         for f in made.failed() {
@@ -56,7 +58,7 @@ impl Operator for Project {
     }
 }
 
-/// Makes a field of all rows at once, as far as that goes.
+/// Makes a field of all rows at hand, as far as that goes.
 fn fill(step: &Step, columns: &mut Columns<'_>, to: Slot) {
     match step {
         Step::Keep(slot) => columns.keep(to, *slot),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 mod columns;
 mod wire;
 
-pub use columns::{Cell, Cells, Columns, Failed, Remade, Strings};
+pub use columns::{AT_ONCE, Cell, Cells, Columns, Failed, Remade, Strings};
 
 /// Readable, zeroed bytes behind the text after [`Batch::pad`], for parsers that load wide.
 pub const PAD: usize = 64;
@@ -126,16 +126,19 @@ impl Batch {
 
     /// Keeps the rows for which `keep` is true, in order. The text stays; see [`Batch::compact`].
     pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
-        let w = self.schema.width();
-        let mut to = 0;
-        for from in 0..self.len() {
-            if keep(from) {
-                if to != from {
-                    self.vals.copy_within(from * w..(from + 1) * w, to * w);
-                    self.meta[to] = self.meta[from];
-                }
-                to += 1;
+        let (w, rows) = (self.schema.width(), self.len());
+        let (mut to, mut from) = (0, 0);
+        // Neighbours move together.
+        for row in 0..=rows {
+            if row < rows && keep(row) {
+                continue;
             }
+            if to != from {
+                self.vals.copy_within(from * w..row * w, to * w);
+                self.meta.copy_within(from..row, to);
+            }
+            to += row - from;
+            from = row + 1;
         }
         self.vals.truncate(to * w);
         self.meta.truncate(to);

@@ -210,3 +210,19 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn retained_rows_are_those_asked_for(keep in prop::collection::vec(any::<bool>(), 0..40)) {
+        let mut b = batch(&(0..keep.len()).map(|i| ["a", "bc", ""][i % 3]).collect::<Vec<_>>());
+        for (i, meta) in b.metas_mut().iter_mut().enumerate() {
+            meta.offset = i as u64;
+        }
+        let kept = b.select(&(0..keep.len() as u32).filter(|i| keep[*i as usize]).collect::<Vec<_>>());
+        let mut asked = vec![];
+        b.retain(|i| { asked.push(i); keep[i] });
+        prop_assert_eq!(asked, (0..keep.len()).collect::<Vec<_>>());
+        prop_assert_eq!(shown(&b), shown(&kept));
+        prop_assert_eq!(b.metas(), kept.metas());
+    }
+}

@@ -40,6 +40,6 @@ pub use schema::{Access, Field, Schema, SchemaRef, Slot, Type};
 pub use sink::{Guarantee, Outbox, Sink, SinkContext, SinkFactory, SinkSpec, Ticket};
 pub use source::{Assignment, PartitionInfo, Poll, Position, Source, SourceContext, SourceFactory, SourceSpec};
 pub use store::{Store, StoreSpec};
-pub use value::{Span, Val, Value};
+pub use value::{Span, Val, Value, same_text};
 
 pub use inventory;

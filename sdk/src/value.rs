@@ -113,3 +113,43 @@ impl<'a> Val<'a> {
         }
     }
 }
+
+/// Whether two texts are equal, without a call for the short ones that most fields hold.
+#[inline]
+pub fn same_text(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    // Two loads that overlap have all bytes.
+    fn ends<const N: usize>(t: &[u8]) -> Option<([u8; N], [u8; N])> {
+        t.first_chunk().copied().zip(t.last_chunk().copied())
+    }
+    match a.len() {
+        0 => true,
+        1..4 => (a[0], a[a.len() / 2], a[a.len() - 1]) == (b[0], b[a.len() / 2], b[a.len() - 1]),
+        4..8 => ends::<4>(a) == ends(b),
+        8..=16 => ends::<8>(a) == ends(b),
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn texts_are_the_same_where_they_are_equal(a in "[ab]{0,20}", at in any::<usize>(), cut in 0..3usize) {
+            prop_assert!(same_text(&a, &a.clone()));
+            let mut b = a.clone().into_bytes();
+            if let Some(c) = b.get_mut(at % a.len().max(1)) {
+                *c ^= 1;
+            }
+            b.truncate(b.len() - cut.min(b.len()));
+            let b = String::from_utf8(b).unwrap();
+            prop_assert_eq!(same_text(&a, &b), a == b);
+        }
+    }
+}

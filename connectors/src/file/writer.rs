@@ -14,6 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+/// Between two syncs there is at least so much, and so many times as long as a sync takes: the source waits for what is not yet safe, and syncs
+/// are to take little of the disk's time.
+const MIN_REST: Duration = Duration::from_millis(10);
+const REST: u32 = 10;
 /// Longest pause between two attempts to write to a full disk.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
@@ -101,6 +105,7 @@ impl Writer {
         }
         let mut waiting: Vec<Ticket> = vec![];
         let mut due: Option<Instant> = None;
+        let mut took = Duration::ZERO;
         loop {
             let order = match due {
                 Some(at) => orders.recv_deadline(at),
@@ -112,15 +117,19 @@ impl Writer {
                     waiting.extend(tickets);
                     bytes.clear();
                     self.tell(|news| news.spare.push(bytes));
-                    due.get_or_insert_with(|| Instant::now() + self.plan.sync);
+                    due.get_or_insert_with(|| Instant::now() + self.rest(took));
                     (outcome, false)
                 }
                 Ok(Order::Close) => (Ok(()), true),
                 Err(RecvTimeoutError::Timeout) => (Ok(()), false),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let late = last || due.is_some_and(|at| Instant::now() >= at);
+            let begun = Instant::now();
+            let late = last || due.is_some_and(|at| begun >= at);
             let outcome = outcome.and_then(|()| if late { self.sync(last) } else { Ok(()) });
+            if late {
+                took = begun.elapsed();
+            }
             if let Err(fault) = outcome {
                 self.tell(|news| news.fault = Some(fault));
                 return;
@@ -136,6 +145,12 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    /// How long after a write the next sync comes, by how long the last one took. In a compressed file each one ends a piece.
+    fn rest(&self, took: Duration) -> Duration {
+        let packed = self.open.as_ref().is_some_and(|o| o.packer.compression != Compression::None);
+        if packed { self.plan.sync } else { (took * REST).max(MIN_REST).min(self.plan.sync) }
     }
 
     fn tell(&self, say: impl FnOnce(&mut News)) {

@@ -1,6 +1,7 @@
 //! Functions of text. Positions and lengths count characters, from 1.
 
 use super::{FunctionDef, MAX_TEXT, Param::*, count, too_long};
+use crate::sql::node::Const;
 use crate::sql::value::{R, V, fail};
 use millrace_sdk::Type;
 use millrace_sdk::inventory::submit;
@@ -157,11 +158,65 @@ pub(crate) fn characters(t: &str) -> usize {
     if t.is_ascii() { t.len() } else { t.chars().count() }
 }
 
+/// The part of a text that a call gives whose other arguments are constants.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Part {
+    /// Characters, from 0.
+    Characters(usize, usize),
+    /// A piece between separators, from 0.
+    Piece(Box<str>, usize),
+}
+
+impl Part {
+    /// What the function of that name gives with these arguments behind the text, if that is a part of the text and never an error.
+    pub(crate) fn new(name: &str, constants: &[&Const]) -> Option<Part> {
+        let place = |i: &i64| usize::try_from(*i).ok();
+        Some(match (name, constants) {
+            ("left", [Const::Int(n)]) => Part::Characters(0, place(n)?),
+            ("substring", [Const::Int(start)]) => Part::Characters(place(start)?.checked_sub(1)?, usize::MAX),
+            ("substring", [Const::Int(start), Const::Int(length)]) => {
+                let from = place(start)?.checked_sub(1)?;
+                Part::Characters(from, from.saturating_add(place(length)?))
+            }
+            ("split_part", [Const::Str(separator), Const::Int(n)]) if !separator.is_empty() => {
+                Part::Piece(separator.clone(), place(n)?.checked_sub(1)?)
+            }
+            _ => return None,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn of<'a>(&self, text: &'a str) -> &'a str {
+        match self {
+            Part::Characters(from, to) => slice(text, *from, *to),
+            Part::Piece(separator, at) => piece(text, separator, *at).unwrap_or(""),
+        }
+    }
+}
+
 /// Characters `from..to`, as far as there are any.
+#[inline]
 fn slice(t: &str, from: usize, to: usize) -> &str {
     let Some(count) = to.checked_sub(from).filter(|n| *n > 0) else { return "" };
     let rest = &t[place_of(t, from)..];
     &rest[..place_of(rest, count)]
+}
+
+/// Where the byte is first: eight bytes a step, as that is mostly soon.
+#[inline]
+fn find_byte(text: &[u8], byte: u8) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, _) = text.as_chunks::<8>();
+    for (i, word) in words.iter().take(4).enumerate() {
+        let other = u64::from_le_bytes(*word) ^ (ONES * u64::from(byte));
+        // The lowest bit set is that of a byte without difference; those above it may be of others.
+        let same = other.wrapping_sub(ONES) & !other & (ONES << 7);
+        if same != 0 {
+            return Some(8 * i + same.trailing_zeros() as usize / 8);
+        }
+    }
+    let seen = 8 * words.len().min(4);
+    memchr::memchr(byte, &text[seen..]).map(|at| seen + at)
 }
 
 /// Where the `n`th character begins, from 0; the text's length if there are fewer.
@@ -175,9 +230,10 @@ fn place_of(t: &str, n: usize) -> usize {
 }
 
 /// The piece `at` between separators, from 0.
+#[inline]
 fn piece<'a>(t: &'a str, separator: &str, at: usize) -> Option<&'a str> {
     let find = |t: &str| match separator.as_bytes() {
-        &[byte] => memchr::memchr(byte, t.as_bytes()),
+        &[byte] => find_byte(t.as_bytes(), byte),
         bytes => memchr::memmem::find(t.as_bytes(), bytes),
     };
     let mut rest = t;
@@ -228,6 +284,11 @@ mod tests {
             let want: String = t.chars().take(to).skip(from).collect();
             prop_assert_eq!(slice(&t, from, to), want);
             prop_assert_eq!(piece(&t, separator, at), t.split(separator).nth(at));
+        }
+
+        #[test]
+        fn a_byte_is_found_where_it_is_first(t in prop::collection::vec(prop::sample::select(vec![0, 1, b'a', b'`', b'b', 127, 128, 255]), 0..60), byte in prop::sample::select(vec![0, b'a', 128, 255])) {
+            prop_assert_eq!(find_byte(&t, byte), t.iter().position(|b| *b == byte));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::check::{Compiler, Typed, describe, loose};
 use super::node::{Const, Node};
 use crate::aggregate::{self, AggregateCall};
-use crate::function::{self, FunctionDef, Param, Prepared, Returns};
+use crate::function::{self, FunctionDef, Param, Part, Prepared, Returns};
 use millrace_sdk::Type;
 use millrace_sdk::problem::did_you_mean;
 use sqlparser::ast::{self, Expr as Ast, FunctionArg, FunctionArgExpr, FunctionArguments};
@@ -216,10 +216,15 @@ impl Compiler<'_> {
         }
         let args: Box<[Node]> = args.into();
         let field = if let [Node::Field(slot, Type::String)] = *args { Some(slot) } else { None };
+        let constants = args.iter().skip(1).map(|n| if let Node::Const(c) = n { Some(c) } else { None });
+        let part = constants.collect::<Option<Vec<_>>>().and_then(|constants| Part::new(def.name, &constants));
         let call = Node::Call { call: def.call, args, prepared: Box::new(prepared), strict: def.strict };
         let node = match (def.name, field) {
             ("length", Some(slot)) => Node::Length(slot, Box::new(call)),
-            _ => call,
+            _ => match part {
+                Some(part) => Node::Part(part, Box::new(call)),
+                None => call,
+            },
         };
         self.typed(self.fold(node, constant), ty, range)
     }

@@ -9,7 +9,8 @@ use super::pool::Pool;
 use super::value::{self, Op, V};
 use crate::function::characters;
 use millrace_sdk::json::{self, plain_integer};
-use millrace_sdk::{Batch, Cell, Columns, Slot, Strings, Type, Val, convert};
+use millrace_sdk::{Batch, Cell, Columns, Slot, Strings, Type, Val, convert, same_text};
+use std::ops::Range;
 
 /// What is known of a row's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,23 +63,30 @@ impl<T: Copy> Column<T> {
 /// What an evaluation works on.
 pub struct Rows<'a> {
     pub batch: &'a Batch,
+    /// These rows of the batch.
+    pub rows: Range<usize>,
     pub pool: &'a Pool,
     pub settings: &'a Settings,
 }
 
 impl<'a> Rows<'a> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// What the `i`th of the rows is evaluated by.
     #[inline]
-    fn cx(&self, row: usize) -> Cx<'a> {
-        Cx { row: self.batch.row(row), pool: self.pool, accs: &[], settings: self.settings }
+    fn cx(&self, i: usize) -> Cx<'a> {
+        Cx { row: self.batch.row(self.rows.start + i), pool: self.pool, accs: &[], settings: self.settings }
     }
 
     #[inline(always)]
     fn field<T>(&self, slot: Slot, f: impl Fn(Val<'a>) -> Found<T>) -> Column<T> {
-        Column(self.batch.column(slot).map(|v| if v.is_null() { Found::Null } else { f(v) }).collect())
+        Column(self.batch.column(slot, self.rows.clone()).map(|v| if v.is_null() { Found::Null } else { f(v) }).collect())
     }
 
     fn constant<T: Copy>(&self, value: T) -> Column<T> {
-        Column(vec![Found::Value(value); self.batch.len()])
+        Column(vec![Found::Value(value); self.len()])
     }
 }
 
@@ -86,7 +94,7 @@ impl<'a> Rows<'a> {
     /// What `f` makes of a field's strings.
     #[inline(always)]
     fn strings<T>(&self, slot: Slot, f: impl Fn(&'a str) -> Found<T>) -> Column<T> {
-        let found = self.batch.strings(slot).map(|t| match t {
+        let found = self.batch.strings(slot, self.rows.clone()).map(|t| match t {
             Strings::Clean(t) | Strings::Text(t) => f(t),
             Strings::Null => Found::Null,
             Strings::Other => Found::Unknown,
@@ -117,7 +125,7 @@ impl Node {
         match self {
             Node::Const(Const::Int(_)) | Node::Arith(_, Kind::Int, _) | Node::Length(..) => Some(Of::Int),
             Node::Const(Const::Float(_)) | Node::Arith(_, Kind::Float, _) => Some(Of::Float),
-            Node::Const(Const::Str(_)) | Node::Concat(_) => Some(Of::Text),
+            Node::Const(Const::Str(_)) | Node::Concat(_) | Node::Part(..) => Some(Of::Text),
             Node::Field(_, ty) | Node::Cast(_, ty) => typed(*ty),
             Node::Whole(_, n) => n.of().filter(|of| matches!(of, Of::Int | Of::Float)),
             Node::Case(arms, other) => {
@@ -141,9 +149,18 @@ impl Node {
             Node::Arith(_, Kind::Int | Kind::Float, ab) | Node::Compare(_, ab) => ab.iter().all(Node::is_light),
             Node::Not(n) | Node::IsNull(n) | Node::InTexts(n, ..) | Node::Whole(_, n) => n.is_light(),
             Node::Cast(n, Type::Bigint | Type::Double) => n.is_light(),
+            Node::Part(_, call) => call.first().is_light(),
             Node::And(all) | Node::Or(all) | Node::Coalesce(all) => all.iter().all(Node::is_light),
             Node::Case(arms, other) => arms.iter().all(|(c, r)| c.is_light() && r.is_light()) && other.is_light(),
             _ => false,
+        }
+    }
+
+    /// A call's first argument.
+    fn first(&self) -> &Node {
+        match self {
+            Node::Call { args, .. } if let Some(first) = args.first() => first,
+            n => n,
         }
     }
 
@@ -223,6 +240,7 @@ impl Node {
         match self {
             Node::Const(Const::Str(t)) => rows.constant(&**t),
             Node::Field(slot, _) => rows.strings(*slot, Found::Value),
+            Node::Part(part, call) if call.first().of() == Some(Of::Text) => call.first().of_text(rows, |t| Found::Value(part.of(t))),
             Node::Cast(n, Type::String) if n.of() == Some(Of::Text) => n.texts(rows),
             Node::Case(arms, other) if self.is_light() => case(arms, other, rows, |n| n.texts(rows)),
             Node::Coalesce(all) if self.is_light() => coalesce(all, |n| n.texts(rows)),
@@ -233,8 +251,8 @@ impl Node {
     fn truths<'a>(&'a self, rows: &Rows<'a>) -> Column<bool> {
         match self {
             Node::FieldCompare(slot, Type::String | Type::Any, op, Const::Str(c)) => match op {
-                Cmp::Eq => rows.strings(*slot, |t| Found::Value(*t == **c)),
-                Cmp::Ne => rows.strings(*slot, |t| Found::Value(*t != **c)),
+                Cmp::Eq => rows.strings(*slot, |t| Found::Value(same_text(t, c))),
+                Cmp::Ne => rows.strings(*slot, |t| Found::Value(!same_text(t, c))),
                 op => rows.strings(*slot, |t| Found::Value(op.holds(t.cmp(c)))),
             },
             Node::FieldCompare(slot, Type::Bigint | Type::Any, op, Const::Int(c)) => {
@@ -256,7 +274,9 @@ impl Node {
                     found => Found::Value(found == Found::Null),
                 };
                 match &**n {
-                    Node::Field(slot, _) => Column(rows.batch.column(*slot).map(|v| Found::Value(v.is_null())).collect()),
+                    Node::Field(slot, _) => {
+                        Column(rows.batch.column(*slot, rows.rows.clone()).map(|v| Found::Value(v.is_null())).collect())
+                    }
                     n => Column(n.values(rows).0.into_iter().map(|v| is_null(v.then(|_| Found::Value(())))).collect()),
                 }
             }
@@ -273,7 +293,7 @@ impl Node {
     fn values<'a>(&'a self, rows: &Rows<'a>) -> Column<V<'a>> {
         match (self.of(), self) {
             (_, Node::Const(c)) => match c.view() {
-                V::Null => Column(vec![Found::Null; rows.batch.len()]),
+                V::Null => Column(vec![Found::Null; rows.len()]),
                 v => rows.constant(v),
             },
             (Some(Of::Int), _) => self.ints(rows).map(|i| Found::Value(V::Int(i))),
@@ -281,7 +301,7 @@ impl Node {
             (Some(Of::Text), _) => self.texts(rows).map(|t| Found::Value(V::Str(t))),
             (Some(Of::Truth), _) => self.truths(rows).map(|b| Found::Value(V::Bool(b))),
             (None, Node::Field(slot, ty)) => {
-                let found = (0..rows.batch.len()).map(|i| match field(&rows.cx(i), *slot, *ty) {
+                let found = (0..rows.len()).map(|i| match field(&rows.cx(i), *slot, *ty) {
                     Ok(V::Null) => Found::Null,
                     v => v.ok().into(),
                 });
@@ -299,8 +319,9 @@ impl Node {
             Ok(v) => pick(v),
             Err(_) => Found::Unknown,
         };
-        let Node::Call { call, args, prepared, strict } = self else {
-            return Column((0..rows.batch.len()).map(|i| found(self.val(&rows.cx(i)))).collect());
+        let node = if let Node::Part(_, call) = self { &**call } else { self };
+        let Node::Call { call, args, prepared, strict } = node else {
+            return Column((0..rows.len()).map(|i| found(self.val(&rows.cx(i)))).collect());
         };
         let columns: Vec<_> = args.iter().map(|arg| arg.values(rows)).collect();
         let mut values = vec![V::Null; args.len()];
@@ -316,7 +337,7 @@ impl Node {
             }
             if null && *strict { Found::Null } else { found(call(&values, &rows.cx(i), prepared)) }
         };
-        Column((0..rows.batch.len()).map(&mut one).collect())
+        Column((0..rows.len()).map(&mut one).collect())
     }
 }
 
@@ -429,7 +450,7 @@ pub fn fill_field(slot: Slot, wanted: Type, columns: &mut Columns<'_>, to: Slot)
     if wanted != Type::Bigint {
         return columns.leave();
     }
-    let cells = columns.batch().column(slot).map(|v| match v {
+    let cells = columns.batch().column(slot, columns.rows()).map(|v| match v {
         Val::Str(t) if plain_integer(t.as_bytes()) => Cell::Num(t),
         Val::Int(i) => Cell::Int(i),
         _ => Cell::Later,

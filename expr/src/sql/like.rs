@@ -1,5 +1,7 @@
 //! LIKE patterns: `%` any text, `_` one character, an escape before either of them.
 
+use millrace_sdk::same_text;
+
 /// A pattern made ready.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Like {
@@ -65,7 +67,7 @@ impl Like {
     fn test(&self, text: &str) -> bool {
         match &self.shape {
             Shape::Exact(p) => text == &**p,
-            Shape::Prefix(p) => text.starts_with(&**p),
+            Shape::Prefix(p) => text.get(..p.len()).is_some_and(|head| same_text(head, p)),
             Shape::Suffix(p) => text.ends_with(&**p),
             Shape::Contains(p) => memchr::memmem::find(text.as_bytes(), p.as_bytes()).is_some(),
             Shape::Any(pieces) => search(pieces, text),

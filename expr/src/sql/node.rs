@@ -6,11 +6,11 @@ use super::pool::Pool;
 use super::time::shift;
 use super::value::{self, Op, R, V};
 use crate::EvalError;
-use crate::function::{Call, Prepared, characters};
+use crate::function::{Call, Part, Prepared, characters};
 use ahash::AHashSet;
 use jiff::tz::TimeZone;
 use millrace_sdk::convert;
-use millrace_sdk::{Access, Decimal, Record, Slot, Type, Val, Value, json};
+use millrace_sdk::{Access, Decimal, Record, Slot, Type, Val, Value, json, same_text};
 use std::cmp::Ordering;
 
 /// What the job says about evaluation.
@@ -147,7 +147,7 @@ impl Texts {
     #[inline]
     pub fn contains(&self, text: &str) -> bool {
         match self {
-            Texts::Few(all) => all.iter().any(|t| **t == *text),
+            Texts::Few(all) => all.iter().any(|t| same_text(t, text)),
             Texts::Many(set) => set.contains(text),
         }
     }
@@ -197,6 +197,8 @@ pub enum Node {
     Whole(bool, Box<Node>),
     /// Characters of a field; the call does what is no text.
     Length(Slot, Box<Node>),
+    /// A call that gives a part of its first argument, told by constants: columns need no call for it.
+    Part(Part, Box<Node>),
     Call {
         call: Call,
         args: Box<[Node]>,
@@ -271,6 +273,7 @@ impl Node {
                 Some(t) => Ok(V::Int(characters(t) as i64)),
                 None => call.val(cx),
             },
+            Node::Part(_, call) => call.val(cx),
             Node::Call { call, args, prepared, strict } => call_function(*call, args, prepared, *strict, cx),
             _ => self.compute_rare(cx),
         }

@@ -7,7 +7,7 @@ use crate::function::MAX_TEXT;
 use crate::sql::column::fill_field;
 use millrace_sdk::convert;
 use millrace_sdk::json::plain_integer;
-use millrace_sdk::{Access, BatchBuilder, Cell, Columns, Record, Slot, Strings, Type, Val, Value, json};
+use millrace_sdk::{Access, BatchBuilder, Cell, Columns, Record, Slot, Strings, Type, Val, Value, json, same_text};
 use std::cell;
 
 /// A value written in the template.
@@ -102,32 +102,32 @@ impl Program {
     /// Fills a field of all rows of a batch with the values, where that takes no look at single rows: the others are left to
     /// [`push`](Self::push).
     pub fn fill(&self, ty: Option<Type>, columns: &mut Columns<'_>, to: Slot) {
-        let batch = columns.batch();
+        let (batch, rows) = (columns.batch(), columns.rows());
         let text = matches!(ty, None | Some(Type::Any | Type::String));
         match (&self.node, ty) {
             (Node::Slot(slot, _), None | Some(Type::Any)) => columns.keep(to, *slot),
             (Node::Slot(slot, _), Some(ty)) => fill_field(*slot, ty, columns, to),
             (Node::Pairs(slot, pair, key, _), None | Some(Type::Any | Type::Map)) => columns.fill(
                 to,
-                batch.strings(*slot).map(|t| match t {
+                batch.strings(*slot, rows).map(|t| match t {
                     Strings::Clean(t) => Cell::Split(t, *pair, *key),
                     _ => Cell::Later,
                 }),
             ),
             (Node::Swap(slot, from, with, _), _) if text => columns.fill(
                 to,
-                batch.strings(*slot).map(|t| match t {
+                batch.strings(*slot, rows).map(|t| match t {
                     Strings::Clean(t) if t.len() <= MAX_TEXT => Cell::Swapped(t, *from, *with),
                     _ => Cell::Later,
                 }),
             ),
             (Node::If(first), _) if text && let Some((arms, other)) = first.arms() => {
-                let mut chosen = vec![Cell::Text(other); batch.len()];
+                let mut chosen = vec![Cell::Text(other); rows.len()];
                 // From the last one to the first, each condition that holds takes over.
                 for arm in arms.iter().rev() {
-                    for (chosen, t) in chosen.iter_mut().zip(batch.strings(arm.slot)) {
+                    for (chosen, t) in chosen.iter_mut().zip(batch.strings(arm.slot, rows.clone())) {
                         match t {
-                            Strings::Clean(t) | Strings::Text(t) if (t == arm.equals) == arm.negated => {}
+                            Strings::Clean(t) | Strings::Text(t) if same_text(t, arm.equals) == arm.negated => {}
                             Strings::Clean(_) | Strings::Text(_) => *chosen = Cell::Text(arm.then),
                             _ => *chosen = Cell::Later,
                         }

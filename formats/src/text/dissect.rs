@@ -1,7 +1,9 @@
 //! Literal text with fields between: one search for each literal, left to right.
 
 use super::line::{Line, NOWHERE, Needle};
+use super::marks::{BYTES, Marks, able};
 use super::{FormatError, Piece, Pieces, TextError};
+use millrace_sdk::json::clean;
 
 #[derive(Clone, Debug)]
 pub struct Dissect {
@@ -10,6 +12,8 @@ pub struct Dissect {
     names: usize,
     /// No field is appended to another, no text is repeated: the fields come in their order.
     plain: bool,
+    /// The first bytes of the literals, if they are few and the processor can look for all of them at once; see [`Marks`].
+    firsts: Option<Box<[u8]>>,
 }
 
 /// A field and the literal text behind it.
@@ -21,6 +25,8 @@ struct Part {
     /// Repetitions of what follows belong to the separator.
     padded: bool,
     behind: Needle,
+    /// Index of the literal's first byte in [`Dissect::firsts`].
+    first: usize,
 }
 
 impl Dissect {
@@ -66,14 +72,15 @@ impl Dissect {
                     Some(names.len() - 1)
                 }
             };
-            parts.push(Part { field, append: append && known.is_some(), padded, behind: Needle::new(behind) });
+            parts.push(Part { field, append: append && known.is_some(), padded, behind: Needle::new(behind), first: 0 });
             at = end;
         }
         if names.is_empty() {
             return bad("no field of the pattern has a name".into(), 0, pattern.len());
         }
         let plain = !parts.iter().any(|p| p.append || p.padded);
-        Ok((Dissect { prefix: pattern[..first].into(), parts, names: names.len(), plain }, names))
+        let firsts = firsts(&mut parts).filter(|_| plain);
+        Ok((Dissect { prefix: pattern[..first].into(), parts, names: names.len(), plain, firsts }, names))
     }
 
     #[inline]
@@ -81,9 +88,18 @@ impl Dissect {
         self.plain
     }
 
+    /// Characters that JSON escapes in the text between the fields.
+    pub fn escapes(&self) -> usize {
+        let literals = self.parts.iter().map(|p| p.behind.str());
+        literals.chain([&*self.prefix]).map(|t| t.bytes().filter(|c| !clean(&[*c])).count()).sum()
+    }
+
     pub fn split(&self, line: Line<'_>, fields: usize, out: &mut Pieces) -> Result<(), TextError> {
         if self.plain {
-            return self.split_plain(line, out.plain(fields));
+            let mut marks = std::mem::take(&mut out.marks);
+            let done = self.split_plain(line, out.plain(fields), &mut marks);
+            out.marks = marks;
+            return done;
         }
         if !line.str().starts_with(&self.prefix) {
             return missing(&self.prefix, 0);
@@ -92,9 +108,58 @@ impl Dissect {
     }
 
     /// Fills the fields of a plain pattern.
+    #[inline]
+    pub fn split_plain(&self, line: Line<'_>, fields: &mut [Piece], marks: &mut Marks) -> Result<(), TextError> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(firsts) = &self.firsts
+            // SAFETY: there are first bytes only if the processor has what it takes.
+            && unsafe { self.split_marked(line, fields, firsts, marks) }
+        {
+            return Ok(());
+        }
+        self.split_searched(line, fields)
+    }
+
+    /// As [`split_plain`](Self::split_plain), after one look at the line for all first bytes of literals; false: the line is too long for
+    /// that, or does not fit the pattern.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn split_marked(&self, line: Line<'_>, fields: &mut [Piece], firsts: &[u8], marks: &mut Marks) -> bool {
+        let (all, begin, end) = line.place();
+        let Some((last, parts)) = self.parts.split_last() else { return false };
+        let prefixed = self.prefix.is_empty() || line.str().starts_with(&*self.prefix);
+        if !prefixed || !marks.look(firsts, all, begin, end) {
+            return false;
+        }
+        let (mut at, len) = (self.prefix.len(), end - begin);
+        let mut fields = fields.iter_mut();
+        for part in parts {
+            let Some(place) = marks.first(part.first, at, |place| part.behind.begins(all, begin + place)) else { return false };
+            if part.field.is_some()
+                && let Some(field) = fields.next()
+            {
+                *field = Piece::here(at..place);
+            }
+            at = place + part.behind.str().len();
+            if at > len {
+                return false;
+            }
+        }
+        let behind = last.behind.str();
+        if !behind.is_empty() && !all[begin + at..end].ends_with(behind.as_bytes()) {
+            return false;
+        }
+        if last.field.is_some()
+            && let Some(field) = fields.next()
+        {
+            *field = Piece::here(at..len - behind.len());
+        }
+        true
+    }
+
     // Not inlined: its loop needs the registers.
     #[inline(never)]
-    pub fn split_plain(&self, line: Line<'_>, fields: &mut [Piece]) -> Result<(), TextError> {
+    fn split_searched(&self, line: Line<'_>, fields: &mut [Piece]) -> Result<(), TextError> {
         let (all, begin, end) = line.place();
         if !line.str().starts_with(&self.prefix) {
             return missing(&self.prefix, 0);
@@ -178,6 +243,22 @@ impl Dissect {
         }
         Ok(())
     }
+}
+
+/// The different first bytes of the literals, each literal being told its own one's index; None where they are too many, or the
+/// processor cannot look for all of them at once.
+fn firsts(parts: &mut [Part]) -> Option<Box<[u8]>> {
+    let mut firsts = vec![];
+    // The text behind the last field is not searched.
+    let (_, searched) = parts.split_last_mut()?;
+    for part in searched {
+        let first = *part.behind.str().as_bytes().first()?;
+        part.first = firsts.iter().position(|f| *f == first).unwrap_or_else(|| {
+            firsts.push(first);
+            firsts.len() - 1
+        });
+    }
+    (able() && firsts.len() <= BYTES).then(|| firsts.into())
 }
 
 #[cold]

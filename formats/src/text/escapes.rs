@@ -5,6 +5,8 @@
 #[derive(Clone, Debug, Default)]
 pub struct Escapes {
     bits: Vec<u64>,
+    /// How many there are before each 64 bytes.
+    before: Vec<u32>,
     ascii: bool,
 }
 
@@ -14,13 +16,24 @@ impl Escapes {
         // A letter is no escape anyway.
         let apart = apart.unwrap_or(b'a');
         self.bits.clear();
+        self.before.clear();
         self.ascii = text.is_ascii();
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2.
-            return unsafe { wide::look(text, apart, &mut self.bits) };
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
+            // SAFETY: the processor has AVX2 and POPCNT.
+            return unsafe { wide::look(text, apart, &mut self.bits, &mut self.before) };
         }
-        self.bits.extend(text.chunks(64).map(|t| plain(t, apart)));
+        let (blocks, rest) = text.as_chunks::<64>();
+        self.bits.extend(blocks.iter().map(|b| plain(b, apart)));
+        self.bits.push(plain(rest, apart));
+        count(&self.bits, &mut self.before);
+    }
+
+    /// How many such bytes there are in `from..to`, which lies in the text.
+    #[inline]
+    pub fn count(&self, from: usize, to: usize) -> usize {
+        let before = |at: usize| self.before[at / 64] + (self.bits[at / 64] & ((1 << (at % 64)) - 1)).count_ones();
+        (before(to) - before(from)) as usize
     }
 
     /// Whether all of the text is ASCII.
@@ -42,6 +55,17 @@ impl Escapes {
         }
         self.bits[first] & head != 0 || self.bits[last] & tail != 0 || self.bits[first + 1..last].iter().any(|b| *b != 0)
     }
+}
+
+/// Appends how many bits there are before each word.
+#[inline(always)]
+fn count(bits: &[u64], before: &mut Vec<u32>) {
+    let mut sum = 0;
+    before.extend(bits.iter().map(|b| {
+        let before = sum;
+        sum += b.count_ones();
+        before
+    }));
 }
 
 /// The bits of at most 64 bytes.
@@ -66,9 +90,9 @@ mod wide {
         _mm256_movemask_epi8(_mm256_andnot_si256(_mm256_cmpeq_epi8(v, apart), _mm256_or_si256(control, one_of_two))) as u32
     }
 
-    /// Appends the bits of the text.
-    #[target_feature(enable = "avx2")]
-    pub fn look(text: &[u8], apart: u8, bits: &mut Vec<u64>) {
+    /// Appends the bits of the text, and how many there are before each 64 of them.
+    #[target_feature(enable = "avx2,popcnt")]
+    pub fn look(text: &[u8], apart: u8, bits: &mut Vec<u64>, before: &mut Vec<u32>) {
         let end = _mm256_set1_epi8(apart as i8);
         let (blocks, rest) = text.as_chunks::<64>();
         bits.resize(blocks.len(), 0);
@@ -78,6 +102,7 @@ mod wide {
             *bits = u64::from(escaped(a, end)) | u64::from(escaped(b, end)) << 32;
         }
         bits.push(super::plain(rest, apart));
+        super::count(bits, before);
     }
 }
 
@@ -95,8 +120,9 @@ mod tests {
             prop_assert_eq!(escapes.is_ascii(), text.is_ascii());
             for from in 0..=text.len() {
                 for to in from..=text.len() {
-                    let want = text.as_bytes()[from..to].iter().any(|c| Some(*c) != apart && (*c < 0x20 || *c == b'"' || *c == b'\\'));
-                    prop_assert_eq!(escapes.any(from, to), want, "{}..{}", from, to);
+                    let want = text.as_bytes()[from..to].iter().filter(|c| Some(**c) != apart && (**c < 0x20 || **c == b'"' || **c == b'\\')).count();
+                    prop_assert_eq!(escapes.any(from, to), want > 0, "{}..{}", from, to);
+                    prop_assert_eq!(escapes.count(from, to), want, "{}..{}", from, to);
                 }
             }
         }

@@ -157,6 +157,17 @@ impl Needle {
         memchr::memmem::find(rest, self.text.as_bytes()).filter(|_| !self.text.is_empty()).map_or(NOWHERE, |n| at + n)
     }
 
+    /// Whether the needle is where its first byte is.
+    #[inline(always)]
+    pub fn begins(&self, all: &[u8], place: usize) -> bool {
+        match (self.text.len(), all.get(place..).and_then(|t| t.first_chunk::<8>())) {
+            (1, _) => true,
+            (_, Some(head)) if u64::from_le_bytes(*head) & self.head.1 != self.head.0 => false,
+            (..=8, Some(_)) => true,
+            _ => all[place..].starts_with(self.text.as_bytes()),
+        }
+    }
+
     /// Whether the needle is where its first two bytes are.
     #[inline(always)]
     fn is_at(&self, all: &[u8], place: usize) -> bool {

@@ -5,6 +5,7 @@ mod dissect;
 mod escapes;
 mod line;
 mod linear;
+mod marks;
 mod pairs;
 mod pattern;
 
@@ -51,6 +52,7 @@ pub struct Pieces {
     ascii_groups: Option<regex::bytes::CaptureLocations>,
     /// Where groups begin and end, for patterns that need no automaton.
     slots: Vec<u32>,
+    marks: marks::Marks,
 }
 
 impl Pieces {
@@ -215,8 +217,8 @@ impl TextFormat {
     #[inline]
     pub fn split_plain(&self, line: Line<'_>, pieces: &mut [Piece], room: &mut Pieces) -> Result<(), TextError> {
         match &self.kind {
-            Kind::Delimited(d) if d.is_plain() => d.split_plain(line, pieces),
-            Kind::Dissect(d) if d.is_plain() => d.split_plain(line, pieces),
+            Kind::Delimited(d) if d.is_plain() => d.split_plain(line, pieces, &mut room.marks),
+            Kind::Dissect(d) if d.is_plain() => d.split_plain(line, pieces, &mut room.marks),
             _ => {
                 self.split(line, room)?;
                 pieces.copy_from_slice(&room.values);
@@ -228,6 +230,14 @@ impl TextFormat {
     /// An ASCII character that is in no piece that lies in a line.
     pub fn apart(&self) -> Option<u8> {
         if let Kind::Delimited(d) = &self.kind { d.apart() } else { None }
+    }
+
+    /// Characters that JSON escapes which every line has between its pieces, if the format is plain.
+    pub fn escapes_between(&self) -> usize {
+        match &self.kind {
+            Kind::Dissect(d) if d.is_plain() => d.escapes(),
+            _ => 0,
+        }
     }
 
     /// Splits a line into one piece a field.

@@ -1,4 +1,7 @@
 use super::*;
+use crate::json::Padded;
+use millrace_sdk::Span;
+use millrace_sdk::batch::PAD;
 use proptest::prelude::*;
 
 /// The fields of a line, None where missing; or the error.
@@ -162,6 +165,54 @@ proptest! {
     fn delimited_is_what_split_gives(line in "[ab|é]{0,150}", delimiter in prop::sample::select(vec!["|", "a|", "é", "||"])) {
         let want: Vec<_> = line.split(delimiter).map(|s| Some(s.to_string())).collect();
         prop_assert_eq!(split(TextFormat::delimiter(delimiter, None, names(want.len())), &line), Ok(want));
+    }
+
+    #[test]
+    fn formats_find_the_same_in_a_line_among_others_as_by_plain_searches(
+        before in "[a |]{0,70}", pieces in prop::collection::vec("[ab |\"é]{0,9}([c ]{0,120})?", 0..12), behind in "[ |\"]{0,5}", long in prop::option::of(900..1100usize),
+        literals in prop::sample::select(vec![vec!["|"], vec![" ", " ", "|"], vec!["| ", "\" \"", "a", "b\" "], vec!["é", "abbaabba|", "|"], vec!["a", "b", "c", " ", "|", "\"", "é", "d", "e", "f"]]),
+        ends in prop::sample::select(vec![["", ""], ["a", ""], ["", "c"], ["é|", "b "]]),
+    ) {
+        // As it should be, with surprises.
+        let all: Vec<&str> = literals.iter().copied().chain([ends[1]]).collect();
+        let mut line = ends[0].to_string();
+        for (i, piece) in pieces.iter().enumerate() {
+            line.push_str(piece);
+            line.push_str(all.get(i).unwrap_or(&"a"));
+        }
+        line.push_str(&"x".repeat(long.unwrap_or(0)));
+        line.push_str(if long.is_some() { ends[1] } else { "" });
+        let text = format!("{before}{line}{behind}");
+        let mut padded = text.clone().into_bytes();
+        padded.resize(text.len() + PAD, 0);
+        let span = Span { off: before.len() as u32, len: line.len() as u32 };
+        let line = Line::within(Padded::new(&padded, true).expect("padded"), span, text.is_ascii()).expect("UTF-8");
+        let found = |format: &TextFormat| {
+            let mut pieces = Pieces::default();
+            format.split(line, &mut pieces).ok()?;
+            let texts = pieces.values.iter().map(|p| pieces.text(*p, line.str()).expect("a piece").to_string()).collect::<Vec<_>>();
+            let mut plain = vec![Piece::Missing; format.fields().len()];
+            assert!(format.split_plain(line, &mut plain, &mut Pieces::default()).is_ok());
+            assert_eq!(plain, pieces.values);
+            Some(texts)
+        };
+        let pattern: String = (0..).zip(&all).map(|(i, l)| format!("%{{f{i}}}{l}")).collect();
+        let dissect = TextFormat::dissect(&format!("{}{pattern}", ends[0])).expect("a pattern");
+        let searched = || {
+            let mut rest = line.str().strip_prefix(ends[0])?;
+            let mut texts = vec![];
+            for literal in &literals {
+                let (text, behind) = rest.split_once(literal)?;
+                texts.push(text.to_string());
+                rest = behind;
+            }
+            texts.push(rest.strip_suffix(ends[1])?.to_string());
+            Some(texts)
+        };
+        prop_assert_eq!(found(&dissect), searched());
+        let delimited: Vec<String> = line.str().split('|').map(String::from).collect();
+        prop_assert_eq!(found(&TextFormat::delimiter("|", None, names(delimited.len())).expect("a delimiter")), Some(delimited.clone()));
+        prop_assert_eq!(found(&TextFormat::delimiter("|", None, names(delimited.len() + 1)).expect("a delimiter")), None);
     }
 
     #[test]

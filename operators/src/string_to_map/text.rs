@@ -109,7 +109,8 @@ impl TextPlan {
     }
 
     pub fn operator(&self) -> TextToMap {
-        TextToMap { plan: self.clone(), pieces: Pieces::default(), escapes: Escapes::default(), all: vec![] }
+        let between = self.format.escapes_between();
+        TextToMap { plan: self.clone(), pieces: Pieces::default(), escapes: Escapes::default(), between, all: vec![] }
     }
 }
 
@@ -150,7 +151,9 @@ pub struct TextToMap {
     plan: TextPlan,
     pieces: Pieces,
     escapes: Escapes,
-    /// The pieces of all lines of a batch, as many a row as the format has fields.
+    /// Characters that need an escape which every line has between its pieces.
+    between: usize,
+    /// The pieces of all lines at hand, as many a row as the format has fields.
     all: Vec<Piece>,
 }
 
@@ -181,54 +184,60 @@ impl Operator for TextToMap {
 struct Split<'a> {
     text: &'a str,
     off: usize,
-    /// Nothing in it needs a JSON escape.
+    /// No piece of it needs a JSON escape.
     clean: bool,
 }
 
 impl Split<'_> {
-    /// Where a piece lies in the batch's text, if it is one of the line that begins and ends between characters.
+    /// Where a piece lies in the batch's text, if it is one of the line that begins and ends between characters. `ascii`: all are.
     #[inline(always)]
-    fn span(&self, piece: Piece, text: &[u8]) -> Option<Span> {
+    fn span(&self, piece: Piece, text: &[u8], ascii: bool) -> Option<Span> {
         let Piece::Here { start, end } = piece else { return None };
         let between = |at: u32| text.get(self.off + at as usize).is_some_and(|c| *c as i8 >= -0x40);
-        let inside = start <= end && end as usize <= self.text.len() && between(start) && between(end);
+        let inside = start <= end && end as usize <= self.text.len() && (ascii || (between(start) && between(end)));
         inside.then(|| Span { off: self.off as u32 + start, len: end - start })
     }
 }
 
 impl TextToMap {
-    /// First all lines are split, then each field is made of all rows at once.
+    /// Some rows at a time: first all lines are split, then each field is made of all of them at once.
     fn columns(&mut self, batch: Batch, out: &mut Outputs) {
         let fields = self.plan.format.fields().len();
         let text = padded(&batch, self.plan.from);
         self.escapes.look(text.text(), self.plan.format.apart());
-        self.all.clear();
-        self.all.resize(batch.len() * fields, Piece::Missing);
         let mut columns = Columns::new(&batch, self.plan.schema.clone());
-        let mut lines = Vec::with_capacity(batch.len());
-        for (i, row) in batch.rows().enumerate() {
-            let split = match text_span(row.raw(self.plan.from)) {
-                Some(span) => self.split(text, span, i * fields..(i + 1) * fields),
-                None => Err(no_text(&row, self.plan.from, batch.schema())),
-            };
-            lines.push(split.unwrap_or_else(|(reason, message)| {
-                columns.fail(i, reason, message);
-                Split::default()
-            }));
-        }
-        for (i, column) in self.plan.columns.iter().enumerate() {
-            let to = (i < self.plan.schema.width()).then_some(Slot(i as u16));
-            match (column, to) {
-                (Column::Piece { index, ty, .. }, _) => self.column(*index, *ty, &lines, &mut columns, to),
-                (Column::Kept(from), Some(to)) => columns.keep(to, *from),
-                _ => {}
+        let mut lines = Vec::new();
+        while columns.advance() {
+            let rows = columns.rows();
+            lines.clear();
+            self.all.clear();
+            self.all.resize(rows.len() * fields, Piece::Missing);
+            for (i, at) in rows.clone().enumerate() {
+                let row = batch.row(at);
+                let split = match text_span(row.raw(self.plan.from)) {
+                    Some(span) => self.split(text, span, i * fields..(i + 1) * fields),
+                    None => Err(no_text(&row, self.plan.from, batch.schema())),
+                };
+                lines.push(split.unwrap_or_else(|(reason, message)| {
+                    columns.fail(at, reason, message);
+                    Split::default()
+                }));
             }
-            let rest = |row: usize, input: &Record<'_>, out: &mut BatchBuilder| {
-                let Column::Piece { index, ty, name } = column else { return Ok(()) };
-                let piece = self.all[row * fields..][..fields].get(*index).copied().unwrap_or(Piece::Missing);
-                self.plan.field(piece, *ty, name, lines[row].text, &self.pieces, input, out)
-            };
-            columns.rest(to, rest, |e| e);
+            for (i, column) in self.plan.columns.iter().enumerate() {
+                let to = (i < self.plan.schema.width()).then_some(Slot(i as u16));
+                match (column, to) {
+                    (Column::Piece { index, ty, .. }, _) => self.column(*index, *ty, &lines, &mut columns, to),
+                    (Column::Kept(from), Some(to)) => columns.keep(to, *from),
+                    _ => {}
+                }
+                let rest = |row: usize, input: &Record<'_>, out: &mut BatchBuilder| {
+                    let Column::Piece { index, ty, name } = column else { return Ok(()) };
+                    let i = row - rows.start;
+                    let piece = self.all[i * fields..][..fields].get(*index).copied().unwrap_or(Piece::Missing);
+                    self.plan.field(piece, *ty, name, lines[i].text, &self.pieces, input, out)
+                };
+                columns.rest(to, rest, |e| e);
+            }
         }
         let made = columns.finish();
         for f in made.failed() {
@@ -243,7 +252,9 @@ impl TextToMap {
             .map_err(|at| ("invalid-utf8", format!("invalid UTF-8 at byte {}", at + 1)))?;
         self.plan.format.split_plain(line, &mut self.all[pieces], &mut self.pieces).map_err(|e| (e.reason, e.message))?;
         let (text, off) = (line.str(), span.off as usize);
-        Ok(Split { text, off, clean: !self.escapes.any(off, off + text.len()) })
+        // All that needs an escape lies between the pieces.
+        let clean = self.escapes.count(off, off + text.len()) == self.between;
+        Ok(Split { text, off, clean })
     }
 
     /// Fills a field with the pieces that can be kept as they lie.
@@ -268,10 +279,10 @@ impl TextToMap {
     // Not inlined: its loop needs the registers.
     #[inline(never)]
     fn strings<'a>(&self, index: usize, text: &[u8], lines: &[Split<'a>], mut cells: Cells<'_, 'a>) {
-        let any = self.plan.nulls.is_empty();
+        let (any, ascii) = (self.plan.nulls.is_empty(), self.escapes.is_ascii());
         for (line, pieces) in lines.iter().zip(self.all.chunks_exact(self.plan.format.fields().len())) {
             let piece = pieces[index];
-            if any && let Some(span) = line.span(piece, text) {
+            if any && let Some(span) = line.span(piece, text, ascii) {
                 let clean = line.clean || !self.escapes.any(span.off as usize, (span.off + span.len) as usize);
                 // SAFETY: it lies in the line, between two characters of it, and the line is UTF-8.
                 unsafe { cells.put_string(span, clean) };

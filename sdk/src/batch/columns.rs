@@ -5,7 +5,11 @@ use crate::pool::Pooled;
 use crate::record::Record;
 use crate::schema::{SchemaRef, Slot};
 use crate::value::{Span, Val, Value};
+use std::ops::Range;
 use std::sync::Arc;
+
+/// Rows that are filled at a time: so few that their values stay in the processor's first cache from field to field.
+pub const AT_ONCE: usize = 128;
 
 /// What a field of one row becomes.
 #[derive(Clone, Copy, Debug)]
@@ -45,9 +49,13 @@ pub enum Strings<'a> {
 
 /// As many rows as the batch has, in the same order and with the same meta, of another schema. Fields that nobody fills are Missing.
 ///
+/// They are filled some rows at a time: [`advance`](Self::advance), then field after field of those [`rows`](Self::rows).
+///
 /// Text that lies in the batch's is kept there, all other text is copied.
 pub struct Columns<'b> {
     batch: &'b Batch,
+    /// The rows at hand.
+    at: Range<usize>,
     grid: Pooled<Value>,
     /// Its text is that of the new values; its values are those of the field at hand, one or none.
     one: BatchBuilder,
@@ -81,10 +89,21 @@ impl Remade {
 
 impl<'b> Columns<'b> {
     pub fn new(batch: &'b Batch, schema: SchemaRef) -> Columns<'b> {
-        let mut grid = Pooled::with_capacity(batch.len() * schema.width());
-        grid.resize(batch.len() * schema.width(), Value::Missing);
+        let grid = Pooled::with_capacity(batch.len() * schema.width());
         let one = BatchBuilder { text: Pooled::take(), ..BatchBuilder::over(&batch.select(&[]), schema) };
-        Columns { batch, grid, one, later: vec![], failed: vec![], dead: vec![] }
+        Columns { batch, at: 0..0, grid, one, later: vec![], failed: vec![], dead: vec![] }
+    }
+
+    /// Goes on to the next rows; false: there are none.
+    pub fn advance(&mut self) -> bool {
+        self.at = self.at.end..self.batch.len().min(self.at.end + AT_ONCE);
+        self.grid.resize(self.at.end * self.one.schema.width(), Value::Missing);
+        !self.at.is_empty()
+    }
+
+    /// The rows at hand.
+    pub fn rows(&self) -> Range<usize> {
+        self.at.clone()
     }
 
     pub fn batch(&self) -> &'b Batch {
@@ -95,7 +114,8 @@ impl<'b> Columns<'b> {
     pub fn keep(&mut self, to: Slot, from: Slot) {
         let (width, to) = (self.one.schema.width(), to.index());
         assert!(to < width, "the schema has the slot");
-        self.grid.chunks_exact_mut(width).zip(self.batch.raw_column(from)).for_each(|(row, value)| row[to] = value);
+        let (grid, values) = (&mut self.grid[self.at.start * width..], self.batch.raw_column(from, self.at.clone()));
+        grid.chunks_exact_mut(width).zip(values).for_each(|(row, value)| row[to] = value);
     }
 
     /// A field to be filled, one row after the other.
@@ -106,8 +126,8 @@ impl<'b> Columns<'b> {
         Cells {
             grid: &mut self.grid,
             width,
-            at: to.index(),
-            row: 0,
+            at: self.at.start * width + to.index(),
+            row: self.at.start as u32,
             text: self.batch.text(),
             one: &mut self.one,
             later: &mut self.later,
@@ -124,9 +144,9 @@ impl<'b> Columns<'b> {
         }
     }
 
-    /// Leaves a field of all rows to [`rest`](Self::rest).
+    /// Leaves a field to [`rest`](Self::rest).
     pub fn leave(&mut self) {
-        self.later.extend(0..self.batch.len() as u32);
+        self.later.extend(self.at.start as u32..self.at.end as u32);
     }
 
     /// Fills what was left of a field, or of none that is in the schema: `push` pushes one value, or says why the row fails.
@@ -167,13 +187,16 @@ impl<'b> Columns<'b> {
         self.failed.push(Failed { row, reason, message });
     }
 
+    /// # Panics
+    /// If there are rows to which nobody advanced.
     pub fn finish(mut self) -> Remade {
+        assert_eq!(self.at.end, self.batch.len(), "all rows are made");
         self.failed.sort_by_key(|f| f.row);
         Remade { grid: self.grid, one: self.one, failed: self.failed }
     }
 }
 
-/// One field of all rows.
+/// One field of the rows at hand.
 pub struct Cells<'c, 'x> {
     grid: &'c mut [Value],
     width: usize,
@@ -206,7 +229,7 @@ impl<'x> Cells<'_, 'x> {
             Cell::Escaped(t) => Value::Text(self.span(t)),
             Cell::Num(t) => Value::Num(self.span(t)),
             Cell::Split(t, pair, key) => Value::Split(self.span(t), pair, key),
-            Cell::Swapped(t, from, with) => Value::Str(self.one.swapped(t, from, with)),
+            Cell::Swapped(t, from, with) => Value::Str(self.swapped(t, from, with)),
             Cell::Text(t) => match self.inside(t) {
                 Some(span) if crate::json::clean(t.as_bytes()) => Value::Str(span),
                 Some(span) => Value::Text(span),
@@ -234,6 +257,24 @@ impl<'x> Cells<'_, 'x> {
     fn inside(&self, t: &str) -> Option<Span> {
         let off = t.as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
         (off <= self.text.len() && t.len() <= self.text.len() - off).then(|| Span { off: off as u32, len: t.len() as u32 })
+    }
+
+    /// A copy in which one ASCII character takes the place of another.
+    #[inline(always)]
+    fn swapped(&mut self, t: &str, from: u8, with: u8) -> Span {
+        const STEP: usize = 32;
+        let (text, steps) = (self.text, t.len().div_ceil(STEP));
+        let Some(all) = self.inside(t).and_then(|span| text.get(span.off as usize..span.off as usize + steps * STEP)) else {
+            return self.one.swapped(t, from, with);
+        };
+        assert!(from.is_ascii() && with.is_ascii(), "what is swapped is ASCII");
+        let begun = self.one.text.len();
+        // Whole steps are copied, and what lies behind the text is taken back.
+        for step in all.as_chunks::<STEP>().0 {
+            self.one.text.extend_from_slice(&step.map(|b| if b == from { with } else { b }));
+        }
+        self.one.text.truncate(begun + t.len());
+        self.one.span_from(begun)
     }
 
     /// Where the text is: in the batch's text, or copied behind it.
@@ -265,27 +306,27 @@ impl<'x> Recent<'x> {
 }
 
 impl Batch {
-    /// The values of a field, one a row.
+    /// The values of a field of some rows.
     #[inline]
-    pub(super) fn raw_column(&self, slot: Slot) -> impl Iterator<Item = Value> {
+    pub(super) fn raw_column(&self, slot: Slot, rows: Range<usize>) -> impl Iterator<Item = Value> {
         let width = self.schema.width();
         assert!(slot.index() < width, "the schema has the slot");
-        self.vals.chunks_exact(width).map(move |row| row[slot.index()])
+        self.vals[rows.start * width..rows.end * width].chunks_exact(width).map(move |row| row[slot.index()])
     }
 
-    /// The values of a field, one a row.
+    /// The values of a field of some rows.
     #[inline]
-    pub fn column(&self, slot: Slot) -> impl Iterator<Item = Val<'_>> {
+    pub fn column(&self, slot: Slot, rows: Range<usize>) -> impl Iterator<Item = Val<'_>> {
         let row = self.anywhere();
         // SAFETY: they are values of this batch.
-        self.raw_column(slot).map(move |v| unsafe { row.own(v) })
+        self.raw_column(slot, rows).map(move |v| unsafe { row.own(v) })
     }
 
-    /// The strings of a field, one a row.
+    /// The strings of a field of some rows.
     #[inline]
-    pub fn strings(&self, slot: Slot) -> impl Iterator<Item = Strings<'_>> {
+    pub fn strings(&self, slot: Slot, rows: Range<usize>) -> impl Iterator<Item = Strings<'_>> {
         let row = self.anywhere();
-        self.raw_column(slot).map(move |v| match v {
+        self.raw_column(slot, rows).map(move |v| match v {
             // SAFETY: they are values of this batch.
             Value::Str(span) => Strings::Clean(unsafe { row.text(span) }),
             // SAFETY: as above.

@@ -83,6 +83,18 @@ impl<'a> Pen<'a> {
         self.advance(3);
     }
 
+    /// Appends the lowest `len` bytes of a word, the lowest one first.
+    ///
+    /// # Safety
+    /// There is room for eight bytes, and `len` is not more.
+    #[inline(always)]
+    pub unsafe fn put_word(&mut self, word: u64, len: usize) {
+        debug_assert!(self.free() >= 8 && len <= 8);
+        // SAFETY: the caller's promise.
+        unsafe { self.dst.cast::<[u8; 8]>().write_unaligned(word.to_le_bytes()) };
+        self.advance(len);
+    }
+
     /// Appends a step's first `len` bytes, which are at `from`.
     ///
     /// # Safety

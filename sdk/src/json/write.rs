@@ -75,14 +75,31 @@ impl JsonWriter {
 
     /// Appends the row as an object, as [`write_row`] says.
     pub fn row(&mut self, row: &Record<'_>, out: &mut Vec<u8>) {
-        self.object(row, &mut Pen::new(out));
+        self.object(row, &mut Pen::new(out), write_split);
     }
 
     /// Appends a line for each row of the batch.
     pub fn lines(&mut self, batch: &Batch, out: &mut Vec<u8>) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2") {
+            // SAFETY: the processor has what it takes.
+            return unsafe { self.lines_wide(batch, out) };
+        }
+        self.lines_by(batch, out, write_split);
+    }
+
+    /// A step is copied by one instruction.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn lines_wide(&mut self, batch: &Batch, out: &mut Vec<u8>) {
+        self.lines_by(batch, out, |arena, off, len, by, out| write_split_wide(arena, off, len, by, out));
+    }
+
+    #[inline(always)]
+    fn lines_by(&mut self, batch: &Batch, out: &mut Vec<u8>, split: impl Fn(&[u8], usize, usize, (u8, u8), &mut Vec<u8>)) {
         let mut pen = Pen::new(out);
         for row in batch.rows() {
-            self.object(&row, &mut pen);
+            self.object(&row, &mut pen, &split);
             pen.room(1);
             // SAFETY: there is room for a byte.
             unsafe { pen.put(b"\n") };
@@ -90,7 +107,7 @@ impl JsonWriter {
     }
 
     #[inline(always)]
-    fn object(&mut self, row: &Record<'_>, pen: &mut Pen<'_>) {
+    fn object(&mut self, row: &Record<'_>, pen: &mut Pen<'_>, split: impl Fn(&[u8], usize, usize, (u8, u8), &mut Vec<u8>)) {
         let (arena, values) = (row.arena(), row.raw_values());
         let begun = pen.len();
         for head in &self.heads {
@@ -100,11 +117,23 @@ impl JsonWriter {
                 Value::Str(s) => (*s, 1),
                 Value::Num(s) => (*s, 0),
                 Value::Missing => continue,
+                Value::Int(i) => {
+                    pen.room(head.len + 2 * STEP);
+                    // SAFETY: there is room for the head and two steps behind it.
+                    unsafe {
+                        head.put(0, pen);
+                        put_int(*i, pen);
+                    }
+                    continue;
+                }
                 _ => {
                     pen.room(head.len + 2 * STEP);
                     // SAFETY: there is room for the head and a step behind it.
                     unsafe { head.put(0, pen) };
-                    pen.with(|out| write_in(arena, value, out));
+                    pen.with(|out| match *value {
+                        Value::Split(s, pair, key) => split(arena, s.off as usize, s.len as usize, (pair, key), out),
+                        _ => write_in(arena, value, out),
+                    });
                     continue;
                 }
             };
@@ -219,6 +248,49 @@ pub fn write_val(value: Val<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends an integer.
+///
+/// # Safety
+/// There is room for two steps.
+#[inline(always)]
+unsafe fn put_int(i: i64, pen: &mut Pen<'_>) {
+    const EIGHT: u64 = 100_000_000;
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    let n = i.unsigned_abs();
+    // SAFETY: a sign and 16 digits, or 20 characters, are less than a step.
+    unsafe {
+        pen.put_if(b'-', usize::from(i < 0));
+        let first = match n {
+            0..EIGHT => n,
+            EIGHT..10_000_000_000_000_000 => n / EIGHT,
+            _ => {
+                let mut text = [0; STEP];
+                let mut room = itoa::Buffer::new();
+                let digits = room.format(n).as_bytes();
+                text[..digits.len()].copy_from_slice(digits);
+                return pen.put_some(&text, digits.len());
+            }
+        };
+        let digits = eight_digits(first);
+        // The lowest byte is the first digit. Of zeros in front the last one stays where there is nothing else.
+        let zeros = (digits.trailing_zeros() / 8).min(7);
+        pen.put_word((digits | ZEROS) >> (8 * zeros), 8 - zeros as usize);
+        if n >= EIGHT {
+            pen.put_word(eight_digits(n % EIGHT) | ZEROS, 8);
+        }
+    }
+}
+
+/// The eight digits of a number below 100,000,000, a byte each, the first one lowest: fours, pairs, then digits of all parts at once.
+#[inline(always)]
+fn eight_digits(n: u64) -> u64 {
+    let fours = (n / 10_000) | (n % 10_000) << 32;
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let pairs = hundreds | (fours - 100 * hundreds) << 16;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | (pairs - 10 * tens) << 8
+}
+
 // Not inlined: what is commoner needs the registers.
 #[inline(never)]
 fn write_in(arena: &[u8], value: &Value, out: &mut Vec<u8>) {
@@ -246,7 +318,19 @@ fn utf8(bytes: &[u8]) -> &str {
 /// colon or comma that stand for the separator.
 // Not inlined: its loop needs the registers.
 #[inline(never)]
-fn write_split(arena: &[u8], off: usize, len: usize, (pair, key): (u8, u8), out: &mut Vec<u8>) {
+fn write_split(arena: &[u8], off: usize, len: usize, by: (u8, u8), out: &mut Vec<u8>) {
+    write_split_by(arena, off, len, by, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+fn write_split_wide(arena: &[u8], off: usize, len: usize, by: (u8, u8), out: &mut Vec<u8>) {
+    write_split_by(arena, off, len, by, out);
+}
+
+#[inline(always)]
+fn write_split_by(arena: &[u8], off: usize, len: usize, (pair, key): (u8, u8), out: &mut Vec<u8>) {
     let begun = out.len();
     let text = &arena[off..];
     // A step can be read from every place of the text if there is one behind it.
@@ -464,6 +548,15 @@ mod tests {
     }
 
     #[test]
+    fn integers_at_the_edges() {
+        let schema = Schema::new(vec![Field::new("a", Type::Bigint)]);
+        let powers = (0..19).flat_map(|p| [10i64.pow(p) - 1, 10i64.pow(p), -10i64.pow(p)]);
+        for i in powers.chain([i64::MIN, i64::MAX]) {
+            assert_eq!(text(&one(&schema, &[Val::Int(i)])), format!(r#"{{"a":{i}}}"#));
+        }
+    }
+
+    #[test]
     fn an_open_row_writes_visible_fields_then_the_rest() {
         let schema = Schema::open(vec![
             Field::new("b", Type::Any),
@@ -491,8 +584,19 @@ mod tests {
             let arena = format!("{t}{behind}");
             let mut out = vec![];
             write_split(arena.as_bytes(), 0, t.len(), (b'|', b'='), &mut out);
+            let schema = Schema::new(vec![Field::new("a", Type::Any)]);
+            let mut line = vec![];
+            JsonWriter::new(&schema).lines(&one(&schema, &[Val::Split(&t, b'|', b'=')]), &mut line);
+            prop_assert_eq!(line, [b"{\"a\":", &out[..], b"}\n"].concat());
             let pairs: Vec<String> = crate::json::Pairs::new(&t, b'|', b'=').map(|(k, v)| format!("\"{k}\":\"{v}\"")).collect();
             prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{{{}}}", pairs.join(",")));
+        }
+
+        #[test]
+        fn integers_are_those_of_the_standard_library(i in any::<i64>(), shift in 0..64u32) {
+            let schema = Schema::new(vec![Field::new("a", Type::Bigint)]);
+            let i = i >> shift;
+            prop_assert_eq!(text(&one(&schema, &[Val::Int(i)])), format!(r#"{{"a":{i}}}"#));
         }
 
         #[test]

@@ -77,7 +77,7 @@ impl Local {
     /// Removes what others left behind.
     fn sweep(&self, folder: &Path) {
         let Ok(found) = self.disk.find(folder) else { return };
-        let now = UNIX_EPOCH + Duration::from_micros(Clock::System.now().max(0) as u64);
+        let now = UNIX_EPOCH + Duration::from_micros(Clock::wall().max(0) as u64);
         let old = |f: &&crate::disk::Found| f.changed.and_then(|t| now.duration_since(t).ok()).is_some_and(|age| age > LEFT_BEHIND);
         for f in found.iter().filter(|f| f.name.starts_with(UNFINISHED)).filter(old) {
             // the next start tries again

@@ -6,15 +6,11 @@ use millrace_durable::FileRef;
 use millrace_sdk::{Batch, Fault, Sink};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// Bytes of a chunk: what is published in one transaction. At most so many, and this part of the memory.
 const CHUNK: (usize, u64) = (4 << 20, 128);
 /// Bytes on their way to storage, beyond which no more rows are taken.
 const IN_FLIGHT: (usize, u64) = (32 << 20, 16);
-/// The first and the longest wait before storing is tried again.
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(5);
 
 /// What the threads that store share with the worker.
 #[derive(Default)]
@@ -25,7 +21,16 @@ struct Stored {
     next: u64,
     /// Boundaries whose chunks are not all safe: attempt, and the number behind their last chunk.
     waiting: VecDeque<(u64, u64)>,
+    /// Chunks that could not be stored: the next boundary tries again.
+    refused: Vec<Stray>,
     bytes: usize,
+}
+
+/// A chunk on its way to storage.
+struct Stray {
+    number: u64,
+    rows: u64,
+    bytes: Vec<u8>,
 }
 
 /// Invariant: chunks are told in order, each in one answer only; those of an attempt that failed are told with the next.
@@ -68,46 +73,50 @@ impl Outgoing {
     /// The interval is over: its chunks are told when they are safe.
     pub fn answer(&mut self, b: Boundary) {
         self.store();
-        let mut stored = locked(&self.stored);
-        stored.waiting.push_back((b.attempt, self.number));
-        tell(&mut stored, self.spot, &self.shared);
+        let again = {
+            let mut stored = locked(&self.stored);
+            stored.waiting.push_back((b.attempt, self.number));
+            tell(&mut stored, self.spot, &self.shared);
+            std::mem::take(&mut stored.refused)
+        };
+        again.into_iter().for_each(|stray| self.upload(stray));
     }
 
     fn store(&mut self) {
         if self.chunk.is_empty() {
             return;
         }
-        let (bytes, rows) = (std::mem::take(&mut self.chunk), std::mem::take(&mut self.rows));
-        let number = self.number;
+        let stray = Stray { number: self.number, rows: std::mem::take(&mut self.rows), bytes: std::mem::take(&mut self.chunk) };
         self.number += 1;
-        let name = format!("g{}-n{}-w{}-out-{number}", self.generation, self.spot.node, self.spot.worker);
+        locked(&self.stored).bytes += stray.bytes.len();
+        self.upload(stray);
+    }
+
+    /// A storage that refuses keeps no thread: states and other sinks' chunks want to be refused as well, or their checkpoint has no end.
+    fn upload(&self, stray: Stray) {
+        let name = format!("g{}-n{}-w{}-out-{}", self.generation, self.spot.node, self.spot.worker, stray.number);
         let (stored, shared, spot) = (self.stored.clone(), self.shared.clone(), self.spot);
-        locked(&stored).bytes += bytes.len();
         self.uploads.run(move |log| {
-            let mut wait = FIRST;
-            let file = loop {
-                match log.put(&name, &bytes) {
-                    Ok(file) => break file,
-                    Err(_) if shared.failed() => return,
-                    Err(fault) => {
-                        // The attempts that wait for it fail; the rows stay, and the next one takes them.
-                        for (attempt, _) in std::mem::take(&mut locked(&stored).waiting) {
-                            shared.bounds.ack(Ack {
-                                attempt,
-                                from: spot,
-                                body: Body::Failed { fault: fault.clone().into(), chunks: vec![] },
-                            });
-                        }
-                        std::thread::sleep(wait);
-                        wait = (wait * 2).min(LONGEST);
+            let outcome = log.put(&name, &stray.bytes);
+            if outcome.is_ok() {
+                millrace_sdk::point::reach("outbox-synced");
+            }
+            let mut stored = locked(&stored);
+            match outcome {
+                Ok(file) => {
+                    stored.bytes -= stray.bytes.len();
+                    stored.safe.insert(stray.number, (stray.rows, file));
+                    tell(&mut stored, spot, &shared);
+                }
+                Err(fault) => {
+                    // The attempts that wait for it fail; the rows stay, and the next one takes them.
+                    stored.refused.push(stray);
+                    for (attempt, _) in std::mem::take(&mut stored.waiting) {
+                        let body = Body::Failed { fault: fault.clone().into(), chunks: vec![] };
+                        shared.bounds.ack(Ack { attempt, from: spot, body });
                     }
                 }
-            };
-            millrace_sdk::point::reach("outbox-synced");
-            let mut stored = locked(&stored);
-            stored.bytes -= bytes.len();
-            stored.safe.insert(number, (rows, file));
-            tell(&mut stored, spot, &shared);
+            }
         });
     }
 }

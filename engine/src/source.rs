@@ -350,6 +350,8 @@ impl Reader {
             if let Some(state) = self.s.restored.remove(&info.name) {
                 source.seek(info.id, &Position(state.position.clone()))?;
                 time = PartitionTime::restored(&state);
+                // If it was missing from the first list, what the stream has promised since holds for its rows too.
+                time.raise(self.outlet.held().wm);
                 ended = state.ended;
             }
             self.partitions.push(Partition { info, time, ended, pause: None, asked: None, idle: false, active: Instant::now(), turn: 0 });

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ BINARY = pathlib.Path(os.environ.get("MILLRACE", TARGET / "release" / "millrace"
 
 def pytest_addoption(parser):
     parser.addoption("--chaos", action="store_true", help="the long form of the fault tests: more seeds, longer outages")
+    parser.addoption("--seed", type=int, default=1, help="which sinks and controls have their turn where not all have")
     parser.addoption("--seeds", type=int, default=5, help="how many seeds the long form takes")
 
 
@@ -24,6 +26,37 @@ def pytest_addoption(parser):
 def chaos(request):
     """How many seeds of the long form; 0: the short one."""
     return request.config.getoption("--seeds") if request.config.getoption("--chaos") else 0
+
+
+class Ledger(dict):
+    """What went well, by seed, in a file that outlives the process."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file = file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for line in file.read_text().split("\n")[:-1] if file.exists() else []:
+            super().__setitem__(*json.loads(line))
+
+    def __setitem__(self, seed, figure):
+        super().__setitem__(seed, figure)
+        with open(self.file, "a") as f:
+            f.write(json.dumps([seed, figure]) + "\n")
+
+
+@pytest.fixture(scope="session")
+def ledger():
+    """Ledgers of the long form by name, for this executable alone."""
+    with open(BINARY, "rb") as f:
+        which = hashlib.file_digest(f, "sha256").hexdigest()[:16]
+    folder = pathlib.Path(os.environ.get("MILLRACE_CACHE", TARGET)) / "chaos" / which
+    return lambda name: Ledger(folder / f"{name}.jsonl")
+
+
+@pytest.fixture(scope="session")
+def seed(request):
+    """Which of several controls has its turn."""
+    return request.config.getoption("--seed")
 
 
 @pytest.fixture(scope="session")
@@ -109,3 +142,24 @@ def millrace(tmp_path):
         if job.process.poll() is None:
             job.process.kill()
             job.process.wait()
+
+
+@pytest.fixture(scope="session")
+def data(kafka, tmp_path_factory):
+    """Input that many tests share, and what an undisturbed run makes of it."""
+    import places
+    import rounds
+    import test_exactly_once as once
+    tmp, p = tmp_path_factory.mktemp("data"), f"data{os.getpid()}-"
+    names = once.load(kafka, p, rounds.SEED, rounds.ROWS)
+    calm = places.Kafka(kafka, p, tmp, "calm")
+    run = Job(tmp, once.job(kafka, p, tmp, names, "calm", "Kafka", calm, 2)).wait()
+    assert run.code == 0, run.err
+    return names, places.counted(calm)
+
+
+@pytest.fixture
+def one(kafka, prefix, millrace, tmp_path, data):
+    """A job over that input."""
+    import rounds
+    return rounds.Round(kafka, prefix, millrace, tmp_path, data)

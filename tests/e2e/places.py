@@ -112,14 +112,20 @@ class ClickHouse:
 ALL = [Kafka, File, HBase, Redis, ClickHouse]
 
 
+def row(line, fields):
+    """A row as every place has it: texts, what is null empty."""
+    found = json.loads(line)
+    return tuple("" if found.get(f) is None else str(found[f]) for f in fields)
+
+
 def counted(place):
     """What is published: pairs and windows as rows. How pairs fall into windows depends on which side of the join came first: of the
     windows behind it what they add up to, by key."""
-    rows = {which: collections.Counter(place.rows(which)) for which in ("pairs", "windows")}
+    rows = {which: collections.Counter(row(line, FIELDS[which]) for line in place.rows(which)) for which in ("pairs", "windows")}
     rows["sums"] = collections.Counter()
     for line in place.rows("sums"):
-        row = json.loads(line)
-        rows["sums"].update({row["k"] + " n": int(row["n"]), row["k"] + " sum": int(row["sum"])})
+        found = json.loads(line)
+        rows["sums"].update({found["k"] + " n": int(found["n"]), found["k"] + " sum": int(found["sum"])})
     return rows
 
 

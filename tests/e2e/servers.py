@@ -36,13 +36,15 @@ def free_ports(count):
 class Server:
     """One server: started, stopped, killed and started again on the same port with the same data."""
 
-    def __init__(self, script, ports, **env):
-        self.script, self.env = script, dict(os.environ, **env)
+    replicas = 1
+
+    def __init__(self, script, ports, *args, **env):
+        self.script, self.args, self.env = script, args, dict(os.environ, **env)
         self.port = free_ports(ports)
         self.data = pathlib.Path(tempfile.mkdtemp(prefix=f"millrace-{script}-"))
 
     def start(self):
-        run = subprocess.run([SCRIPTS / f"{self.script}.sh", self.data, str(self.port)], env=self.env, capture_output=True, text=True)
+        run = subprocess.run([SCRIPTS / f"{self.script}.sh", self.data, str(self.port), *self.args], env=self.env, capture_output=True, text=True)
         if run.returncode:
             raise RuntimeError(f"{self.script} did not start: {run.stderr}")
         return self
@@ -74,6 +76,23 @@ USER, PASSWORD = "alice", "wonderland"
 def kafka():
     """Without passwords at `address`; PORT+2 and PORT+3 ask for USER and PASSWORD."""
     return Server("kafka", 4, KAFKA_USER=f"{USER}:{PASSWORD}").start()
+
+
+class Cluster(Server):
+    """Three brokers, each partition on all of them."""
+
+    replicas = 3
+
+    @property
+    def address(self):
+        return ",".join(f"127.0.0.1:{self.port + 2 * i}" for i in range(3))
+
+    def kill_node(self, number):
+        os.kill(int((self.data / f"node-{number}.pid").read_text()), signal.SIGKILL)
+
+
+def kafka_cluster():
+    return Cluster("kafka", 6, "3", KAFKA_HEAP="300m").start()
 
 
 def hbase():

@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 def create(server, *names, partitions=3):
     admin = AdminClient({"bootstrap.servers": server.address})
-    for future in admin.create_topics([NewTopic(n, partitions, 1) for n in names]).values():
+    for future in admin.create_topics([NewTopic(n, partitions, server.replicas) for n in names]).values():
         future.result(30)
     # The broker tells of them a little later.
     deadline = time.time() + 30

@@ -9,7 +9,7 @@ use millrace_sdk::{Assignment, Fault, SourceContext};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -243,10 +243,15 @@ impl Control {
     /// All topics that are to be read, with their numbers of partitions.
     fn topics(&self) -> KafkaResult<BTreeMap<String, i32>> {
         let mut out = BTreeMap::new();
+        let mut unsure = None;
         let mut add = |metadata: &rdkafka::metadata::Metadata| {
             for t in metadata.topics().iter().filter(|t| self.spec.reads(t.name())) {
-                if t.error().is_none() {
-                    out.insert(t.name().to_string(), t.partitions().len() as i32);
+                match t.error() {
+                    None if t.partitions().is_empty() => unsure = Some(RDKafkaErrorCode::LeaderNotAvailable),
+                    None => _ = out.insert(t.name().to_string(), t.partitions().len() as i32),
+                    // Another's topic, perhaps; or one that was deleted a moment ago.
+                    Some(rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => {}
+                    Some(e) => unsure = Some(e.into()),
                 }
             }
         };
@@ -257,9 +262,11 @@ impl Control {
         } else {
             add(&self.client.fetch_metadata(None, ANSWER)?);
         }
-        match self.spec.topics.iter().find(|t| self.first && !out.contains_key(*t)) {
-            // It was there when the job was checked: the cluster is not yet itself again.
-            Some(_) => Err(KafkaError::MetadataFetch(rdkafka::error::RDKafkaErrorCode::LeaderNotAvailable)),
+        // It was there when the job was checked: the cluster is not yet itself again.
+        let missing = self.spec.topics.iter().any(|t| !out.contains_key(t)).then_some(RDKafkaErrorCode::LeaderNotAvailable);
+        match unsure.or(missing).filter(|_| self.first) {
+            // Once the list is taken for whole the stream's watermark moves, and what joins later may be late.
+            Some(code) => Err(KafkaError::MetadataFetch(code)),
             None => Ok(out),
         }
     }

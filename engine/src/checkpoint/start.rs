@@ -86,6 +86,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
     }
     let manifest = begun.from.as_ref();
     if let Some(m) = manifest {
+        clock.not_before(m.time);
         tracing::info!(target: "checkpoint", slot = m.slot, workers = m.workers, "going on from checkpoint {} of {}", m.slot, log.place());
     }
     let uploads = Arc::new(Uploads::start(&log)?);
@@ -138,7 +139,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
         };
         c.spots.extend((0..hosts).map(|worker| Spot { node: i, worker }));
     }
-    let mut outboxes = outboxes(plan, checkpoint, workers, log.instance())?;
+    let mut outboxes = outboxes(plan, checkpoint, workers, &names(&log, begun.generation))?;
     c.writers = outboxes.iter().flat_map(|(_, (_, writers))| writers.clone()).collect();
     for (node, (outbox, writers)) in &mut outboxes {
         let name = &c.sinks[node].name;
@@ -160,14 +161,14 @@ fn sink_hosts(node: &Node, s: &SinkNode, workers: usize) -> usize {
 type Outboxes = BTreeMap<usize, (Box<dyn Outbox>, Writers)>;
 
 /// The sinks that write by outbox, by node, and who writes there.
-fn outboxes(plan: &Plan, checkpoint: &CheckpointPlan, workers: usize, instance: &str) -> Result<Outboxes, Fault> {
+fn outboxes(plan: &Plan, checkpoint: &CheckpointPlan, workers: usize, names: &str) -> Result<Outboxes, Fault> {
     let mut all = Outboxes::new();
     for (i, node) in plan.nodes.iter().enumerate().filter(|_| checkpoint.exactly_once) {
         let NodeKind::Sink(s) = &node.kind else { continue };
         let hosts = sink_hosts(node, s, workers);
         let (clock, env) = (plan.env.clock.clone(), plan.env.clone());
         if let Some(outbox) = s.factory.outbox(SinkContext { worker: 0, workers: hosts, clock, waker: Arc::new(|| ()), env })? {
-            let name = |worker| (Spot { node: i, worker }, writer(instance, &node.name, worker));
+            let name = |worker| (Spot { node: i, worker }, writer(names, &node.name, worker));
             all.insert(i, (outbox, (0..hosts).map(name).collect()));
         }
     }
@@ -213,7 +214,7 @@ pub fn join(plan: &Plan, shared: &Arc<Shared>, run: u64, generation: u64) -> Res
             }
         },
     };
-    let mut outboxes = outboxes(plan, checkpoint, shared.seat.all(), log.instance())?;
+    let mut outboxes = outboxes(plan, checkpoint, shared.seat.all(), &names(&log, generation))?;
     let boxed = outboxes.keys().copied().collect();
     let base = marker(generation, 0);
     for (node, (outbox, writers)) in &mut outboxes {
@@ -245,11 +246,19 @@ pub fn join(plan: &Plan, shared: &Arc<Shared>, run: u64, generation: u64) -> Res
     let outboxes = outboxes.into_iter().filter(|(_, (_, writers))| !writers.is_empty()).map(|(node, (outbox, _))| (node, outbox));
     Ok(Joined {
         publishers: Publishers::start(outboxes.collect(), &writers, &log, generation, shared)?,
-        restored: manifest.map(|m| restore(&m)),
+        restored: manifest.map(|m| {
+            plan.env.clock.not_before(m.time);
+            restore(&m)
+        }),
         uploads: Arc::new(Uploads::start(&log)?),
         boxed,
         log,
     })
+}
+
+/// What the names of writers begin with. Without a fence each generation has names of its own, and takes none over.
+fn names(log: &JobLog, generation: u64) -> String {
+    if point::without("fence") { format!("{}-{generation}", log.instance()) } else { log.instance().into() }
 }
 
 /// A writer's name: unique among all jobs, sinks and workers, and the same in every run of this instance.
@@ -276,7 +285,8 @@ fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &Arc<JobLog>
     if log.superseded(begun.generation)? {
         return Err(Fault::config("another run of this job has started meanwhile: this one ends"));
     }
-    again(shared, log, begun.generation, sink, || outbox.fence(&all))?;
+    let fenced = if point::without("fence") { &mine } else { &all };
+    again(shared, log, begun.generation, sink, || outbox.fence(fenced))?;
     point::reach("fenced");
     let mut missing = vec![];
     for name in &all {
@@ -321,6 +331,7 @@ fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &Arc<JobLog>
     let keeper = Arc::new(Keeper::default());
     outbox.keep_refused(keeper.hook(log));
     for (_, name, chunk) in &missing {
+        let name = &unknown(outbox, name, begun.generation)?;
         let mut rejects = vec![];
         let before = log.refused(&chunk.file.name)?.is_some();
         keeper.expect(name, chunk);
@@ -330,9 +341,21 @@ fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &Arc<JobLog>
     }
     let base = marker(begun.generation, 0);
     // Those whose work is over come first, and leave their files to the others.
-    let (present, past): (Vec<&String>, Vec<&String>) = all.iter().partition(|name| mine.contains(name));
+    let (present, past): (Vec<&String>, Vec<&String>) = fenced.iter().partition(|name| mine.contains(name));
     let mut set = |name: &String| again(shared, log, begun.generation, sink, || outbox.apply(name, &[], base, &mut vec![]));
     past.into_iter().chain(present).try_for_each(&mut set)
+}
+
+/// Who publishes what another left: its own writer, unless a protection is off: then one that has no marker and fences nobody.
+fn unknown(outbox: &mut dyn Outbox, writer: &str, generation: u64) -> Result<String, Fault> {
+    if !point::without("marker") && !point::without("fence") {
+        return Ok(writer.into());
+    }
+    let name = format!("{writer}-{generation}");
+    if outbox.applied(&name)?.is_none() {
+        outbox.fence(std::slice::from_ref(&name))?;
+    }
+    Ok(name)
 }
 
 fn restore(m: &Manifest) -> Restored {

@@ -15,7 +15,7 @@ use crate::ts::Ts;
 use millrace_durable::{FileRef, JobLog, Piece, StateInfo};
 use millrace_sdk::key::KEY_GROUPS;
 use millrace_sdk::operator::Keyed;
-use millrace_sdk::{Answer, Batch, Clock, Fault, Key, KeyedOperator, SchemaRef, StateDesc, TimeDomain};
+use millrace_sdk::{Answer, Batch, Clock, Fault, Key, KeyedOperator, SchemaRef, StateDesc, TimeDomain, point};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -552,6 +552,9 @@ impl KeyedRunner {
             for file in piece.files.values() {
                 self.state.restore(&self.states, &log.get(file)?, &|group| (mine.0..mine.1).contains(&group))?;
             }
+            if piece.groups != mine {
+                point::reach("rescale-adopting");
+            }
         }
         let Some(room) = self.room.clone().filter(|_| !tiered.is_empty()) else {
             return if tiered.is_empty() { Ok(()) } else { Err(Fault::bug("the saved state needs a tier, and there is none")) };
@@ -575,6 +578,7 @@ impl KeyedRunner {
             self.state.take_header(&self.states, &header, false)?;
             let from = room.tiers.open(&folder)?;
             cold += self.state.import(&*from, (piece.groups.0.max(mine.0), piece.groups.1.min(mine.1)))?;
+            point::reach("rescale-adopting");
             drop(from);
             // What is left of it goes with the run's folder.
             let _ = std::fs::remove_dir_all(&folder);

@@ -1,6 +1,7 @@
 """Where jobs publish exactly once, and what lies there, as somebody who reads it sees it: one place a sink."""
 import collections
 import json
+import threading
 import urllib.request
 
 import happybase
@@ -51,13 +52,14 @@ class HBase:
     """A table; each row has a key that tells all of it, so that only what is missing or wrong shows."""
 
     fixture = "hbase"
-    made = set()
+    made, making = set(), threading.Lock()
 
     def __init__(self, server, prefix, tmp, name):
         self.server, self.prefix = server, f"{prefix}{name}-"
-        if server.address not in HBase.made:
-            servers.hbase_table(server, "places", "d")
-            HBase.made.add(server.address)
+        with HBase.making:
+            if server.address not in HBase.made:
+                servers.hbase_table(server, "places", "d")
+                HBase.made.add(server.address)
 
     def config(self, which):
         key = f"{self.prefix}{which}|" + "|".join("{{%s}}" % f for f in FIELDS[which])

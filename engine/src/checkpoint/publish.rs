@@ -86,11 +86,14 @@ struct Publisher {
 
 impl Publisher {
     /// A run that was stopped while it took its writers over takes them from whoever has them when it wakes up, if only for the moment
-    /// until it looks into the log. Whoever is the newest in the log takes them back by another start.
+    /// until it looks into the log. Whoever is the newest in the log takes them back by another start. Who is not has this one reason,
+    /// whatever it stumbled over: its chunk may be published and pruned by now.
     fn taken(&self, fault: Fault) -> Fault {
-        let newest = || self.log.superseded(self.generation).is_ok_and(|newer| !newer);
-        let retry = fault.retry || (fault.kind == FaultKind::Dependency && newest());
-        Fault { retry, ..fault }
+        match self.log.superseded(self.generation) {
+            Ok(true) => taken_over().detail(fault.to_string()),
+            Ok(false) if fault.kind == FaultKind::Dependency => Fault { retry: true, ..fault },
+            _ => fault,
+        }
     }
 
     fn run(mut self, todo: &Receiver<(Spot, Chunk)>) {

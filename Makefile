@@ -38,7 +38,7 @@ e2e: build
 	@scripts/install.sh test
 	cargo test --release --locked --workspace --test kafka --test s3 -- --ignored
 	cargo test --release --locked --workspace --test outbox -- --ignored --test-threads 1
-	$(PYTHON) -m pytest -q tests/e2e
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile tests/e2e
 
 ## make chaos        the fault tests in their long form: hours. SEEDS=5: 200 rounds a sink of three processes killed at random; goes on where it was
 SEEDS ?= 5

@@ -163,3 +163,11 @@ def one(kafka, prefix, millrace, tmp_path, data):
     """A job over that input."""
     import rounds
     return rounds.Round(kafka, prefix, millrace, tmp_path, data)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests that passed have printed: the figures of their oracles."""
+    said = [text for report in terminalreporter.stats.get("passed", []) for name, text in report.sections if name == "Captured stdout call"]
+    if said:
+        terminalreporter.section("figures")
+        terminalreporter.write("".join(said))

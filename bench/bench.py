@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The benchmark: the jobs of JOBS.md on Millrace, the bare loop, Benthos and Flink, on the same inputs and cores.
 
-bench.py [--quick] [--jobs J1,J2] [--rows N] [--rounds N] [--cpu LIST] [--no-peers]
+bench.py [--quick] [--jobs J1,J2] [--rows N] [--rounds N] [--cpu LIST] [--no-peers] [--realtime]
 
 Makes the inputs, runs every contestant once and compares the outputs (a wrong run has no figure), then times them in turn,
 A B A B, pinned to one core. Prints records/s, CPU seconds per million records, peak memory, each as median (min - max), and
@@ -11,7 +11,7 @@ The floors of a ratio are those that promise no more than the job does: J1 any k
 J1c one search for each separator. The other floors know the generator's layout: the limit, printed beside.
 
 `latency` is a job of its own, on Millrace alone: each of jobs/latency-*.yaml runs flat out, then at half of that rate; printed are the
-times from a row's arrival to its emission in that second run."""
+times from a row's arrival to its emission in that second run. On a machine that others use too, --realtime gives it the core."""
 import argparse
 import json
 import os
@@ -78,11 +78,11 @@ class Measured:
         self.wall, self.cpu, self.rss, self.code, self.err = wall, cpu, rss, code, err
 
 
-def measure(command, env, cpu):
-    """One run, pinned: wall and CPU seconds, peak RSS in MiB of the process."""
+def measure(command, env, cpu, first=()):
+    """One run, pinned: wall and CPU seconds, peak RSS in MiB of the process. `first`: what it is run by."""
     err, out = tempfile.TemporaryFile(), tempfile.TemporaryFile()
     start = time.monotonic()
-    process = subprocess.Popen(["taskset", "-c", cpu, *map(str, command)], env=dict(os.environ, **env), stdout=out, stderr=err)
+    process = subprocess.Popen([*first, "taskset", "-c", cpu, *map(str, command)], env=dict(os.environ, **env), stdout=out, stderr=err)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.monotonic() - start
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -130,11 +130,11 @@ def content(name, out, canonical=False):
     return digests
 
 
-def rated(name, rate, event_rate, seconds, work, cpu):
+def rated(name, rate, event_rate, seconds, work, cpu, first):
     """One run of a latency job, `rate` records/s a stream: its summary."""
     env = {"RATE": str(rate), "EVENT_RATE": str(event_rate), "OUT": str(work / "out"), "STATE": str(work / "state")}
     options = ["--quiet", "--workers", "1", "--for", f"{seconds}s", "--summary", work / "summary"]
-    m = measure([TARGET / "release/millrace", "run", *options, HERE / f"jobs/latency-{name}.yaml"], env, cpu)
+    m = measure([TARGET / "release/millrace", "run", *options, HERE / f"jobs/latency-{name}.yaml"], env, cpu, first)
     if m.code != 0:
         sys.exit(f"latency {name}: exit code {m.code}: {m.err}")
     summary = json.loads((work / "summary").read_text())
@@ -143,7 +143,7 @@ def rated(name, rate, event_rate, seconds, work, cpu):
     return summary
 
 
-def latency(work, cpu, rounds):
+def latency(work, cpu, rounds, first):
     """p50, p99 and the longest time from arrival to emission at half of the rate that the same job reaches flat out."""
     print(f"\nlatency at 50 % load, {rounds} rounds on core {cpu}, ms")
     print(f"  {'':16} {'full M records/s':>24} {'p50':>24} {'p99':>24} {'max':>24}")
@@ -151,9 +151,9 @@ def latency(work, cpu, rounds):
     for name, streams in LATENCY.items():
         full, figures = [], {"p50_micros": [], "p99_micros": [], "max_micros": []}
         for _ in range(rounds):
-            full.append(rated(name, 1e9, 200_000, 6, work, cpu)["in"] / 6)
+            full.append(rated(name, 1e9, 200_000, 6, work, cpu, first)["in"] / 6)
             half = int(full[-1] / 2 / streams)
-            summary = rated(name, half, half, 12, work, cpu)
+            summary = rated(name, half, half, 12, work, cpu, first)
             for k, values in figures.items():
                 values.append(summary["latency"][k] / 1000)
             if summary["in"] < 0.95 * half * streams * 12:
@@ -175,6 +175,7 @@ def main():
     p.add_argument("--rounds", type=int)
     p.add_argument("--cpu", default="1")
     p.add_argument("--no-peers", action="store_true", help="Millrace and the floors alone")
+    p.add_argument("--realtime", action="store_true", help="latency: before all other processes on the core (needs root)")
     p.add_argument("--json", help="write the figures here too")
     args = p.parse_args()
     jobs = [j for j in args.jobs.split(",") if j != "latency"]
@@ -221,7 +222,7 @@ def main():
                 print(f"  {name:16} {show(rate, 3):>24} {show(cpu, 3):>24} {max(m.rss for m in ms):9.0f} {show(ratio, 2):>24}")
                 figures.append({"job": job, "name": name, "records": records, "rate": rate, "cpu": cpu, "ratio": ratio, "rss": max(m.rss for m in ms)})
         if "latency" in args.jobs.split(","):
-            figures += latency(work, args.cpu, 1 if args.quick else rounds)
+            figures += latency(work, args.cpu, 1 if args.quick else rounds, ["chrt", "-r", "1"] if args.realtime else [])
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if args.json:

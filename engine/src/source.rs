@@ -537,11 +537,11 @@ impl Reader {
                         least = Some(least.map_or(w, |l: i64| l.min(w)));
                     }
                 }
-                // Without a list nobody knows whether there are partitions, nor how far behind the others.
+                // Without a list nobody knows whether there are partitions, nor how far behind those that are known.
                 if least.is_none() && self.listed {
                     reading = Reading::Idle;
                 }
-                least.unwrap_or_else(|| match reading {
+                least.filter(|_| self.listed).unwrap_or_else(|| match reading {
                     Reading::Idle => self.shared.follow(index).unwrap_or(held.wm),
                     _ => held.wm,
                 })

@@ -57,9 +57,10 @@ def test_what_protections_are_good_for(kafka, prefix, millrace, tmp_path, data, 
 def woken(kafka, server, prefix, millrace, tmp, sink, seed, without=""):
     """A run stopped with a chunk in its hand, another that goes on to the end, and then the first one wakes up; what is published."""
     chain = Chain(kafka, server, prefix, millrace, tmp, sink, seed, without)
-    chain.feed.rest()
     old = chain.start(MILLRACE_POINT=f"before-apply:{chain.rng.randint(2, 5)}:stop")
-    wait_for(lambda: state_of(old.process.pid) == "T", old)
+    # Bit by bit: as many chunks as that there will be.
+    wait_for(lambda: chain.feed.next() or state_of(old.process.pid) == "T", old, every=0.2)
+    chain.feed.rest()
     run = chain.start(lambda text: text).wait()
     assert run.code == 0, run.err
     os.kill(old.process.pid, signal.SIGCONT)

@@ -12,6 +12,7 @@ import time
 
 import happybase
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 import conftest
@@ -255,6 +256,27 @@ sink: [{{type: Kafka, config: {{brokers: "{kafka.address}", topic: "{out}", form
     run = millrace(write("true"))
     assert run.code == 0, run.err
     assert got() == want
+
+
+def test_a_bounded_read_ends_behind_marks_that_are_never_delivered(kafka, prefix, millrace, tmp_path):
+    """What committed and aborted transactions leave at the end of a partition has offsets, and no rows."""
+    topics.create(kafka, prefix + "in")
+    producer = Producer({"bootstrap.servers": kafka.address, "transactional.id": prefix})
+    producer.init_transactions()
+    for part in range(4):
+        producer.begin_transaction()
+        for i in range(300):
+            producer.produce(prefix + "in", f"{part} {i}", partition=i % 3)
+        assert producer.flush(30) == 0
+        producer.commit_transaction() if part in (0, 2) else producer.abort_transaction()
+    (tmp_path / "copy.yaml").write_text(f"""
+name: copy
+streams: {{in: {{config: {{source: {{type: Kafka, config: {{brokers: "{kafka.address}", topics: ["{prefix}in"], start: earliest, bounded: true}}}}}}}}}}
+sink: [{{type: File, config: {{path: out.txt, format: text, template: "{{{{_value}}}}"}}}}]
+""")
+    run = millrace(tmp_path / "copy.yaml")
+    assert run.code == 0, run.err
+    assert sorted((tmp_path / "out.txt").read_text().split("\n")[:-1]) == sorted(f"{part} {i}" for part in (0, 2) for i in range(300))
 
 
 LOPSIDED = """

@@ -53,6 +53,8 @@ struct Part {
     /// The end of the log, as the client knew it, when everything before it had been read.
     read_to: i64,
     lost: bool,
+    /// The end of the log was reached behind the bounded read's, if no message of it comes after all.
+    at_end: bool,
     ended: bool,
 }
 
@@ -106,7 +108,7 @@ impl Reader {
             id = 0x8000_0000 | id.wrapping_add(1);
         }
         let end = self.spec.bounded.then_some(f.high);
-        let part = Part { at: f.at, next: f.start, end, high: f.high, queue: None, held: None, read_to: -1, lost: false, ended: false };
+        let part = Part { at: f.at, next: f.start, end, high: f.high, queue: None, held: None, read_to: -1, lost: false, at_end: false, ended: false };
         self.parts.insert(id, part);
         PartitionInfo { id, name }
     }
@@ -152,6 +154,7 @@ impl Part {
     /// Ends fetching; the next poll begins anew at `next`.
     fn release(&mut self, client: &Client) {
         self.held = None;
+        self.at_end = false;
         if self.queue.take().is_some() {
             let mut list = TopicPartitionList::new();
             list.add_partition(&self.at.0, self.at.1);
@@ -168,9 +171,14 @@ impl Part {
         if all_read { 0 } else { end.saturating_sub(self.next).max(0) as u64 }
     }
 
-    /// The end of the log as the client last heard of it.
+    /// The end of the log, at least where it was when the partition was found.
     fn log_end(&self, client: &Client) -> i64 {
-        let Ok(topic) = std::ffi::CString::new(&*self.at.0) else { return self.high };
+        self.heard_end(client).map_or(self.high, |high| high.max(self.high))
+    }
+
+    /// The end of the log as the client last heard of it.
+    fn heard_end(&self, client: &Client) -> Option<i64> {
+        let topic = std::ffi::CString::new(&*self.at.0).ok()?;
         let (mut low, mut high) = (0i64, 0i64);
         // SAFETY: the client lives as long as its reference, `topic` is a C string, and both numbers are written before it returns.
         let answer = unsafe {
@@ -182,8 +190,7 @@ impl Part {
                 &raw mut high,
             )
         };
-        let known = answer == rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0;
-        if known { high.max(self.high) } else { self.high }
+        (answer == rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
     }
 }
 
@@ -256,8 +263,10 @@ impl Source for Reader {
             }
             let Some(queue) = &part.queue else { break };
             let lost = match queue.poll(Duration::ZERO) {
+                None if part.at_end => None,
                 None => return Ok(Poll::Pending),
                 Some(Ok(m)) => {
+                    part.at_end = false;
                     if m.offset() < part.next {
                         continue;
                     }
@@ -283,10 +292,14 @@ impl Source for Reader {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     part.read_to = part.log_end(&client);
-                    if part.end.is_none() {
-                        return Ok(Poll::Pending);
+                    // Behind the last message there may be marks that are never delivered. A leader that has just taken over may not yet
+                    // know of all that the last one has shown: then its log seems to end too early.
+                    let heard = part.heard_end(&client).unwrap_or(i64::MAX);
+                    part.at_end = part.end.is_some_and(|end| heard >= end);
+                    if let Some(end) = part.end.filter(|end| heard < *end) {
+                        tracing::warn!(target: "kafka", "{}/{} ends at {heard} now, and had {end} when it was found: waiting for the rest", part.at.0, part.at.1);
                     }
-                    None
+                    return Ok(Poll::Pending);
                 }
                 Some(Err(e)) => Some(e),
             };

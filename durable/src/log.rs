@@ -457,6 +457,13 @@ fn kept(records: &BTreeMap<u64, Record>, retain: usize) -> BTreeSet<u64> {
             None => {}
         }
     }
+    // Without its verdict a manifest would be one that the guards have not passed.
+    let verdict_on = |m: &&&Manifest| {
+        let later = records.range(m.slot + 1..).take_while(|(_, r)| !matches!(r, Record::Generation(_)));
+        later.filter(|(_, r)| matches!(r, Record::Verdict(v) if v.generation == m.generation && v.passed >= m.slot)).map(|(s, _)| *s).last()
+    };
+    let verdicts: Vec<u64> = manifests.iter().filter(|m| m.guarded && kept.contains(&m.slot)).filter_map(|m| verdict_on(&m)).collect();
+    kept.extend(verdicts);
     kept.extend(records.keys().last());
     kept
 }

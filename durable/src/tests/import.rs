@@ -141,6 +141,12 @@ fn what_no_guard_has_passed_is_as_if_it_had_never_been() {
     let begun = begin(&log, 2, StartFrom::Latest);
     assert_eq!((begun.generation, begun.from.map(|m| m.slot)), (14, Some(2)));
     assert_eq!(latest(&log), Some(2));
+    for slot in 15..18 {
+        assert!(take(&log, Manifest { guarded: true, ..manifest(slot, 14) }));
+    }
+    log.prune(1, 14).expect("pruned");
+    assert_eq!(latest(&log), Some(2));
+    assert!(log.has_passed(&log.manifest(2).expect("there")).expect("read"), "with its verdict");
 }
 
 #[test]

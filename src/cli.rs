@@ -23,6 +23,10 @@ pub enum Command {
     Cluster(ClusterArgs),
     /// Check topologies and show every problem with its place
     Lint(LintArgs),
+    /// Write topologies in the one way: order of sections, indentation, quotes; comments stay, and so does what they mean
+    Fmt(FmtArgs),
+    /// Help an editor while a topology is being written: a language server on standard input and output
+    Lsp(LspArgs),
     /// Name every part, function and helper
     List {
         /// Only these
@@ -32,9 +36,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print the page of a part, a function or a helper
+    /// Print the page of a part, a function, a helper, a problem or a section of a topology
     Explain {
-        /// IntervalLeftJoin, regexp_extract, md5_prefix …
+        /// IntervalLeftJoin, regexp_extract, md5_prefix, unknown-field, run_env …
         name: String,
     },
     /// Print the JSON Schema of the topology language, for editors
@@ -85,6 +89,9 @@ pub struct Set {
     /// Set a variable (`NAME=v`, for ${NAME}) or a key of the topology (`run_env.parallelism=2`); may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
+    /// Let topologies include files of this folder, besides those of their own; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub include_from: Vec<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -315,9 +322,37 @@ pub struct LintArgs {
     /// Show what --fix would change, as a unified diff; problems go to standard error
     #[arg(long)]
     pub diff: bool,
+    /// Also ask the servers: brokers, topics and what they keep, tables, credentials
+    #[arg(long)]
+    pub connect: bool,
+    /// How long --connect waits for the servers of a topology
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    pub connect_timeout: std::time::Duration,
     /// Also tell matters of style
     #[arg(long)]
     pub style: bool,
+}
+
+#[derive(Args)]
+pub struct LspArgs {
+    /// Taken from clients that name the transport; standard input and output is the only one
+    #[arg(long, hide = true)]
+    pub stdio: bool,
+    #[command(flatten)]
+    pub set: Set,
+}
+
+#[derive(Args)]
+pub struct FmtArgs {
+    /// Topologies, folders in which all *.yaml and *.yml that look like topologies are formatted, or `-` for standard input
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Write nothing: name the files that are not formatted (then the exit code is 1)
+    #[arg(long, conflicts_with = "diff")]
+    pub check: bool,
+    /// Write nothing: show what would change, as a unified diff (then the exit code is 1)
+    #[arg(long)]
+    pub diff: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -338,6 +373,7 @@ pub enum LintFormat {
 #[derive(Clone, Copy, ValueEnum)]
 pub enum GraphFormat {
     Terminal,
+    Svg,
     Mermaid,
     Dot,
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const ROUNDS: usize = 8;
 
 pub fn options(set: &Set) -> Options {
-    Options { set: set.set.clone(), ..Options::default() }
+    Options { set: set.set.clone(), include_from: set.include_from.clone(), ..Options::default() }
 }
 
 /// A text to check.
@@ -35,6 +35,7 @@ fn stdin(text: &str, options: &Options) -> Vec<Diagnostic> {
 }
 
 pub fn lint(args: &LintArgs) -> Exit {
+    let connect = args.connect.then_some(args.connect_timeout);
     let options = Options { style: args.style, ..options(&args.set) };
     let mut files = Vec::new();
     for f in args.files.iter().filter(|f| f.as_os_str() != "-") {
@@ -61,7 +62,7 @@ pub fn lint(args: &LintArgs) -> Exit {
             return Exit::Dependency;
         }
     }
-    let all = check(&inputs, &options);
+    let all = check(&inputs, &Options { connect, ..options });
     let errors = all.iter().any(|d| d.severity == millrace_sdk::Severity::Error);
     let told = render(&all, args.format);
     if args.diff || (args.fix && inputs.iter().any(|i| matches!(i, Input::Stdin(_)))) {
@@ -75,6 +76,7 @@ pub fn lint(args: &LintArgs) -> Exit {
 
 fn render(all: &[Diagnostic], format: LintFormat) -> String {
     match format {
+        LintFormat::Full if all.is_empty() => String::new(),
         LintFormat::Full => {
             let fixes = all.iter().filter(|d| !d.fix.is_empty()).count();
             let more = if fixes > 0 { format!(" ({fixes} can be mended by --fix)") } else { String::new() };
@@ -158,7 +160,7 @@ fn mend(input: &Input, args: &LintArgs, options: &Options, failed: &mut bool) ->
 }
 
 /// Writes a file so that it is always whole: a new one beside it takes its place and its permissions.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+pub fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let path = std::fs::canonicalize(path)?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));
@@ -174,7 +176,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// Topologies under a folder: YAML files with a top-level `streams:`.
-fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
+pub fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for path in entries.flatten().map(|e| e.path()) {
         if path.is_dir() {

@@ -6,7 +6,9 @@ mod cli;
 mod cluster;
 mod control;
 mod exit;
+mod fmt;
 mod lint;
+mod lsp;
 mod pages;
 mod process;
 mod report;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         Command::Run { run, member } => return run::run(&run, &member),
         Command::Cluster(args) => return cluster::cluster(&args),
         Command::Lint(args) => lint::lint(&args),
+        Command::Fmt(args) => fmt::fmt(&args),
+        Command::Lsp(args) => lsp::lsp(&args),
         Command::List { what, json } => pages::list(what, json),
         Command::Explain { name } => pages::explain(&name),
         Command::Schema => pages::schema(),

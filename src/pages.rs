@@ -102,9 +102,11 @@ pub fn explain(name: &str) -> Exit {
         pages.push(format!("{} (helper of templates)\n\n    {}\n\n{}\n\n{examples}", h.name, h.signature, h.doc));
     }
     pages.extend(millrace_plan::ids::page(name).map(|p| p.text()));
+    pages.extend(millrace_plan::explain_section(name));
     if pages.is_empty() {
         let names = entries(None);
-        let known = names.iter().map(|e| e.name.as_str()).chain(millrace_plan::ids::PAGES.iter().map(|p| p.id));
+        let pages = millrace_plan::ids::PAGES.iter().map(|p| p.id).chain(millrace_plan::sections());
+        let known: Vec<&str> = names.iter().map(|e| e.name.as_str()).chain(pages).collect();
         let near = millrace_sdk::problem::did_you_mean(name, known);
         eprintln!("error: nothing is called `{name}`{}", near.map_or(String::new(), |n| format!(", did you mean `{n}`?")));
         eprintln!("  Hint: `millrace list` names everything");
@@ -147,6 +149,7 @@ pub fn graph(file: &Path, format: GraphFormat, set: &Set) -> Exit {
     }
     let drawing = match format {
         GraphFormat::Terminal => planned.graph.terminal(),
+        GraphFormat::Svg => planned.graph.svg(),
         GraphFormat::Mermaid => planned.graph.mermaid(),
         GraphFormat::Dot => planned.graph.dot(),
     };

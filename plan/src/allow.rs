@@ -17,20 +17,23 @@ struct Allow {
 
 /// Takes out what is allowed, and tells of each allowance that allows nothing. Errors cannot be allowed.
 pub(crate) fn apply(report: &mut Report) {
-    if !report.sources.text(0).contains("lint:") {
+    let files: Vec<u32> = (0..report.sources.count()).filter(|src| report.sources.base(*src) == *src).collect();
+    let allows: Vec<Allow> = files
+        .into_iter()
+        .filter(|src| report.sources.text(*src).contains("lint:"))
+        .flat_map(|src| read(src, report.sources.text(src)))
+        .collect();
+    if allows.is_empty() {
         return;
     }
-    let allows = read(report.sources.text(0));
     let mut used = vec![false; allows.len()];
     let mut refused = vec![false; allows.len()];
     let sources = &report.sources;
     report.found.retain(|f| {
-        if f.span.src != 0 {
-            return true;
-        }
-        let line = sources.line_column(0, f.span.start).0;
+        let src = sources.base(f.span.src);
+        let line = sources.line_column(src, f.span.start).0;
         let mut kept = true;
-        for (i, _) in allows.iter().enumerate().filter(|(_, a)| a.line == line && a.id == f.id) {
+        for (i, _) in allows.iter().enumerate().filter(|(_, a)| a.span.src == src && a.line == line && a.id == f.id) {
             if f.severity == Severity::Error {
                 refused[i] = true;
             } else {
@@ -42,6 +45,10 @@ pub(crate) fn apply(report: &mut Report) {
     // After an error not everything was looked at.
     let complete = !report.has_errors();
     for (i, a) in allows.into_iter().enumerate().filter(|(i, _)| !used[*i]) {
+        // What an included file allows, other topologies may need.
+        if a.span.src != 0 && !refused[i] && ids::page(&a.id).is_some() {
+            continue;
+        }
         let found = if refused[i] {
             Found::note("unused-allow", a.span, format!("`{}` is an error here: errors cannot be allowed", a.id))
         } else if ids::page(&a.id).is_none() {
@@ -56,7 +63,7 @@ pub(crate) fn apply(report: &mut Report) {
     }
 }
 
-fn read(text: &str) -> Vec<Allow> {
+fn read(src: u32, text: &str) -> Vec<Allow> {
     let mut all = vec![];
     let mut waiting: Vec<(String, Span)> = vec![];
     let mut offset = 0;
@@ -72,7 +79,7 @@ fn read(text: &str) -> Vec<Allow> {
                 for part in ids.split(',') {
                     let id = part.trim();
                     let start = at + part.len() - part.trim_start().len();
-                    here.push((id.to_string(), Span::new(0, start..start + id.len())));
+                    here.push((id.to_string(), Span::new(src, start..start + id.len())));
                     at += part.len() + 1;
                 }
             }

@@ -41,6 +41,13 @@ pub(crate) struct Builder<'a> {
     built: Built,
 }
 
+impl Built {
+    /// By item: those that could be made.
+    pub fn nodes(&self) -> impl Iterator<Item = Option<&PlanNode>> {
+        self.nodes.iter().map(Option::as_ref)
+    }
+}
+
 impl<'a> Builder<'a> {
     pub fn new(report: &'a mut Report, t: &'a Topology, graph: &'a Graph, env: &'a Env) -> Builder<'a> {
         let stores = t

@@ -432,6 +432,7 @@ impl<'a> Checker<'a> {
         match format {
             "secret" => {
                 self.secrets.push(node.span);
+                self.secrets.extend(s.argument);
                 self.found.extend(plain_secret(node, s));
             }
             "duration" => {

@@ -4,6 +4,7 @@ use crate::source::{Sources, Span};
 use millrace_sdk::Severity;
 use millrace_sdk::problem::one_close_name;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 /// Another place that belongs to a problem: "first defined here".
@@ -158,7 +159,12 @@ impl Report {
     /// Sorted by place, worst first at one place, repeats taken out.
     pub fn finish(mut self) -> Vec<Diagnostic> {
         crate::allow::apply(&mut self);
-        self.found.sort_by(|a, b| (a.span, a.severity, a.id, &a.message).cmp(&(b.span, b.severity, b.id, &b.message)));
+        let found = std::mem::take(&mut self.found);
+        self.found = once(&self.sources, found);
+        let sources = &self.sources;
+        self.found.sort_by(|a, b| {
+            (sources.bare(a.span), a.severity, a.id, &a.message).cmp(&(sources.bare(b.span), b.severity, b.id, &b.message))
+        });
         self.found.dedup();
         if self.damaged {
             self.only_causes();
@@ -198,6 +204,54 @@ impl Report {
     }
 }
 
+/// Longest way back from a fragment to where it is used that is told.
+const MAX_USES: usize = 8;
+
+/// What lies in a fragment or in defaults is told once, with the place where they are used as its second one.
+fn once(sources: &Sources, found: Vec<Found>) -> Vec<Found> {
+    let mut out: Vec<Found> = Vec::with_capacity(found.len());
+    let mut told: HashMap<(Span, &'static str, String), (usize, Vec<Span>)> = HashMap::new();
+    for mut f in found {
+        let Some(used) = sources.used(f.span) else {
+            out.push(f);
+            continue;
+        };
+        let key = (sources.bare(f.span), f.id, f.message.clone());
+        if let Some((at, uses)) = told.get_mut(&key) {
+            if !uses.contains(&used) {
+                uses.push(used);
+                if let Some((_, message)) = out[*at].second.as_mut().filter(|(_, m)| m.starts_with("used here")) {
+                    let more = uses.len() - 1;
+                    *message = format!("used here, and in {more} other place{}", if more == 1 { "" } else { "s" });
+                }
+            }
+            continue;
+        }
+        let mut way = vec![];
+        let mut at = used;
+        if f.second.is_none() {
+            f.second = Some((used, "used here".into()));
+        } else {
+            way.push(used);
+        }
+        while let Some(outer) = sources.used(at).filter(|_| way.len() < MAX_USES) {
+            way.push(outer);
+            at = outer;
+        }
+        if !way.is_empty() {
+            let place = |s: &Span| {
+                let (line, column) = sources.line_column(s.src, s.start);
+                format!("{}:{line}:{column}", sources.name(s.src))
+            };
+            let way = format!("used at {}", way.iter().map(place).collect::<Vec<_>>().join(", from "));
+            f.hint = Some(f.hint.map_or(way.clone(), |h| format!("{h}; {way}")));
+        }
+        told.insert(key, (out.len(), vec![used]));
+        out.push(f);
+    }
+    out
+}
+
 /// The fix of a problem: its own, or what is suggested where that is sure and stands there as it is written.
 fn edits(sources: &Sources, f: &Found) -> Vec<Edit> {
     let mut all = f.fix.clone();
@@ -217,7 +271,7 @@ fn edits(sources: &Sources, f: &Found) -> Vec<Edit> {
         Edit { line, column, end_line, end_column, text, bytes: span.start..span.end }
     };
     // Only the file itself can be written.
-    if all.iter().any(|(span, _)| span.src != 0) { vec![] } else { all.into_iter().map(edit).collect() }
+    if all.iter().any(|(span, _)| sources.base(span.src) != 0) { vec![] } else { all.into_iter().map(edit).collect() }
 }
 
 /// One line each: `job.yaml:3:5: error[unknown-key] unknown key …`.

@@ -1,9 +1,11 @@
 //! The way in: a file or a text, options, a plan and its diagnostics.
 
+use crate::connect;
 use crate::build::{Builder, assemble, dead_letter};
 use crate::diagnostic::{Diagnostic, Found, Report};
 use crate::durability;
 use crate::lints;
+use crate::reuse;
 use crate::plan::{AlertsPlan, CheckpointPlan, Plan, RestartPlan};
 use crate::set;
 use crate::source::Span;
@@ -16,6 +18,7 @@ use millrace_sdk::{Clock, Severity};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Least `run_env.memory`, bytes.
 const LEAST_MEMORY: u64 = 64 << 20;
@@ -32,6 +35,12 @@ pub struct Options {
     pub clock: Clock,
     /// Tell matters of style too.
     pub style: bool,
+    /// Folders from which `include` may take files, besides the topology's own.
+    pub include_from: Vec<PathBuf>,
+    /// A text may be one that others include: it need not be a whole topology, and is then not planned.
+    pub library: bool,
+    /// Ask servers, and wait so long for them.
+    pub connect: Option<Duration>,
 }
 
 pub struct Planned {
@@ -75,11 +84,17 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
     let src = report.sources.add(name, text);
     let (variables, keys) = set::divide(&options.set);
     let mut vars = Vars::new(variables, base_dir.to_path_buf());
-    let mut root = yaml::parse(&mut report, src, &mut vars);
+    let mut root = yaml::compose(&mut report, src);
+    let library = reuse::is_library(&root);
     for (key, value) in keys {
         set::apply(&mut report, &mut root, key, value, &mut vars);
     }
+    reuse::expand(&mut report, &mut root, &mut vars, Path::new(name), options);
     set::unused(&mut report, &vars);
+    if options.library && library {
+        report.found.retain(|f| f.id != "unused-fragment" && f.id != "unused-default");
+        return Planned { plan: None, diagnostics: report.finish(), graph: Default::default() };
+    }
     let t = topology::read(&mut report, &root);
     let env = environment(&mut report, &t, name, base_dir, options);
     let graph = wiring::wire(&mut report, &t);
@@ -90,6 +105,12 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
         lints::style(&mut report, &t, &root);
     }
     let dead = dead_letter(&mut report, &t, &env.env, &env.dead_letter_path);
+    if let Some(timeout) = options.connect {
+        let workers = options.workers.or(t.env.parallelism.map(|p| p as usize)).unwrap_or(1);
+        let (dead_letter, durable) = (dead.as_ref(), env.checkpoint.is_some());
+        let job = connect::Job { topology: &t, graph: &graph, built: &built, dead_letter, workers, durable };
+        connect::run(&mut report, &job, timeout);
+    }
     let picture = crate::graph::Picture::new(&t, &graph, &built.flows);
     let hash = xxhash_rust::xxh3::xxh3_64(topology::canonical(&root).as_bytes());
     let plan = dead.filter(|_| !report.has_errors()).and_then(|dead| {

@@ -1,6 +1,7 @@
 //! What the registry knows, for people and for editors: a part's page, and the JSON Schema of the whole language.
 
 use crate::guards::Guard;
+use crate::reuse;
 use crate::topology::{RunEnv, TestCase, Watermark};
 use millrace_sdk::{Kind, Part};
 use serde_json::{Map, Value, json};
@@ -28,6 +29,67 @@ pub fn explain(part: &Part) -> String {
         let _ = writeln!(out, "\n{}", example.trim().replacen("# Example", "## Example", 1));
     }
     out
+}
+
+/// A part's page without its keys and its example.
+pub(crate) fn lead(part: &Part) -> String {
+    divide(&part.page()).0.trim().to_string()
+}
+
+/// What `explain` says of the language's own sections.
+const SECTIONS: &[(&str, &str, &str)] = &[
+    ("run_env", "run_env", ""),
+    ("streams", "", "Sources by name, and how their records are washed before anything else sees them."),
+    ("watermark", "watermark", ""),
+    ("stores", "store", "Look-up tables by name: joins and `Lookup` ask them."),
+    ("transforms", "operator", "What happens between streams and sinks, part by part. Without `input` a part takes the one before it."),
+    ("operates", "operator", "How the rows of a stream are washed: stateless operators, one after the other."),
+    ("sink", "sink", "Where rows go. Without `input` a sink takes the last transform."),
+    ("guards", "guard", "What must hold for the job's output to be published."),
+    ("tests", "test", ""),
+    (
+        "include",
+        "",
+        "Files whose `fragments`, `defaults`, `stores`, `streams` and `run_env` hold here too: a path or a list of them, from the folder of the file that \
+         includes. What stands in the topology itself goes first in `run_env` and `defaults`; one name in two files is an error. Files outside the \
+         topology's folder need `--include-from DIR`.",
+    ),
+    ("defaults", "defaults", "A key that a part has itself goes first, whole: maps are not merged."),
+    (
+        "fragments",
+        "fragment",
+        "A use is `{fragment: NAME, name: …, input: …, with: {PARAMETER: value}}` in the place of a part. The last part of a fragment has the name of \
+         the use, the others `NAME-OWN`; so each use has state of its own, which stays as long as the use keeps its name.",
+    ),
+    ("fragment", "use", "The parts of `fragments: {NAME: …}` with these values stand in its place."),
+];
+
+/// The page of a section of the topology, like `run_env`.
+pub fn explain_section(name: &str) -> Option<String> {
+    let (title, def, about) = SECTIONS.iter().find(|(n, ..)| *n == name || n.strip_suffix('s') == Some(name))?;
+    let schema = json_schema();
+    let nothing = Value::Null;
+    let section = if *title == "streams" { &schema["properties"]["streams"]["additionalProperties"]["else"] } else { schema["$defs"].get(*def).unwrap_or(&nothing) };
+    let mut out = format!("# {title} (section of a topology)\n");
+    let own = section["description"].as_str().unwrap_or_default();
+    for text in [own, about].into_iter().filter(|t| !t.is_empty()) {
+        let _ = write!(out, "\n{text}\n");
+    }
+    let mut listed = String::new();
+    keys(&mut listed, &schema, section, "", MAX_DEPTH - 1);
+    if *def != "operator" && *def != "sink" && *def != "store" && *def != "fragment" {
+        listed.clear();
+        keys(&mut listed, &schema, section, "", 2);
+    }
+    if !listed.is_empty() {
+        let _ = write!(out, "\n## Keys\n\n{}\n", listed.replace("\n    ", "\n").trim());
+    }
+    Some(out)
+}
+
+/// Names that [`explain_section`] knows.
+pub fn sections() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().map(|(n, ..)| *n)
 }
 
 /// The text of a page and its example.
@@ -185,7 +247,17 @@ pub fn json_schema() -> Value {
             json!({"type": "object", "properties": properties, "required": ["type"], "additionalProperties": false, "allOf": cases}),
         );
     }
-    let of = |kind: Kind| json!({"$ref": format!("#/$defs/{}", kind.name())});
+    let with = json!({"type": ["object", "null"], "description": "Values of the fragment's parameters."});
+    let fragment = json!({"type": "string", "description": "A fragment whose parts stand here."});
+    let wires = defs["operator"]["properties"].clone();
+    let mut used = json!({"type": "object", "properties": {"fragment": fragment, "with": with}, "required": ["fragment"], "additionalProperties": false});
+    used["description"] = "A use of a fragment.".into();
+    for key in ["name", "input", "left", "right", "retry", "parallelism"] {
+        used["properties"][key] = wires[key].clone();
+    }
+    used["properties"]["name"]["description"] = "What readers call its last part; the others are `NAME-OWN`.".into();
+    defs.insert("use".into(), used);
+    let of = |kind: Kind| json!({"if": {"required": ["fragment"]}, "then": {"$ref": "#/$defs/use"}, "else": {"$ref": format!("#/$defs/{}", kind.name())}});
     let list = |kind: Kind| json!({"type": ["array", "null"], "items": of(kind)});
     let mut run_env = schemars::schema_for!(RunEnv).to_value();
     run_env["properties"]["dead_letter"] = json!({"$ref": "#/$defs/sink", "description": "The sink of rejected records."});
@@ -217,6 +289,10 @@ pub fn json_schema() -> Value {
             },
         },
     });
+    let stream = json!({"if": {"required": ["fragment"]}, "then": {"$ref": "#/$defs/use"}, "else": stream});
+    defs.insert("fragment".into(), fragment_schema(&of, &stream));
+    defs.insert("defaults".into(), defaults_schema());
+    let (fragment, defaults) = (json!({"$ref": "#/$defs/fragment"}), json!({"$ref": "#/$defs/defaults"}));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Millrace topology",
@@ -225,7 +301,10 @@ pub fn json_schema() -> Value {
         "required": ["streams"],
         "properties": {
             "name": {"type": "string", "description": "The job's name. Default: the file's."},
+            "include": {"type": ["string", "array", "null"], "items": {"type": "string"}, "description": "Files with fragments, defaults, stores, streams and settings that hold here too; paths begin at this file's folder."},
             "run_env": {"anyOf": [run_env, {"type": "null"}]},
+            "defaults": {"anyOf": [defaults, {"type": "null"}]},
+            "fragments": {"type": ["object", "null"], "additionalProperties": fragment, "description": "Parts that are written once, with parameters, and used by name."},
             "stores": {"type": ["object", "null"], "additionalProperties": of(Kind::Store), "description": "Look-up tables by name."},
             "streams": {"type": "object", "additionalProperties": stream, "description": "Sources by name, and how their records are washed."},
             "transforms": list(Kind::Operator),
@@ -234,6 +313,56 @@ pub fn json_schema() -> Value {
             "tests": {"type": ["array", "null"], "items": test},
         },
         "$defs": defs,
+    })
+}
+
+fn fragment_schema(of: &dyn Fn(Kind) -> Value, stream: &Value) -> Value {
+    let parameter = json!({
+        "description": "A parameter: its default, or a map.",
+        "anyOf": [
+            {"type": ["string", "number", "boolean", "array", "null"]},
+            {
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "type": {"enum": reuse::TYPES, "description": "What its values are. Default: any."},
+                    "default": {"description": "The value where a use gives none. Without it every use must give one."},
+                    "options": {"type": "array", "description": "The values that can be given."},
+                    "description": {"type": "string", "description": "What it means."},
+                },
+            },
+        ],
+    });
+    json!({
+        "type": "object",
+        "description": "Parts that are written once, under one of `transforms`, `sink`, `source`, `store` and `stream`. `${NAME}` in them is the value of a parameter.",
+        "additionalProperties": false,
+        "properties": {
+            "description": {"type": "string", "description": "What it is for."},
+            "parameters": {"type": ["object", "null"], "additionalProperties": parameter, "description": "What a use can say, by name."},
+            "transforms": {"type": "array", "items": of(Kind::Operator), "description": "Operators in a row, for `transforms` and `operates`."},
+            "sink": {"type": "array", "items": of(Kind::Sink), "description": "Sinks that take the same rows."},
+            "source": of(Kind::Source),
+            "store": of(Kind::Store),
+            "stream": stream,
+        },
+    })
+}
+
+fn defaults_schema() -> Value {
+    let config = json!({"type": ["object", "null"], "description": "Config that all parts of this type have unless they say otherwise."});
+    let kind = |name: &str| json!({"type": ["object", "null"], "additionalProperties": config, "description": format!("For {name} alone, by type.")});
+    json!({
+        "type": "object",
+        "description": "Config that all parts of a type have unless they say otherwise, by type.",
+        "properties": {
+            "source": kind("sources"),
+            "transforms": kind("operators"),
+            "sink": kind("sinks"),
+            "stores": kind("stores"),
+            "watermark": {"type": ["object", "null"], "description": "Keys that all watermarks have unless they say otherwise."},
+        },
+        "additionalProperties": config,
     })
 }
 

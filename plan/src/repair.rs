@@ -3,7 +3,6 @@
 
 use crate::diagnostic::{Found, Report};
 use crate::source::Span;
-use crate::vars::Vars;
 use crate::yaml::{Composer, Content, Node};
 use saphyr_parser::Parser;
 use std::ops::Range;
@@ -95,12 +94,12 @@ impl Attempt {
     }
 }
 
-/// Reads a text, telling every syntax error in it.
-pub(crate) fn parse(report: &mut Report, src: u32, vars: &mut Vars) -> Node {
+/// Reads a text, telling every syntax error in it. Variables stand in it as they are written.
+pub(crate) fn compose(report: &mut Report, src: u32) -> Node {
     let original = report.sources.text(src).to_string();
     let mut copy = Copy { text: original.clone(), origin: None, damaged: vec![] };
     for _ in 0..MAX_REPAIRS {
-        let mut composer = Composer::new(report, src, vars, &original, &copy);
+        let mut composer = Composer::new(src, &original, &copy);
         match composer.run() {
             Ok(root) => {
                 let found = composer.found;

@@ -1,6 +1,7 @@
 //! The texts that a topology is made of, and places in them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Bytes `start..end` of one of the [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -25,12 +26,14 @@ impl Span {
     }
 }
 
-/// One text: the topology file, or the value of a `--set`.
+/// One text: the topology file, an included one, or the value of a `--set`.
 pub struct Source {
     /// What messages call it: the path as it was given.
     pub name: String,
-    pub text: String,
-    line_starts: Vec<usize>,
+    pub text: Arc<str>,
+    line_starts: Arc<[usize]>,
+    /// Of a text that is looked at as it is used in one place (a fragment, defaults): the text itself, and that place.
+    used: Option<(u32, Span)>,
 }
 
 #[derive(Default)]
@@ -44,10 +47,39 @@ pub struct Sources {
 
 impl Sources {
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> u32 {
-        let text = text.into();
+        let text: Arc<str> = text.into().into();
         let line_starts = std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1)).collect();
-        self.list.push(Source { name: name.into(), text, line_starts });
+        self.list.push(Source { name: name.into(), text, line_starts, used: None });
         (self.list.len() - 1) as u32
+    }
+
+    /// The same text once more, so that places in it are told apart by where it is used.
+    pub fn view(&mut self, src: u32, used: Span) -> u32 {
+        let base = self.base(src);
+        let Some(s) = self.list.get(base as usize) else { return src };
+        let view = Source { name: s.name.clone(), text: s.text.clone(), line_starts: s.line_starts.clone(), used: Some((base, used)) };
+        self.list.push(view);
+        (self.list.len() - 1) as u32
+    }
+
+    /// The text itself.
+    pub fn base(&self, src: u32) -> u32 {
+        self.list.get(src as usize).and_then(|s| s.used).map_or(src, |(base, _)| base)
+    }
+
+    /// A place in the text itself.
+    pub fn bare(&self, span: Span) -> Span {
+        Span { src: self.base(span.src), ..span }
+    }
+
+    /// Where the text is used that a place lies in.
+    pub fn used(&self, span: Span) -> Option<Span> {
+        self.list.get(span.src as usize)?.used.map(|(_, at)| at)
+    }
+
+    /// Texts in the order of their numbers.
+    pub fn count(&self) -> u32 {
+        self.list.len() as u32
     }
 
     pub fn name(&self, src: u32) -> &str {
@@ -64,16 +96,16 @@ impl Sources {
 
     /// Something was taken out of the map or list at this place.
     pub fn hole(&mut self, span: Span) {
-        self.holes.push(span);
+        self.holes.push(self.bare(span));
     }
 
     /// Whether something that is missing from the map or list at this place may have stood in what was taken out.
     pub fn has_hole(&self, span: Span) -> bool {
-        self.holes.contains(&span)
+        !self.holes.is_empty() && self.holes.contains(&self.bare(span))
     }
 
     pub fn hide(&mut self, span: Span) {
-        self.secrets.push(span);
+        self.secrets.push(self.bare(span));
     }
 
     /// Line and column, both from 1; columns count characters.
@@ -88,6 +120,7 @@ impl Sources {
 
     /// A line without its newline, from 1; what is secret in it is starred out.
     pub fn line(&self, src: u32, line: usize) -> String {
+        let src = self.base(src);
         let Some(source) = self.list.get(src as usize) else { return String::new() };
         let Some(&start) = source.line_starts.get(line.wrapping_sub(1)) else { return String::new() };
         let end = source.line_starts.get(line).map_or(source.text.len(), |e| e - 1);

@@ -19,9 +19,11 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The top keys of a topology.
-pub(crate) const TOP: &[&str] = &["name", "run_env", "stores", "streams", "transforms", "sink", "guards", "tests"];
+pub(crate) const TOP: &[&str] =
+    &["name", "include", "run_env", "defaults", "fragments", "stores", "streams", "transforms", "sink", "guards", "tests"];
 pub(crate) const STREAM: &[&str] = &["type", "config", "sink"];
 pub(crate) const STREAM_CONFIG: &[&str] = &["source", "operates", "watermark", "role", "sink"];
+pub(crate) const WATERMARK: &[&str] = &["field", "format", "max_out_of_orderness", "max_future", "idle_after"];
 const WIRING: &[&str] = &["name", "input", "left", "right", "retry"];
 
 /// What holds for the whole job.
@@ -376,10 +378,17 @@ fn read_step(report: &mut Report, node: &Node, kind: Kind, siblings: &[&str]) ->
 }
 
 /// A part's schema. Made once in a process: linting many files asks for few schemas often.
-fn schema_of(part: &'static Part) -> &'static Value {
+pub(crate) fn schema_of(part: &'static Part) -> &'static Value {
     static MADE: LazyLock<Mutex<HashMap<(Kind, &'static str), &'static Value>>> = LazyLock::new(Default::default);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     made.entry((part.kind(), part.name)).or_insert_with(|| Box::leak(Box::new((part.schema)().to_value())))
+}
+
+/// The schema of one of the language's own types, made once in a process.
+fn schema_of_type<T: JsonSchema>() -> &'static Value {
+    static MADE: LazyLock<Mutex<HashMap<Cow<'static, str>, &'static Value>>> = LazyLock::new(Default::default);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry(T::schema_id()).or_insert_with(|| Box::leak(Box::new(schemars::schema_for!(T).to_value())))
 }
 
 /// Values that look like secrets are not shown, whatever the part they stand in.
@@ -389,6 +398,7 @@ fn hide_secrets(report: &mut Report, node: &Node) {
         if ["password", "secret", "token"].iter().any(|word| key.contains(word)) && e.value.text().is_some() {
             report.sources.hide(e.value.span);
             if let Content::Scalar(s) = &e.value.content {
+                s.argument.into_iter().for_each(|span| report.sources.hide(span));
                 report.found.extend(check::plain_secret(&e.value, s));
             }
         }
@@ -511,7 +521,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     out
 }
 
-fn a(kind: Kind) -> &'static str {
+pub(crate) fn a(kind: Kind) -> &'static str {
     match kind {
         Kind::Source => "a source",
         Kind::Operator => "an operator",
@@ -547,8 +557,8 @@ fn unknown_part(kind: Kind, name: &str, span: Span) -> Found {
 
 /// A value of a type that derives its schema.
 pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Report, node: &Node, owner: Span) -> Option<T> {
-    let schema = schemars::schema_for!(T).to_value();
-    let checked = check(&report.sources, node, &schema, owner);
+    let schema = schema_of_type::<T>();
+    let checked = check(&report.sources, node, schema, owner);
     let clean = checked.found.iter().all(|f| f.severity != Severity::Error) && !checked.bad;
     report.found.extend(checked.found);
     for s in checked.secrets {
@@ -567,7 +577,7 @@ pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Repo
 
 /// Tells keys that are not known. Gives the node with such keys named as they were likely meant, so that their values are looked at
 /// and nothing is called missing.
-fn known_keys<'n>(report: &mut Report, node: &'n Node, known: &[&str], elsewhere: &[&str]) -> Cow<'n, Node> {
+pub(crate) fn known_keys<'n>(report: &mut Report, node: &'n Node, known: &[&str], elsewhere: &[&str]) -> Cow<'n, Node> {
     let mut read = Cow::Borrowed(node);
     for (i, e) in node.entries().iter().enumerate() {
         let name = snake_case(&e.key);
@@ -631,7 +641,7 @@ fn text(report: &mut Report, node: &Node, what: &str) -> Option<String> {
     text
 }
 
-fn valid_name(report: &mut Report, name: &str, span: Span) {
+pub(crate) fn valid_name(report: &mut Report, name: &str, span: Span) {
     let good =
         name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
     if !good {

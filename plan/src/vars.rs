@@ -15,12 +15,14 @@ const MAX_FILE: u64 = 1 << 20;
 pub struct Vars {
     pub set: BTreeMap<String, String>,
     pub base_dir: PathBuf,
+    /// Parameters of the fragment that is being used: these go first. None: no text, but a list, a map or nothing.
+    pub locals: BTreeMap<String, Option<String>>,
     used: BTreeSet<String>,
 }
 
 impl Vars {
     pub fn new(set: BTreeMap<String, String>, base_dir: PathBuf) -> Vars {
-        Vars { set, base_dir, used: BTreeSet::new() }
+        Vars { set, base_dir, locals: BTreeMap::new(), used: BTreeSet::new() }
     }
 
     /// Variables that were set and that no text mentions.
@@ -87,6 +89,14 @@ impl Vars {
         if !valid {
             return Err(error("bad-variable", format!("`{name}` is no variable's name")).hint("write `$${` for the text itself"));
         }
+        match self.locals.get(name) {
+            Some(Some(v)) => return Ok(v.clone()),
+            Some(None) => {
+                let found = error("wrong-type", format!("the value of the parameter `{name}` is no text: it cannot stand within one"));
+                return Err(found.hint(format!("give it a text, or let `${{{name}}}` stand alone")));
+            }
+            None => {}
+        }
         self.used.insert(name.to_string());
         if let Some(v) = self.set.get(name) {
             return Ok(v.clone());
@@ -97,7 +107,7 @@ impl Vars {
         match default {
             Some(d) => Ok(d.to_string()),
             None => Err(error("missing-variable", format!("the variable `{name}` is not set"))
-                .suggest(did_you_mean(name, self.set.keys().map(String::as_str)).map(|n| format!("${{{n}}}")))
+                .suggest(did_you_mean(name, self.locals.keys().chain(self.set.keys()).map(String::as_str)).map(|n| format!("${{{n}}}")))
                 .hint(format!("set it in the environment or by --set {name}=…, or write a default: ${{{name}:-…}}"))),
         }
     }

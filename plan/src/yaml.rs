@@ -1,7 +1,7 @@
 //! YAML text -> tree of nodes with byte ranges, composed from the parser's events so that every problem is told.
 
 use crate::diagnostic::{Found, Report};
-pub(crate) use crate::repair::parse;
+pub(crate) use crate::repair::compose;
 use crate::repair::{Copy, unquoted_template};
 use crate::scalar;
 use crate::source::Span;
@@ -48,18 +48,34 @@ pub struct Scalar {
     style: ScalarStyle,
     /// Where variables were replaced: start in `text`, start and end in the text as parsed.
     pieces: Vec<scalar::Piece>,
+    outside: bool,
+    /// Of the value of a fragment's parameter: where it was given.
+    pub argument: Option<Span>,
 }
 
 impl Scalar {
+    /// The value of a parameter in the place of this text, which is nothing but its name.
+    pub fn instead(&self, value: &Scalar, at: Span) -> Scalar {
+        let whole = scalar::Piece { new: 0..value.text.len(), old: 0..self.text.len() };
+        let variable = value.variable || !self.plain;
+        Scalar { variable, style: self.style, pieces: vec![whole], argument: Some(at), ..value.clone() }
+    }
+
     /// Whether a variable stands in it.
     pub fn from_outside(&self) -> bool {
-        !self.pieces.is_empty()
+        self.outside
     }
 }
 
 impl Node {
     pub fn null(span: Span) -> Node {
         Node { span, content: Content::Null }
+    }
+
+    /// A text that nobody wrote.
+    pub fn word(text: String, span: Span) -> Node {
+        let style = ScalarStyle::DoubleQuoted;
+        Node { span, content: Content::Scalar(Scalar { text, plain: false, variable: false, style, pieces: vec![], outside: false, argument: None }) }
     }
 
     pub fn bad(span: Span) -> Node {
@@ -138,6 +154,36 @@ impl Node {
     }
 }
 
+/// Reads a text and replaces its variables.
+pub(crate) fn parse(report: &mut Report, src: u32, vars: &mut Vars) -> Node {
+    let mut root = compose(report, src);
+    fill(report, &mut root, vars);
+    root
+}
+
+/// Replaces the variables in all values below a node; what cannot be replaced is told.
+pub(crate) fn fill(report: &mut Report, node: &mut Node, vars: &mut Vars) {
+    match &mut node.content {
+        Content::Map(entries) => entries.iter_mut().for_each(|e| fill(report, &mut e.value, vars)),
+        Content::Seq(items) => items.iter_mut().for_each(|n| fill(report, n, vars)),
+        Content::Scalar(s) if s.text.contains("${") && s.pieces.is_empty() => match vars.replace(&s.text) {
+            Ok((text, pieces)) => {
+                let whole = |p: &scalar::Piece| p.old == (0..s.text.len()) && p.new == (0..text.len());
+                s.variable = !s.plain && matches!(&pieces[..], [p] if whole(p));
+                (s.text, s.outside, s.pieces) = (text, !pieces.is_empty(), pieces);
+            }
+            Err(problems) => {
+                for (range, mut found) in problems {
+                    found.span = node.within(report, range);
+                    report.push(found);
+                }
+                node.content = Content::Bad;
+            }
+        },
+        _ => {}
+    }
+}
+
 /// `maxOutOfOrderness` -> `max_out_of_orderness`; `KeyBy` -> `key_by`, `HBase` -> `hbase`.
 pub fn snake_case(name: &str) -> String {
     let chars: Vec<char> = name.chars().collect();
@@ -163,9 +209,7 @@ enum Frame {
 }
 
 pub(crate) struct Composer<'a> {
-    report: &'a Report,
     src: u32,
-    vars: &'a mut Vars,
     /// The text that spans lie in.
     original: &'a str,
     /// The text that is parsed.
@@ -182,13 +226,11 @@ pub(crate) struct Composer<'a> {
 }
 
 impl<'a> Composer<'a> {
-    pub fn new(report: &'a Report, src: u32, vars: &'a mut Vars, original: &'a str, copy: &'a Copy) -> Composer<'a> {
+    pub fn new(src: u32, original: &'a str, copy: &'a Copy) -> Composer<'a> {
         let text = copy.text.as_str();
         let bytes = (!text.is_ascii()).then(|| text.char_indices().map(|(i, _)| i).chain([text.len()]).collect());
         Composer {
-            report,
             src,
-            vars,
             original,
             text,
             copy,
@@ -292,7 +334,7 @@ impl<'a> Composer<'a> {
         Some(found.hint("quote the value if it begins with `!`"))
     }
 
-    fn scalar(&mut self, start: usize, mut end: usize, text: String, style: ScalarStyle, tagged: bool) -> Node {
+    fn scalar(&self, start: usize, mut end: usize, text: String, style: ScalarStyle, tagged: bool) -> Node {
         let plain = style == ScalarStyle::Plain;
         if plain && text == "~" && self.text.get(start..end) != Some("~") {
             end = start;
@@ -304,30 +346,41 @@ impl<'a> Composer<'a> {
         if plain && (span.start == span.end || matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")) && !tagged {
             return Node::null(span);
         }
-        let mut scalar = Scalar { text, plain: plain && !tagged, variable: false, style, pieces: vec![] };
-        if scalar.text.contains("${") && !self.is_key_next() {
-            let node = Node { span, content: Content::Scalar(scalar.clone()) };
-            match self.vars.replace(&scalar.text) {
-                Ok((text, pieces)) => {
-                    let whole = |p: &scalar::Piece| p.old == (0..scalar.text.len()) && p.new == (0..text.len());
-                    scalar.variable = !plain && matches!(&pieces[..], [p] if whole(p));
-                    scalar.text = text;
-                    scalar.pieces = pieces;
-                }
-                Err(problems) => {
-                    for (range, mut found) in problems {
-                        found.span = node.within(self.report, range);
-                        self.found.push(found);
-                    }
-                    return Node::bad(span);
-                }
-            }
-        }
-        Node { span, content: Content::Scalar(scalar) }
+        Node { span, content: Content::Scalar(Scalar { text, plain: plain && !tagged, variable: false, style, pieces: vec![], outside: false, argument: None }) }
     }
 
-    fn is_key_next(&self) -> bool {
-        matches!(self.stack.last(), Some(Frame::Map { key: None, .. }))
+    /// `{price: decimal(18,2)}`: inside brackets YAML ends a value at a comma, also within parentheses. The value is read as it was meant;
+    /// true: what has come is a piece of it.
+    fn cut_at_comma(&mut self, node: &Node) -> bool {
+        let (before, piece) = match self.stack.last_mut() {
+            Some(Frame::Seq { start, items, .. }) if self.text[*start..].starts_with('[') => (items.last_mut(), node.span),
+            Some(Frame::Map { start, entries, key, .. }) if self.text[*start..].starts_with('{') => {
+                let Some((_, span)) = key.as_ref().filter(|_| matches!(node.content, Content::Null)) else { return false };
+                (entries.last_mut().map(|e| &mut e.value), *span)
+            }
+            _ => return false,
+        };
+        let Some(before) = before else { return false };
+        let Content::Scalar(s) = &mut before.content else { return false };
+        if !s.plain || !s.text.contains('(') {
+            return false;
+        }
+        let Some(end) = closed(self.original, before.span.start).filter(|end| piece.start < *end && piece.end <= *end) else { return false };
+        if before.span.end < piece.start {
+            let whole = Span { end, ..before.span };
+            let raw = &self.original[whole.start..whole.end];
+            let quote = if !raw.contains(['"', '\\']) { "\"" } else { "'" };
+            let found = Found::error("unquoted-comma", whole, "inside `{ }` and `[ ]` YAML ends the value at its comma")
+                .hint("put the whole value in quotes")
+                .fix(if raw.contains('\'') && quote == "'" { vec![] } else { vec![(whole, format!("{quote}{raw}{quote}"))] });
+            self.found.push(found);
+            s.text = raw.to_string();
+            before.span = whole;
+        }
+        if let Some(Frame::Map { key, .. }) = self.stack.last_mut() {
+            *key = None;
+        }
+        true
     }
 
     fn open(&mut self, frame: Frame, at: usize) -> Result<(), (usize, String)> {
@@ -371,6 +424,9 @@ impl<'a> Composer<'a> {
         let touched = |span: Span| damaged.iter().any(|d| d.start <= span.end && span.start <= d.end);
         if matches!(node.content, Content::Scalar(_)) && damaged.iter().any(|d| d.overlaps(&node.span)) {
             node.content = Content::Bad;
+        }
+        if self.cut_at_comma(&node) {
+            return;
         }
         match self.stack.last_mut() {
             None => self.root = Some(node),
@@ -438,6 +494,26 @@ impl<'a> Composer<'a> {
     }
 }
 
+/// Where the parentheses are closed that open in a text from here on, if they are in this line.
+fn closed(text: &str, from: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (i, c) in text.get(from..)?.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 && !text[from + i + 1..].trim_start_matches(|c: char| !",]}(\n".contains(c)).starts_with('(') {
+                    let rest = &text[from + i + 1..];
+                    return Some(from + i + 1 + rest.find([',', ']', '}', '\n']).map_or(0, |n| rest[..n].trim_end().len()));
+                }
+            }
+            '\n' => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Whether what was taken out was the value of a key: on its line, or below it and deeper.
 fn belongs(text: &str, key: Span, d: Span) -> bool {
     if key.end > d.start || !text[key.end..d.start].chars().all(|c| c == ':' || c.is_whitespace()) {
@@ -450,7 +526,7 @@ fn belongs(text: &str, key: Span, d: Span) -> bool {
         || (column(first) == column(key.start) && text[first..].starts_with("- "))
 }
 
-fn count(node: &Node) -> usize {
+pub(crate) fn count(node: &Node) -> usize {
     match &node.content {
         Content::Seq(s) => 1 + s.iter().map(count).sum::<usize>(),
         Content::Map(m) => 1 + m.iter().map(|e| count(&e.value)).sum::<usize>(),

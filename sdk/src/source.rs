@@ -7,6 +7,7 @@ use crate::operator::{Bind, Demand, Env, Reject};
 use crate::problem::Problem;
 use crate::schema::SchemaRef;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Wakes the engine's worker from another thread.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -59,7 +60,24 @@ pub trait SourceFactory: Send + Sync {
     fn check(&self) -> Result<(), Fault> {
         Ok(())
     }
+    /// What is outside against how the job is written (`lint --connect`): problems with their places in the config.
+    ///
+    /// # Errors
+    /// As [`SourceFactory::check`].
+    fn ask(&self, needs: &Needs) -> Result<Vec<Problem>, Fault> {
+        let _ = needs;
+        self.check().map(|()| vec![])
+    }
     fn open(&self, cx: SourceContext) -> Result<Box<dyn Source>, Fault>;
+}
+
+/// What a job needs of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Workers that read it.
+    pub workers: usize,
+    /// How far back it is read again after a restart: what windows and joins held is gone without checkpoints.
+    pub span: Option<Duration>,
 }
 
 /// A position in a partition: opaque bytes that only the source reads, e.g. the next offset.

@@ -105,8 +105,22 @@ fn completions_man_graph_and_schema_print() {
         assert!(o.status.success() && o.stdout.len() > 200, "{args:?}: {}", said(&o));
     }
     let quickstart = root().join("topologies/quickstart/topology.yaml");
-    for format in ["terminal", "mermaid", "dot"] {
+    for format in ["terminal", "svg", "mermaid", "dot"] {
         let o = millrace().args(["graph", "--format", format]).arg(&quickstart).output().expect("runs");
         assert!(o.status.success() && text(&o.stdout).contains("joined"), "{}", said(&o));
+    }
+}
+
+/// Of every topology, boxes and labels lie beside each other.
+#[test]
+fn drawings_do_not_overlap() {
+    for dir in std::fs::read_dir(root().join("topologies")).expect("topologies").map(|e| e.expect("an entry").path()) {
+        let picture = millrace_plan::load(&dir.join("topology.yaml"), &millrace_plan::Options::default()).graph;
+        let layout = picture.layout();
+        let all: Vec<_> = layout.boxes.iter().chain(layout.labels.iter().flatten()).collect();
+        assert!(picture.parts.len() > 2 && layout.boxes.len() == picture.parts.len());
+        for (i, a) in all.iter().enumerate() {
+            assert!(all[i + 1..].iter().all(|b| !a.overlaps(b)), "{}: {a:?}", dir.display());
+        }
     }
 }

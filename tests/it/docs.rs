@@ -277,7 +277,7 @@ fn resolved<'a>(schema: &'a serde_json::Value, all: &'a serde_json::Value) -> &'
 
 /// A block's keys as a list; blocks within it follow as sections of their own.
 fn block_page(out: &mut String, name: &str, schema: &serde_json::Value, all: &serde_json::Value) {
-    const ELSEWHERE: [&str; 8] = [
+    const ELSEWHERE: [&str; 11] = [
         "#/$defs/run_env",
         "#/$defs/store",
         "#/$defs/source",
@@ -286,6 +286,9 @@ fn block_page(out: &mut String, name: &str, schema: &serde_json::Value, all: &se
         "#/$defs/guard",
         "#/$defs/test",
         "#/$defs/watermark",
+        "#/$defs/fragment",
+        "#/$defs/defaults",
+        "#/$defs/use",
     ];
     let about = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
     let _ = writeln!(out, "\n## {name}\n{}", if about.is_empty() { String::new() } else { format!("\n{about}\n") });
@@ -369,7 +372,7 @@ fn reference() -> BTreeMap<String, String> {
         "# Keys of a topology\n\nMade from `millrace schema`. The keys of `config` are on the pages of the [parts](parts.md).\n",
     );
     block_page(&mut out, "Topology", &schema, &schema);
-    let stream = &schema["properties"]["streams"]["additionalProperties"];
+    let stream = &schema["properties"]["streams"]["additionalProperties"]["else"];
     block_page(&mut out, "streams.NAME", stream, &schema);
     for (title, name) in [
         ("Source", "source"),
@@ -378,6 +381,9 @@ fn reference() -> BTreeMap<String, String> {
         ("Sink", "sink"),
         ("stores.NAME", "store"),
         ("run_env", "run_env"),
+        ("defaults", "defaults"),
+        ("fragments.NAME", "fragment"),
+        ("Use of a fragment", "use"),
         ("Guard", "guard"),
         ("Test", "test"),
     ] {

@@ -339,9 +339,14 @@ pub fn consumer_settings(config: &ClientConfig) -> ClientConfig {
 
 /// `max.message.bytes` of a topic; None if the broker does not tell us.
 pub fn message_max(config: &ClientConfig, topic: &str) -> Option<u64> {
+    topic_setting(config, topic, "max.message.bytes")?.parse().ok()
+}
+
+/// A topic's setting; None if the broker does not tell us.
+pub fn topic_setting(config: &ClientConfig, topic: &str, name: &str) -> Option<String> {
     let admin: AdminClient<DefaultClientContext> = consumer_settings(config).create().ok()?;
     let timeout = std::time::Duration::from_secs(5);
     let options = AdminOptions::new().request_timeout(Some(timeout));
     let answer = futures::executor::block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options)).ok()?;
-    answer.into_iter().next()?.ok()?.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+    answer.into_iter().next()?.ok()?.get(name)?.value.clone()
 }

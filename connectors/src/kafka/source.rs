@@ -2,13 +2,15 @@
 
 use super::control::Consumer;
 use super::reader::Reader;
+use super::sink::topic_setting;
 use super::{Common, Security, check, refused, settings};
 use crate::charset::Charset;
 use jiff::Timestamp;
 use millrace_sdk::config::{Duration, OneOrMany, Ordered, Size};
 use millrace_sdk::operator::Env;
+use millrace_sdk::source::Needs;
 use millrace_sdk::{
-    Bind, Demand, Fault, Field, Part, Place, Problem, Schema, SchemaRef, Source, SourceContext, SourceFactory, SourceSpec, Type,
+    Bind, Demand, Fault, Field, Part, Place, Problem, Schema, SchemaRef, Source, SourceContext, SourceFactory, SourceSpec, Step, Type,
 };
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer as _;
@@ -383,6 +385,40 @@ impl SourceFactory for Factory {
             }
         }
         Ok(())
+    }
+
+    fn ask(&self, needs: &Needs) -> Result<Vec<Problem>, Fault> {
+        self.check()?;
+        let topics: Vec<&str> = self.spec.topics.iter().map(|t| &**t).collect();
+        let probe = check(&self.spec.client, &self.spec.brokers, &topics)?;
+        let mut partitions = 0;
+        let mut problems = vec![];
+        for (i, topic) in topics.iter().enumerate() {
+            let metadata = probe.fetch_metadata(Some(topic), std::time::Duration::from_secs(10));
+            partitions += metadata.ok().and_then(|m| m.topics().first().map(|t| t.partitions().len())).unwrap_or(0);
+            let setting = |name| topic_setting(&self.spec.client, topic, name);
+            // A compacted topic keeps the newest row of each key for ever.
+            let deletes = setting("cleanup.policy").is_some_and(|p| p.contains("delete"));
+            let keeps = setting("retention.ms").and_then(|r| r.parse::<i64>().ok()).filter(|ms| *ms >= 0 && deletes);
+            let Some(keeps) = keeps.map(|ms| ms.saturating_mul(1000)) else { continue };
+            let place = if self.spec.patterns.is_empty() { Place::at([Step::from("topics"), Step::from(i)]) } else { Place::at(["topics"]) };
+            let text = |micros| Duration { micros }.to_string();
+            if let Some(delay) = self.spec.delay.filter(|d| *d > keeps) {
+                let message = format!("`{topic}` keeps its messages for {}, and they are to wait {}", text(keeps), text(delay));
+                problems.push(Problem::error("short-retention", place, message).hint("raise the topic's `retention.ms`"));
+            } else if let Some(span) = needs.span.map(|s| s.as_micros() as i64).filter(|s| *s > keeps) {
+                let message = format!("`{topic}` keeps its messages for {}, and the job holds rows for {}", text(keeps), text(span));
+                problems.push(
+                    Problem::warning("short-retention", place, message)
+                        .hint("after a restart without checkpoints they are read again; raise `retention.ms`, or write `run_env.checkpoint`"),
+                );
+            }
+        }
+        if self.spec.patterns.is_empty() && partitions < needs.workers {
+            let message = format!("{partitions} partitions for {} workers: {} of them read nothing", needs.workers, needs.workers - partitions);
+            problems.push(Problem::note("few-partitions", Place::at(["topics"]), message).hint("other parts use all workers"));
+        }
+        Ok(problems)
     }
 
     fn open(&self, cx: SourceContext) -> Result<Box<dyn Source>, Fault> {

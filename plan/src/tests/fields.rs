@@ -196,7 +196,7 @@ fn pictures() {
     );
     assert_eq!(
         planned.graph.terminal(),
-        "o a  [Feed]\no b  [Feed]\n* u  [Union]\n  |- a\n  `- b\n* s  [SplitStream]\n  `- u\n> o  [Out]\n  `- s (x)\n"
+        "○ a  Feed\n└─ ↓ u\n○ b  Feed\n└─ □ u  Union\n   └─ □ s  SplitStream\n      └─ [x] ● o  Out\n"
     );
     assert!(planned.graph.mermaid().contains("  n3 -->|\"x\"| n4\n"), "{}", planned.graph.mermaid());
     assert!(planned.graph.dot().contains("  n3 -> n4 [label=\"x\"];\n"));

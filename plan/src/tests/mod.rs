@@ -1,7 +1,11 @@
 mod durability;
 mod fields;
+mod fmt;
+mod graph;
+mod ide;
 mod join;
 mod parts;
+mod reuse;
 mod tools;
 mod yaml;
 

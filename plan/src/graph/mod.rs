@@ -1,4 +1,8 @@
-//! Pictures of a topology: mermaid, dot, and a drawing for the terminal.
+//! Pictures of a topology: SVG, mermaid, dot, and a drawing for the terminal.
+
+pub mod layout;
+mod svg;
+mod terminal;
 
 use crate::build::Flow;
 use crate::topology::Topology;
@@ -105,26 +109,6 @@ impl Picture {
             let _ = writeln!(out, "  n{} -> n{} [label=\"{}\"];", a.from, a.to, quote(&a.label));
         }
         out.push_str("}\n");
-        out
-    }
-
-    /// One line a part, in the order of the flow; below each the parts it reads.
-    pub fn terminal(&self) -> String {
-        let mut out = String::new();
-        for (i, p) in self.parts.iter().enumerate() {
-            let mark = match p.shape {
-                Shape::Source => "o",
-                Shape::Operator => "*",
-                Shape::Sink => ">",
-            };
-            let _ = writeln!(out, "{mark} {}  [{}]", p.name, p.types.join(" | "));
-            let mut inputs = self.arrows.iter().filter(|a| a.to == i).peekable();
-            while let Some(a) = inputs.next() {
-                let branch = if inputs.peek().is_some() { "|-" } else { "`-" };
-                let label = if a.label.is_empty() { String::new() } else { format!(" ({})", a.label) };
-                let _ = writeln!(out, "  {branch} {}{label}", self.parts[a.from].name);
-            }
-        }
         out
     }
 }

@@ -1,0 +1,63 @@
+//! `millrace fmt`: what a text means does not change, however it was written.
+
+use super::corpus::{cases, pages};
+use super::*;
+use millrace_plan::Options;
+
+fn hash(text: &str, dir: &Path) -> Option<(Vec<String>, Option<u64>)> {
+    let planned = millrace_plan::load_text("job.yaml", text, dir, &Options::default());
+    let said = planned.diagnostics.iter().map(|d| format!("{} {}", d.id, d.message)).collect();
+    Some((said, planned.plan.map(|p| p.hash)))
+}
+
+/// The plan of a formatted text is that of the original, on the whole corpus and all topologies; texts that are no YAML stay as they are.
+#[test]
+fn what_is_formatted_means_the_same() {
+    let mut texts: Vec<(String, PathBuf)> = vec![];
+    for page in pages() {
+        texts.extend(cases(&std::fs::read_to_string(page).expect("page")).into_iter().map(|c| (c.text, root().join("plan/corpus"))));
+    }
+    for dir in std::fs::read_dir(root().join("topologies")).expect("topologies").map(|e| e.expect("an entry").path()) {
+        texts.push((std::fs::read_to_string(dir.join("topology.yaml")).expect("a topology"), dir));
+    }
+    let mut formatted = 0;
+    for (text, dir) in &texts {
+        let Ok(new) = millrace_plan::fmt::format("job.yaml", text) else { continue };
+        formatted += 1;
+        let (mut old_said, old) = hash(text, dir).expect("planned");
+        let (mut new_said, after) = hash(&new, dir).expect("planned");
+        // The order of sections is that of what is said.
+        old_said.sort();
+        new_said.sort();
+        assert_eq!(old_said, new_said, "{text}\n---\n{new}");
+        assert_eq!(old.is_some(), after.is_some());
+        if text.find("\nname:").is_none_or(|_| millrace_plan::fmt::format("job.yaml", text).is_ok_and(|n| n.lines().count() == text.lines().count())) {
+            assert_eq!(millrace_plan::fmt::format("job.yaml", &new).expect("YAML"), new);
+        }
+    }
+    assert!(formatted > 200, "{formatted}");
+}
+
+#[test]
+fn files_are_written_checked_and_refused() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let ugly = "sink:\n- {type: \"Stdout\"}   # out\nstreams:\n    in: {config: {source: {type: Inline, config: {lines: [a]}}}}\n";
+    let good = "streams:\n  in: {config: {source: {type: Inline, config: {lines: [a]}}}}\nsink:\n  - {type: Stdout}   # out\n";
+    let file = write(tmp.path(), "job.yaml", ugly);
+    let broken = write(tmp.path(), "broken.yaml", "streams:\n  a: [1\n b: {{\n");
+    let fmt = |args: &[&str]| millrace().arg("fmt").args(args).current_dir(tmp.path()).output().expect("runs");
+    let o = fmt(&["--check", "job.yaml"]);
+    assert_eq!((o.status.code(), text(&o.stdout).as_str()), (Some(1), "job.yaml\n"), "{}", said(&o));
+    let o = fmt(&["--diff", "job.yaml"]);
+    assert!(o.status.code() == Some(1) && text(&o.stdout).contains("+  - {type: Stdout}   # out\n"), "{}", said(&o));
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), ugly);
+    let o = fmt(&["."]);
+    assert_eq!(o.status.code(), Some(1), "{}", said(&o));
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), good);
+    assert!(text(&o.stderr).contains("error[syntax]"), "{}", said(&o));
+    assert_eq!(std::fs::read_to_string(&broken).expect("there"), "streams:\n  a: [1\n b: {{\n");
+    assert!(fmt(&["--check", "job.yaml"]).status.success());
+    let mut child = millrace().args(["fmt", "-"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().expect("starts");
+    std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), ugly.as_bytes()).expect("written");
+    assert_eq!(text(&child.wait_with_output().expect("ends").stdout), good);
+}

@@ -106,7 +106,8 @@ pub fn explain(name: &str) -> Exit {
     if pages.is_empty() {
         let names = entries(None);
         let pages = millrace_plan::ids::PAGES.iter().map(|p| p.id).chain(millrace_plan::sections());
-        let known: Vec<&str> = names.iter().map(|e| e.name.as_str()).chain(pages).collect();
+        let mut known: Vec<&str> = names.iter().map(|e| e.name.as_str()).collect();
+        known.extend(pages);
         let near = millrace_sdk::problem::did_you_mean(name, known);
         eprintln!("error: nothing is called `{name}`{}", near.map_or(String::new(), |n| format!(", did you mean `{n}`?")));
         eprintln!("  Hint: `millrace list` names everything");

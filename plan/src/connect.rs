@@ -83,7 +83,9 @@ pub(crate) fn run(report: &mut Report, job: &Job, timeout: Duration) {
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let message = format!("no answer to `{}` within {}", part.part_name(), Text { micros: timeout.as_micros() as i64 });
-                report.push(Found::error("no-answer", part.type_span, message).hint("is the server there? `--connect-timeout` is how long to wait"));
+                report.push(
+                    Found::error("no-answer", part.type_span, message).hint("is the server there? `--connect-timeout` is how long to wait"),
+                );
             }
         }
     }

@@ -294,7 +294,9 @@ fn rest(text: &str, tokens: &Tokens, comments: &[Range<usize>], line: Range<usiz
             let whole = range.start >= line.start && range.end <= line.end && i == range.start;
             let piece = &text[i..range.end.min(line.end)];
             match whole.then(|| bare(piece, *style)).flatten() {
-                Some(plain) if tokens.flow(i).is_some() || !followed_by_colon(text, range.end) || !plain.contains(' ') => out.push_str(&plain),
+                Some(plain) if tokens.flow(i).is_some() || !followed_by_colon(text, range.end) || !plain.contains(' ') => {
+                    out.push_str(&plain)
+                }
                 _ => out.push_str(piece),
             }
             i = range.end.min(line.end);

@@ -1,12 +1,12 @@
 //! The way in: a file or a text, options, a plan and its diagnostics.
 
-use crate::connect;
 use crate::build::{Builder, assemble, dead_letter};
+use crate::connect;
 use crate::diagnostic::{Diagnostic, Found, Report};
 use crate::durability;
 use crate::lints;
-use crate::reuse;
 use crate::plan::{AlertsPlan, CheckpointPlan, Plan, RestartPlan};
+use crate::reuse;
 use crate::set;
 use crate::source::Span;
 use crate::topology::{self, OnError as OnErrorKey, Topology};

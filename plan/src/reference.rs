@@ -69,7 +69,11 @@ pub fn explain_section(name: &str) -> Option<String> {
     let (title, def, about) = SECTIONS.iter().find(|(n, ..)| *n == name || n.strip_suffix('s') == Some(name))?;
     let schema = json_schema();
     let nothing = Value::Null;
-    let section = if *title == "streams" { &schema["properties"]["streams"]["additionalProperties"]["else"] } else { schema["$defs"].get(*def).unwrap_or(&nothing) };
+    let section = if *title == "streams" {
+        &schema["properties"]["streams"]["additionalProperties"]["else"]
+    } else {
+        schema["$defs"].get(*def).unwrap_or(&nothing)
+    };
     let mut out = format!("# {title} (section of a topology)\n");
     let own = section["description"].as_str().unwrap_or_default();
     for text in [own, about].into_iter().filter(|t| !t.is_empty()) {

@@ -75,7 +75,10 @@ impl Node {
     /// A text that nobody wrote.
     pub fn word(text: String, span: Span) -> Node {
         let style = ScalarStyle::DoubleQuoted;
-        Node { span, content: Content::Scalar(Scalar { text, plain: false, variable: false, style, pieces: vec![], outside: false, argument: None }) }
+        Node {
+            span,
+            content: Content::Scalar(Scalar { text, plain: false, variable: false, style, pieces: vec![], outside: false, argument: None }),
+        }
     }
 
     pub fn bad(span: Span) -> Node {
@@ -346,7 +349,18 @@ impl<'a> Composer<'a> {
         if plain && (span.start == span.end || matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")) && !tagged {
             return Node::null(span);
         }
-        Node { span, content: Content::Scalar(Scalar { text, plain: plain && !tagged, variable: false, style, pieces: vec![], outside: false, argument: None }) }
+        Node {
+            span,
+            content: Content::Scalar(Scalar {
+                text,
+                plain: plain && !tagged,
+                variable: false,
+                style,
+                pieces: vec![],
+                outside: false,
+                argument: None,
+            }),
+        }
     }
 
     /// `{price: decimal(18,2)}`: inside brackets YAML ends a value at a comma, also within parentheses. The value is read as it was meant;
@@ -365,7 +379,9 @@ impl<'a> Composer<'a> {
         if !s.plain || !s.text.contains('(') {
             return false;
         }
-        let Some(end) = closed(self.original, before.span.start).filter(|end| piece.start < *end && piece.end <= *end) else { return false };
+        let Some(end) = closed(self.original, before.span.start).filter(|end| piece.start < *end && piece.end <= *end) else {
+            return false;
+        };
         if before.span.end < piece.start {
             let whole = Span { end, ..before.span };
             let raw = &self.original[whole.start..whole.end];

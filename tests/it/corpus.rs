@@ -220,7 +220,12 @@ pub fn problems_lie_where_the_fault_is() {
                 let lower = !d.message.starts_with(char::is_uppercase);
                 assert!(lower || d.message.starts_with("YAML"), "{}: {}", c.title, d.message);
                 assert!(!d.message.ends_with('.'), "{}: {}", c.title, d.message);
-                assert!(!here || c.text.lines().nth(d.line - 1).unwrap_or("").chars().count() + 1 >= d.column, "{}: {}", c.title, d.message);
+                assert!(
+                    !here || c.text.lines().nth(d.line - 1).unwrap_or("").chars().count() + 1 >= d.column,
+                    "{}: {}",
+                    c.title,
+                    d.message
+                );
                 assert!(millrace_plan::ids::page(&d.id).is_some(), "{} has no page", d.id);
             }
         }

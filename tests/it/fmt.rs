@@ -31,7 +31,10 @@ fn what_is_formatted_means_the_same() {
         new_said.sort();
         assert_eq!(old_said, new_said, "{text}\n---\n{new}");
         assert_eq!(old.is_some(), after.is_some());
-        if text.find("\nname:").is_none_or(|_| millrace_plan::fmt::format("job.yaml", text).is_ok_and(|n| n.lines().count() == text.lines().count())) {
+        if text
+            .find("\nname:")
+            .is_none_or(|_| millrace_plan::fmt::format("job.yaml", text).is_ok_and(|n| n.lines().count() == text.lines().count()))
+        {
             assert_eq!(millrace_plan::fmt::format("job.yaml", &new).expect("YAML"), new);
         }
     }
@@ -57,7 +60,8 @@ fn files_are_written_checked_and_refused() {
     assert!(text(&o.stderr).contains("error[syntax]"), "{}", said(&o));
     assert_eq!(std::fs::read_to_string(&broken).expect("there"), "streams:\n  a: [1\n b: {{\n");
     assert!(fmt(&["--check", "job.yaml"]).status.success());
-    let mut child = millrace().args(["fmt", "-"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().expect("starts");
+    let mut child =
+        millrace().args(["fmt", "-"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().expect("starts");
     std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), ugly.as_bytes()).expect("written");
     assert_eq!(text(&child.wait_with_output().expect("ends").stdout), good);
 }

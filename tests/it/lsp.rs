@@ -14,8 +14,13 @@ struct Client {
 
 impl Client {
     fn start() -> Client {
-        let mut child =
-            millrace().args(["lsp", "--stdio"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("starts");
+        let mut child = millrace()
+            .args(["lsp", "--stdio"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("starts");
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().expect("stdout")));
         Client { child, input, output, next: 0 }
     }
@@ -139,7 +144,10 @@ fn a_session() {
     assert!(labels.contains(&"big") && labels.contains(&"in"), "{items}");
     let edit = &items["result"]["items"][0]["textEdit"]["range"];
     assert_eq!(edit, &json!({"start": {"line": 11, "character": 26}, "end": {"line": 11, "character": 27}}));
-    assert!(c.ask("textDocument/formatting", json!({"textDocument": doc(), "options": {"tabSize": 2, "insertSpaces": true}}))["result"].is_null());
+    assert!(
+        c.ask("textDocument/formatting", json!({"textDocument": doc(), "options": {"tabSize": 2, "insertSpaces": true}}))["result"]
+            .is_null()
+    );
 
     // Formatting is fmt's.
     let text = "sink:\n- {type: Stdout}\nname: \"x\"\n";
@@ -158,7 +166,8 @@ fn a_session() {
 #[test]
 fn included_files() {
     let tmp = tempfile::tempdir().expect("tempdir");
-    let shared = "fragments:\n  wash:\n    description: JSON with a time\n    transforms:\n      - {type: StringToMap, config: {format: jsn}}\n";
+    let shared =
+        "fragments:\n  wash:\n    description: JSON with a time\n    transforms:\n      - {type: StringToMap, config: {format: jsn}}\n";
     let library = write(tmp.path(), "shared.yaml", shared);
     let job = "include: shared.yaml\nstreams:\n  in:\n    config:\n      source: {type: Inline, config: {lines: ['{}']}}\n      operates:\n        - fragment: wash\nsink:\n  - {type: Stdout}\n";
     let (a, b) = (format!("file://{}", library.display()), format!("file://{}", tmp.path().join("job.yaml").display()));

@@ -46,7 +46,10 @@ fn a_job_of_fragments_runs_and_its_state_stays() {
     let o = run(&file, tmp.path(), &["-q"]);
     assert_eq!(lines(&text(&o.stdout)), ["{\"a\":2,\"k\":\"x\"}", "{\"a\":3,\"k\":\"y\"}"], "{}", said(&o));
     // A use of the same fragment more, before it: the state is still that of `first`.
-    let more = JOB.replace("  - {fragment: once, name: first", "  - {fragment: once, name: before, input: in, with: {keys: [k]}}\n  - {fragment: once, name: first");
+    let more = JOB.replace(
+        "  - {fragment: once, name: first",
+        "  - {fragment: once, name: before, input: in, with: {keys: [k]}}\n  - {fragment: once, name: first",
+    );
     let more = more.replace("input: first}", "input: [first, before]}");
     let o = run(&write(tmp.path(), "job.yaml", &more), tmp.path(), &["-q"]);
     assert!(o.status.success(), "{}", said(&o));
@@ -90,15 +93,21 @@ fn lint_asks_servers() {
             "name: asks\nstores:\n  users: {store}\nstreams:\n  in:\n    config:\n      source: {{type: File, config: {{path: nowhere/in.jsonl}}}}\n      operates: [{{type: StringToMap, config: {{format: json, fields: {{id: string}}}}}}]\ntransforms:\n  - {{type: Lookup, name: l, config: {{store: users, fields: {{name: string}}, timeout: 1s}}}}\nsink:\n  - {{type: Stdout, config: {{format: json}}}}\n"
         )
     };
-    let file = write(tmp.path(), "job.yaml", &text_of(&format!("{{type: Redis, config: {{url: \"redis://{address}\", key: \"{{{{id}}}}\"}}}}")));
+    let file =
+        write(tmp.path(), "job.yaml", &text_of(&format!("{{type: Redis, config: {{url: \"redis://{address}\", key: \"{{{{id}}}}\"}}}}")));
     let lint = |args: &[&str]| millrace().args(["lint", "--format", "json"]).args(args).arg(&file).output().expect("runs");
     let o = lint(&[]);
     assert!(o.status.success(), "{}", said(&o));
     let o = lint(&["--connect", "--connect-timeout", "1500ms"]);
     assert_eq!(o.status.code(), Some(1), "{}", said(&o));
     let found: serde_json::Value = serde_json::from_slice(&o.stdout).expect("JSON");
-    let told: Vec<(&str, u64)> =
-        found.as_array().expect("a list").iter().filter(|d| d["severity"] == "error").map(|d| (d["id"].as_str().unwrap_or(""), d["line"].as_u64().unwrap_or(0))).collect();
+    let told: Vec<(&str, u64)> = found
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|d| d["severity"] == "error")
+        .map(|d| (d["id"].as_str().unwrap_or(""), d["line"].as_u64().unwrap_or(0)))
+        .collect();
     assert!(told.contains(&("not-connected", 7)), "{}", said(&o));
     assert!(told.contains(&("no-answer", 3)) || told.contains(&("not-connected", 3)), "{}", said(&o));
 }

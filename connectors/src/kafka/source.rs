@@ -401,7 +401,8 @@ impl SourceFactory for Factory {
             let deletes = setting("cleanup.policy").is_some_and(|p| p.contains("delete"));
             let keeps = setting("retention.ms").and_then(|r| r.parse::<i64>().ok()).filter(|ms| *ms >= 0 && deletes);
             let Some(keeps) = keeps.map(|ms| ms.saturating_mul(1000)) else { continue };
-            let place = if self.spec.patterns.is_empty() { Place::at([Step::from("topics"), Step::from(i)]) } else { Place::at(["topics"]) };
+            let place =
+                if self.spec.patterns.is_empty() { Place::at([Step::from("topics"), Step::from(i)]) } else { Place::at(["topics"]) };
             let text = |micros| Duration { micros }.to_string();
             if let Some(delay) = self.spec.delay.filter(|d| *d > keeps) {
                 let message = format!("`{topic}` keeps its messages for {}, and they are to wait {}", text(keeps), text(delay));
@@ -409,13 +410,15 @@ impl SourceFactory for Factory {
             } else if let Some(span) = needs.span.map(|s| s.as_micros() as i64).filter(|s| *s > keeps) {
                 let message = format!("`{topic}` keeps its messages for {}, and the job holds rows for {}", text(keeps), text(span));
                 problems.push(
-                    Problem::warning("short-retention", place, message)
-                        .hint("after a restart without checkpoints they are read again; raise `retention.ms`, or write `run_env.checkpoint`"),
+                    Problem::warning("short-retention", place, message).hint(
+                        "after a restart without checkpoints they are read again; raise `retention.ms`, or write `run_env.checkpoint`",
+                    ),
                 );
             }
         }
         if self.spec.patterns.is_empty() && partitions < needs.workers {
-            let message = format!("{partitions} partitions for {} workers: {} of them read nothing", needs.workers, needs.workers - partitions);
+            let message =
+                format!("{partitions} partitions for {} workers: {} of them read nothing", needs.workers, needs.workers - partitions);
             problems.push(Problem::note("few-partitions", Place::at(["topics"]), message).hint("other parts use all workers"));
         }
         Ok(problems)

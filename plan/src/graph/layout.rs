@@ -216,7 +216,8 @@ fn places(picture: &Picture, rows: &[Vec<usize>], all: &[Vertex], ways: &[Vec<us
     let line = |w: &Vec<usize>| {
         let last = w.len() - 1;
         let (from, to) = (rect(w[0]), rect(w[last]));
-        let mut points = vec![(from.x + from.width, slot(w[0], &all[w[0]].after, w[1])), (left[all[w[0]].layer] + widths[all[w[0]].layer], 0.0)];
+        let mut points =
+            vec![(from.x + from.width, slot(w[0], &all[w[0]].after, w[1])), (left[all[w[0]].layer] + widths[all[w[0]].layer], 0.0)];
         points[1].1 = points[0].1;
         for &v in &w[1..last] {
             let y = all[v].y + down;

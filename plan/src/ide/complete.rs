@@ -170,7 +170,8 @@ fn values(doc: &Document, root: &Node, way: &Way, plain: &Range<usize>, dotted: 
     };
     let schemas = schema::at(way, way.steps.len());
     let wiring = |outputs: Vec<String>| outputs.into_iter().map(|n| item(n, Kind::Name, "", String::new(), dotted)).collect();
-    let in_config = way.keys().contains(&"config") && way.keys().first() != Some(&"streams") || way.keys().iter().filter(|k| **k == "config").count() > 1;
+    let in_config = way.keys().contains(&"config") && way.keys().first() != Some(&"streams")
+        || way.keys().iter().filter(|k| **k == "config").count() > 1;
     match way.key() {
         "input" | "left" | "right" if !in_config => return wiring(outputs(root)),
         "retry" if !in_config => {
@@ -183,7 +184,12 @@ fn values(doc: &Document, root: &Node, way: &Way, plain: &Range<usize>, dotted: 
             return all.into_iter().map(|(name, about)| item(name, Kind::Name, "fragment", about, dotted)).collect();
         }
         "type" if !in_config || way.keys().contains(&"dead_letter") => {
-            let kind = match way.keys().iter().rev().find(|k| ["source", "operates", "transforms", "sink", "stores", "dead_letter", "store"].contains(k)) {
+            let kind = match way
+                .keys()
+                .iter()
+                .rev()
+                .find(|k| ["source", "operates", "transforms", "sink", "stores", "dead_letter", "store"].contains(k))
+            {
                 Some(&"source") => Some(PartKind::Source),
                 Some(&"operates" | &"transforms") => Some(PartKind::Operator),
                 Some(&"sink" | &"dead_letter") => Some(PartKind::Sink),
@@ -201,12 +207,15 @@ fn values(doc: &Document, root: &Node, way: &Way, plain: &Range<usize>, dotted: 
         }
         _ => {}
     }
-    let mut out: Vec<Completion> = schema::words(&schemas).into_iter().map(|(w, d)| item(w, Kind::Value, "", d.to_string(), dotted)).collect();
+    let mut out: Vec<Completion> =
+        schema::words(&schemas).into_iter().map(|(w, d)| item(w, Kind::Value, "", d.to_string(), dotted)).collect();
     let fields = || fields(doc, root, way).into_iter().map(|(n, t)| item(n, Kind::Field, &t, String::new(), plain)).collect::<Vec<_>>();
     match schema::format(&schemas) {
         Some("expr") => {
             out.extend(fields());
-            out.extend(functions().map(|f| item(f.name.into(), Kind::Function, f.signature, format!("{}\n\n`{}`", f.doc, f.example), plain)));
+            out.extend(
+                functions().map(|f| item(f.name.into(), Kind::Function, f.signature, format!("{}\n\n`{}`", f.doc, f.example), plain)),
+            );
         }
         Some("template") => {
             out.extend(fields());
@@ -214,7 +223,9 @@ fn values(doc: &Document, root: &Node, way: &Way, plain: &Range<usize>, dotted: 
             out.extend(all.map(|h| item(h.name.into(), Kind::Helper, h.signature, h.doc.into(), plain)));
         }
         Some("field") => out.extend(fields()),
-        Some("type") => out.extend(millrace_sdk::Type::NAMES.iter().map(|t| item(t.to_string(), Kind::Value, "type", String::new(), plain))),
+        Some("type") => {
+            out.extend(millrace_sdk::Type::NAMES.iter().map(|t| item(t.to_string(), Kind::Value, "type", String::new(), plain)))
+        }
         _ => {}
     }
     out

@@ -23,7 +23,11 @@ pub fn definition(doc: &Document, at: usize) -> Option<Target> {
     let said = &doc.text[name.clone()];
     if doc.text[..name.start].ends_with('*') {
         let mark = format!("&{said}");
-        let start = doc.text.match_indices(&mark).map(|(i, _)| i).find(|i| !doc.text[i + mark.len()..].starts_with(|c: char| c.is_alphanumeric() || "_-".contains(c)))?;
+        let start = doc
+            .text
+            .match_indices(&mark)
+            .map(|(i, _)| i)
+            .find(|i| !doc.text[i + mark.len()..].starts_with(|c: char| c.is_alphanumeric() || "_-".contains(c)))?;
         return Some(Target { file: None, span: start..start + mark.len() });
     }
     let root = tree(doc.name, doc.text);
@@ -43,7 +47,9 @@ pub fn definition(doc: &Document, at: usize) -> Option<Target> {
             // The parts of a use of a fragment: the use.
             let used = || {
                 let all = ["transforms", "sink"].iter().flat_map(|k| root.get(k).map(Node::items).unwrap_or_default());
-                all.filter_map(|n| n.get("name").filter(|_| n.get("fragment").is_some())).find(|n| n.text().is_some_and(|t| head.starts_with(&format!("{t}-")))).map(|n| n.span)
+                all.filter_map(|n| n.get("name").filter(|_| n.get("fragment").is_some()))
+                    .find(|n| n.text().is_some_and(|t| head.starts_with(&format!("{t}-"))))
+                    .map(|n| n.span)
             };
             stream.or_else(part).or_else(used).map(here)
         }

@@ -41,7 +41,9 @@ pub fn hover(doc: &Document, at: usize) -> Option<(String, Range<usize>)> {
     let said = &doc.text[here.clone()];
     let format = schema::format(&schemas);
     if format == Some("expr")
-        && let Some(f) = millrace_expr::functions().into_iter().find(|f| f.name.eq_ignore_ascii_case(said) || f.aliases.iter().any(|a| a.eq_ignore_ascii_case(said)))
+        && let Some(f) = millrace_expr::functions()
+            .into_iter()
+            .find(|f| f.name.eq_ignore_ascii_case(said) || f.aliases.iter().any(|a| a.eq_ignore_ascii_case(said)))
     {
         return Some((format!("```\n{}\n```\n{}\n\n`{}`", f.signature, f.doc, f.example), here));
     }
@@ -72,7 +74,8 @@ fn key(way: &Way) -> Option<(String, Range<usize>)> {
     let own: Vec<_> = of.iter().filter_map(|s| schema::property(s, name)).collect();
     let deep = schema::at(way, way.steps.len());
     let about = schema::about(&own).or_else(|| schema::about(&deep))?;
-    let words: Vec<String> = schema::words(&deep).into_iter().map(|(w, d)| format!("- `{w}`{}{d}", if d.is_empty() { "" } else { ": " })).collect();
+    let words: Vec<String> =
+        schema::words(&deep).into_iter().map(|(w, d)| format!("- `{w}`{}{d}", if d.is_empty() { "" } else { ": " })).collect();
     let words = if words.is_empty() || words.len() > 40 { String::new() } else { format!("\n\n{}", words.join("\n")) };
     Some((format!("**{name}**\n\n{about}{words}"), way.span.clone()))
 }

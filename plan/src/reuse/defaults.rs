@@ -10,8 +10,7 @@ use crate::yaml::{self, Content, Entry, Node, snake_case};
 use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::{Kind, Part};
 
-const KINDS: [(&str, Kind); 4] =
-    [("source", Kind::Source), ("transforms", Kind::Operator), ("sink", Kind::Sink), ("stores", Kind::Store)];
+const KINDS: [(&str, Kind); 4] = [("source", Kind::Source), ("transforms", Kind::Operator), ("sink", Kind::Sink), ("stores", Kind::Store)];
 
 /// Config for the parts of a type, or for watermarks (no kinds).
 struct Default {

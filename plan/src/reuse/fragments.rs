@@ -104,8 +104,7 @@ impl Expander<'_> {
             return;
         }
         let key = BODIES.iter().find(|b| **b == body.key).copied().unwrap_or_default();
-        let fragment =
-            Fragment { name: e.key.clone(), span: e.key_span, parameters, body: key, node: body.value.clone(), used: false };
+        let fragment = Fragment { name: e.key.clone(), span: e.key_span, parameters, body: key, node: body.value.clone(), used: false };
         self.broken.pop();
         self.all.insert(e.key, fragment);
     }
@@ -186,7 +185,8 @@ impl Expander<'_> {
             return fragment.to_string();
         }
         let found = Found::error("duplicate-name", used, format!("`{fragment}` is used twice without a name"));
-        self.report.push(found.second(first, "first used here").hint("write `name: NAME` beside `fragment`: its parts are called after it"));
+        self.report
+            .push(found.second(first, "first used here").hint("write `name: NAME` beside `fragment`: its parts are called after it"));
         format!("{fragment}_{times}")
     }
 
@@ -254,7 +254,9 @@ impl Expander<'_> {
             return;
         };
         let mut made = self.instance(&name, node, used).unwrap_or_else(|| Node::bad(node.span));
-        if body == "sink" && let Content::Seq(items) = &made.content {
+        if body == "sink"
+            && let Content::Seq(items) = &made.content
+        {
             made = match &items[..] {
                 [one] => one.clone(),
                 _ => {
@@ -302,11 +304,15 @@ impl Expander<'_> {
         f.used = true;
         if f.body != body {
             let needed = if body == "transforms" { "operators are" } else { "that is no" };
-            let found = Found::error("bad-fragment", span, match body {
-                "transforms" => format!("`{name}` is a {}, and {needed} needed here", f.body),
-                _ if f.body == "transforms" => format!("`{name}` is a list of operators, and a {body} is needed here"),
-                _ => format!("`{name}` is a {}, and a {body} is needed here", f.body),
-            });
+            let found = Found::error(
+                "bad-fragment",
+                span,
+                match body {
+                    "transforms" => format!("`{name}` is a {}, and {needed} needed here", f.body),
+                    _ if f.body == "transforms" => format!("`{name}` is a list of operators, and a {body} is needed here"),
+                    _ => format!("`{name}` is a {}, and a {body} is needed here", f.body),
+                },
+            );
             self.report.push(found.second(f.span, "defined here"));
             return None;
         }

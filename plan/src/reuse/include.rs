@@ -123,7 +123,8 @@ impl Includer<'_> {
         if let Some(at) = self.chain.iter().position(|(p, _)| *p == path) {
             let found = Found::error("include-cycle", node.span, format!("`{text}` is being included already"));
             let first = self.chain[at].1;
-            let found = if first == Span::default() { found.hint("it is the topology itself") } else { found.second(first, "first included here") };
+            let found =
+                if first == Span::default() { found.hint("it is the topology itself") } else { found.second(first, "first included here") };
             self.fail(found);
             return None;
         }
@@ -179,10 +180,9 @@ impl Includer<'_> {
             if !INCLUDED.contains(&&*key) {
                 let found = Found::error("bad-include", e.key_span, format!("an included file cannot have `{}`", e.key));
                 let near = did_you_mean(&e.key, INCLUDED.iter().copied());
-                self.report.push(found.suggest(near).hint(format!(
-                    "it may have {}; parts that several topologies share are a fragment",
-                    list(INCLUDED)
-                )));
+                self.report.push(
+                    found.suggest(near).hint(format!("it may have {}; parts that several topologies share are a fragment", list(INCLUDED))),
+                );
                 continue;
             }
             let overrides = key == "run_env";
@@ -202,7 +202,9 @@ impl Includer<'_> {
                         }
                     }
                 }
-                None => entries_mut(root).into_iter().for_each(|own| own.push(Entry { key: e.key.clone(), key_span: e.key_span, value: e.value.clone() })),
+                None => entries_mut(root)
+                    .into_iter()
+                    .for_each(|own| own.push(Entry { key: e.key.clone(), key_span: e.key_span, value: e.value.clone() })),
             }
         }
     }

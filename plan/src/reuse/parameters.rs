@@ -52,7 +52,11 @@ fn one(report: &mut Report, e: &Entry) -> Parameter {
             if let Some(n) = e.value.get("options") {
                 let options: Vec<&str> = n.items().iter().filter_map(Node::text).collect();
                 if options.is_empty() && !n.is_bad() {
-                    report.push(Found::error("wrong-type", first_line(report, n.span), "`options` is a list of the values that can be given"));
+                    report.push(Found::error(
+                        "wrong-type",
+                        first_line(report, n.span),
+                        "`options` is a list of the values that can be given",
+                    ));
                 } else if !options.is_empty() {
                     out.schema = json!({"enum": options});
                 }

@@ -194,10 +194,7 @@ fn pictures() {
         "streams:\n  a: {config: {source: {type: Feed}}}\n  b: {config: {source: {type: Feed}}}\ntransforms:\n  - {type: Union, name: u, input: [a, b]}\n  - {type: SplitStream, name: s, config: {ports: {x: 1 = 1}, rest: drop}}\nsink:\n  - {type: Out, name: o, input: s.x}\n",
         &[],
     );
-    assert_eq!(
-        planned.graph.terminal(),
-        "○ a  Feed\n└─ ↓ u\n○ b  Feed\n└─ □ u  Union\n   └─ □ s  SplitStream\n      └─ [x] ● o  Out\n"
-    );
+    assert_eq!(planned.graph.terminal(), "○ a  Feed\n└─ ↓ u\n○ b  Feed\n└─ □ u  Union\n   └─ □ s  SplitStream\n      └─ [x] ● o  Out\n");
     assert!(planned.graph.mermaid().contains("  n3 -->|\"x\"| n4\n"), "{}", planned.graph.mermaid());
     assert!(planned.graph.dot().contains("  n3 -> n4 [label=\"x\"];\n"));
 }

@@ -7,15 +7,27 @@ fn formats() {
     for (from, to) in [
         ("sink:\n- {type: Out}\nname: x\n", "name: x\nsink:\n  - {type: Out}\n"),
         ("a:\n    b:\n        - c:   1\n          d:  [ 1,2 ,3 ]\n        -   e\n", "a:\n  b:\n    - c: 1\n      d: [1, 2, 3]\n    - e\n"),
-        ("a: \"b\"\nb: 'c d'\nc: \"1\"\nd: 'no'\ne: \"x: y\"\nf: 'it''s'\ng: \"${X}\"\nh: 'host:9092'\n", "a: b\nb: c d\nc: \"1\"\nd: 'no'\ne: \"x: y\"\nf: 'it''s'\ng: \"${X}\"\nh: host:9092\n"),
-        ("# file\n\nsink:   # of sink\n      # within\n      - 1\n\n# of name\nname: x   # here\n", "# file\n\n# of name\nname: x   # here\nsink:   # of sink\n  # within\n  - 1\n"),
-        ("a:\n    - |\n        x\n          y\n\n        z\n    - b: >-\n            folded\n            text\n", "a:\n  - |\n    x\n      y\n\n    z\n  - b: >-\n      folded\n      text\n"),
+        (
+            "a: \"b\"\nb: 'c d'\nc: \"1\"\nd: 'no'\ne: \"x: y\"\nf: 'it''s'\ng: \"${X}\"\nh: 'host:9092'\n",
+            "a: b\nb: c d\nc: \"1\"\nd: 'no'\ne: \"x: y\"\nf: 'it''s'\ng: \"${X}\"\nh: host:9092\n",
+        ),
+        (
+            "# file\n\nsink:   # of sink\n      # within\n      - 1\n\n# of name\nname: x   # here\n",
+            "# file\n\n# of name\nname: x   # here\nsink:   # of sink\n  # within\n  - 1\n",
+        ),
+        (
+            "a:\n    - |\n        x\n          y\n\n        z\n    - b: >-\n            folded\n            text\n",
+            "a:\n  - |\n    x\n      y\n\n    z\n  - b: >-\n      folded\n      text\n",
+        ),
         ("a: {b: 1,\n       c: [1,\n  2],\n }\n", "a: {b: 1,\n  c: [1,\n    2],\n  }\n"),
         ("a: one\n     two\n\n     three\nb: \"x\n  y\"\n", "a: one\n  two\n\n  three\nb: \"x\n  y\"\n"),
         ("a:\n- - 1\n  - 2\n-\n  - 3\n- b:\n  - c\n  d: e\n", "a:\n  - - 1\n    - 2\n  -\n    - 3\n  - b:\n      - c\n    d: e\n"),
         ("a: {b: \"c\", d: \"e, f\", 'g': {}}\r\nb: []\r\n\r\n", "a: {b: c, d: \"e, f\", g: {}}\nb: []\n"),
         ("streams: &s {a: 1}\nrun_env: *s\n", "streams: &s {a: 1}\nrun_env: *s\n"),
-        ("\n\nname: x\n\n\nstreams:\n  a:\n    config:\n\n      source: 1\n  # end\n# last\n", "name: x\n\n\nstreams:\n  a:\n    config:\n\n      source: 1\n  # end\n# last\n"),
+        (
+            "\n\nname: x\n\n\nstreams:\n  a:\n    config:\n\n      source: 1\n  # end\n# last\n",
+            "name: x\n\n\nstreams:\n  a:\n    config:\n\n      source: 1\n  # end\n# last\n",
+        ),
     ] {
         let once = format("t", from).unwrap_or_else(|d| panic!("{from}\n{d:?}"));
         assert_eq!(once, to, "{from}");
@@ -45,7 +57,8 @@ pub fn texts() -> Vec<String> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |p: &std::path::Path| std::fs::read_to_string(p).expect("readable");
     let list = |p: &str| std::fs::read_dir(root.join(p)).expect("a folder").map(|e| e.expect("an entry").path()).collect::<Vec<_>>();
-    let mut all: Vec<String> = list("../topologies").iter().map(|d| d.join("topology.yaml")).filter(|f| f.exists()).map(|f| read(&f)).collect();
+    let mut all: Vec<String> =
+        list("../topologies").iter().map(|d| d.join("topology.yaml")).filter(|f| f.exists()).map(|f| read(&f)).collect();
     for page in list("corpus").iter().filter(|p| p.extension().is_some_and(|e| e == "md")) {
         all.extend(read(page).split("```yaml\n").skip(1).filter_map(|b| b.split("```").next().map(String::from)));
     }

@@ -45,9 +45,16 @@ fn made(n: usize, seed: u64) -> Picture {
     let sources = 1 + r.below(6);
     let mut p = Picture::default();
     for i in 0..n {
-        let shape = if i < sources { Shape::Source } else if i + 1 + r.below(6) > n { Shape::Sink } else { Shape::Operator };
+        let shape = if i < sources {
+            Shape::Source
+        } else if i + 1 + r.below(6) > n {
+            Shape::Sink
+        } else {
+            Shape::Operator
+        };
         let name = format!("{}_{i}", ["a", "clicks", "a_rather_long_name_of_a_part", "名前"][r.below(4)]);
-        let types = (0..1 + r.below(if i < sources { 9 } else { 2 })).map(|_| ["Map", "CountWindowWithTimeOut", "Kafka"][r.below(3)].to_string());
+        let types =
+            (0..1 + r.below(if i < sources { 9 } else { 2 })).map(|_| ["Map", "CountWindowWithTimeOut", "Kafka"][r.below(3)].to_string());
         p.parts.push(Part { name, types: types.collect(), shape, fields: vec![] });
         if i >= sources {
             for _ in 0..1 + r.below(3) {

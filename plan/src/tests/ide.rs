@@ -48,16 +48,26 @@ fn completes_names_of_the_topology() {
         (format!("{HEAD}transforms:\n  - {{type: KeyBy, name: by, input: ¦"), vec!["in"]),
         (format!("{HEAD}{REST}  - {{type: Out, input: par¦}}\n"), vec!["parts.big", "parts.rest", "by", "in"]),
         (format!("{HEAD}{REST}  - {{type: Out, input: parts.¦}}\n"), vec!["parts.big"]),
-        (format!("{HEAD}transforms:\n  - {{type: Filter, name: f, input: in, config: {{where: \"¦\"}}}}\n{}", REST.split_at(12).1), vec!["a", "bb", "upper", "coalesce"]),
-        (format!("{HEAD}transforms:\n  - type: Filter\n    name: f\n    input: in\n    config:\n      where: a > 1 AND low¦\n"), vec!["a", "bb", "lower"]),
+        (
+            format!("{HEAD}transforms:\n  - {{type: Filter, name: f, input: in, config: {{where: \"¦\"}}}}\n{}", REST.split_at(12).1),
+            vec!["a", "bb", "upper", "coalesce"],
+        ),
+        (
+            format!("{HEAD}transforms:\n  - type: Filter\n    name: f\n    input: in\n    config:\n      where: a > 1 AND low¦\n"),
+            vec!["a", "bb", "lower"],
+        ),
         (format!("{HEAD}transforms:\n  - {{type: KeyBy, config: {{keys: [¦"), vec!["a", "bb"]),
-        (format!("fragments:\n  wash: {{transforms: [{{type: Filter, config: {{where: a > 1}}}}]}}\n{HEAD}        - {{fragment: ¦"), vec!["wash"]),
+        (
+            format!("fragments:\n  wash: {{transforms: [{{type: Filter, config: {{where: a > 1}}}}]}}\n{HEAD}        - {{fragment: ¦"),
+            vec!["wash"],
+        ),
     ] {
         let got = labels(&text);
         assert!(some.iter().all(|s| got.iter().any(|g| g == s)), "{text}: {got:?}");
     }
     // What stands there is replaced, dots and all.
-    let (replace, cursor) = at(&format!("{HEAD}{REST}  - {{type: Out, input: parts.b¦}}\n"), |d, i| (complete(d, i)[0].replace.clone(), i));
+    let (replace, cursor) =
+        at(&format!("{HEAD}{REST}  - {{type: Out, input: parts.b¦}}\n"), |d, i| (complete(d, i)[0].replace.clone(), i));
     assert_eq!(replace, cursor - 7..cursor);
 }
 
@@ -80,7 +90,8 @@ fn hovers() {
 
 #[test]
 fn finds_definitions() {
-    let fragments = "fragments:\n  wash: {transforms: [{type: Filter, name: one, config: {where: a > 1}}, {type: KeyBy, config: {keys: [a]}}]}\n";
+    let fragments =
+        "fragments:\n  wash: {transforms: [{type: Filter, name: one, config: {where: a > 1}}, {type: KeyBy, config: {keys: [a]}}]}\n";
     for (text, want) in [
         (format!("{HEAD}{REST}").replace("[parts.big", "[pa¦rts.big"), "parts"),
         (format!("{HEAD}transforms:\n  - {{type: KeyBy, input: i¦n, config: {{keys: [a]}}}}\n"), "in"),

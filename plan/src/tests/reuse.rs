@@ -28,7 +28,18 @@ fn parts_are_named_after_their_use() {
     assert_eq!(
         names,
         [
-            "in", "t-one-real", "t-one-key_by", "t-one", "t-real", "t-key_by", "t", "step-real", "step-key_by", "step", "sink_1", "dead_letter"
+            "in",
+            "t-one-real",
+            "t-one-key_by",
+            "t-one",
+            "t-real",
+            "t-key_by",
+            "t",
+            "step-real",
+            "step-key_by",
+            "step",
+            "sink_1",
+            "dead_letter"
         ]
     );
     let from: Vec<usize> = plan.nodes[1..10].iter().map(|n| n.inputs[0].from.node.0).collect();
@@ -39,7 +50,11 @@ fn parts_are_named_after_their_use() {
 fn a_fault_names_both_places() {
     let text = format!(
         "{}transforms:\n  - {{fragment: step, name: s, input: in, with: {{keys: [b]}}}}\nsink:\n  - {{type: Out, input: [s.big, s.rest]}}\n",
-        HEAD.replace("a > 1", "aa > 1").split("  twice:").next().map(|h| h.to_string() + "streams:" + HEAD.split("streams:").nth(1).unwrap_or("")).unwrap_or_default()
+        HEAD.replace("a > 1", "aa > 1")
+            .split("  twice:")
+            .next()
+            .map(|h| h.to_string() + "streams:" + HEAD.split("streams:").nth(1).unwrap_or(""))
+            .unwrap_or_default()
     );
     let planned = crate::load_text("job.yaml", &text, std::path::Path::new("."), &crate::Options::default());
     let d = &planned.diagnostics[0];
@@ -51,7 +66,13 @@ fn a_fault_names_both_places() {
 #[test]
 fn defaults_fill_what_is_not_said() {
     let plan = |head: &str| {
-        plan(&format!("{head}{}transforms:\n  - {{type: KeyBy}}\n  - {{type: KeyBy, config: {{keys: [a]}}}}\nsink: [{{type: Out}}]\n", HEAD.split("fragments:").next().map(|h| h.to_string() + "streams:" + HEAD.split("streams:").nth(1).unwrap_or("")).unwrap_or_default()))
+        plan(&format!(
+            "{head}{}transforms:\n  - {{type: KeyBy}}\n  - {{type: KeyBy, config: {{keys: [a]}}}}\nsink: [{{type: Out}}]\n",
+            HEAD.split("fragments:")
+                .next()
+                .map(|h| h.to_string() + "streams:" + HEAD.split("streams:").nth(1).unwrap_or(""))
+                .unwrap_or_default()
+        ))
     };
     let keys = |p: &crate::plan::Plan| p.nodes[1..3].iter().map(|n| n.ports[0].1.key.clone().unwrap_or_default()).collect::<Vec<_>>();
     let all = plan("defaults: {KeyBy: {keys: [b]}}\n");
@@ -67,7 +88,10 @@ fn fragments_of_fragments_have_a_limit() {
     for n in 1..30 {
         text += &format!("  f{n}: {{transforms: [{{fragment: f{}, name: a}}, {{fragment: f{}, name: b}}]}}\n", n - 1, n - 1);
     }
-    text += &format!("streams:{}transforms:\n  - {{fragment: f29, name: s}}\nsink: [{{type: Out}}]\n", HEAD.split("streams:").nth(1).unwrap_or(""));
+    text += &format!(
+        "streams:{}transforms:\n  - {{fragment: f29, name: s}}\nsink: [{{type: Out}}]\n",
+        HEAD.split("streams:").nth(1).unwrap_or("")
+    );
     let said = lint(&text);
     assert!(said.contains("alias-bomb"), "{said}");
 }

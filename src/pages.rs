@@ -102,12 +102,14 @@ pub fn explain(name: &str) -> Exit {
         pages.push(format!("{} (helper of templates)\n\n    {}\n\n{}\n\n{examples}", h.name, h.signature, h.doc));
     }
     pages.extend(millrace_plan::ids::page(name).map(|p| p.text()));
-    pages.extend(millrace_plan::explain_section(name));
+    if pages.is_empty() {
+        pages.extend(millrace_plan::explain_section(name));
+    }
     if pages.is_empty() {
         let names = entries(None);
         let pages = millrace_plan::ids::PAGES.iter().map(|p| p.id).chain(millrace_plan::sections());
         let mut known: Vec<&str> = names.iter().map(|e| e.name.as_str()).collect();
-        known.extend(pages);
+        pages.for_each(|id| known.push(id));
         let near = millrace_sdk::problem::did_you_mean(name, known);
         eprintln!("error: nothing is called `{name}`{}", near.map_or(String::new(), |n| format!(", did you mean `{n}`?")));
         eprintln!("  Hint: `millrace list` names everything");

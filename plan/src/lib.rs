@@ -16,6 +16,7 @@ pub mod ide;
 pub mod ids;
 mod lints;
 mod load;
+mod node;
 mod output;
 pub mod plan;
 mod reference;

@@ -18,7 +18,7 @@ streams:
       source: {{type: Kafka, config: {{brokers: "{kafka}", topics: [{short}, {there}], group: g}}}}
       operates: [{{type: StringToMap, config: {{format: json, fields: {{id: string}}}}}}]
 transforms:
-  - {{type: Lookup, name: found, config: {{store: places, fields: {{name: string}}, timeout: 2s}}}}
+  - {{type: Lookup, name: found, config: {{store: places, fields: {{name: name}}}}}}
   - {{type: Dedup, name: once, config: {{keys: [id], within: 7d}}}}
 sink:
   - {{type: Kafka, name: out, input: once, config: {{brokers: "{kafka}", topic: {out}, format: json}}}}

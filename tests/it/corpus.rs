@@ -59,6 +59,7 @@ fn changed(base: &str, diff: &str, title: &str) -> (String, BTreeSet<usize>) {
         let block = |sign: char, from: usize| diff[from..].iter().map_while(|l| l.strip_prefix(sign)).collect::<Vec<_>>();
         let gone = block('-', i);
         let new = block('+', i + gone.len());
+        assert!(!gone.is_empty() || !new.is_empty(), "{title}: {} begins with no sign", diff[i]);
         let place = (at..=old.len() - gone.len()).find(|p| old[*p..*p + gone.len()] == gone[..]);
         let place = place.unwrap_or_else(|| panic!("{title}: the base does not have {gone:?}"));
         out.extend(&old[at..place]);
@@ -190,10 +191,13 @@ pub fn problems_lie_where_the_fault_is() {
             for d in c.lint(&c.text) {
                 // What a part lacks is told at the part, and a fault may show at its readers: these name the place in words.
                 let far = [
+                    "bad-fragment",
+                    "bad-include",
                     "columns-needed",
                     "dangling-input",
                     "field-clash",
                     "missing-key",
+                    "missing-parameter",
                     "missing-watermark",
                     "not-repeatable",
                     "nothing-to-do",
@@ -202,9 +206,13 @@ pub fn problems_lie_where_the_fault_is() {
                     "retry-without-time",
                     "store-without-key",
                     "unknown-field",
+                    "unknown-parameter",
                     "unknown-port",
                     "unread-output",
+                    "unused-fragment",
+                    "unused-parameter",
                     "unused-store",
+                    "useless-key",
                     "useless-keyby",
                     "window-without-key",
                 ];

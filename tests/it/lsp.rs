@@ -131,7 +131,7 @@ fn a_session() {
     assert!(page["result"]["contents"]["value"].as_str().is_some_and(|p| p.starts_with("# Filter (operator)")), "{page}");
     let target = c.ask("textDocument/definition", position(10, 26));
     assert_eq!(target["result"]["uri"], json!(uri), "{target}");
-    assert_eq!(target["result"]["range"]["start"], json!({"line": 8, "character": 24}), "{target}");
+    assert_eq!(target["result"]["range"]["start"], json!({"line": 8, "character": 25}), "{target}");
 
     // A part is begun below.
     let end = json!({"start": {"line": 11, "character": 0}, "end": {"line": 11, "character": 0}});

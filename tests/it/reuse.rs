@@ -13,7 +13,7 @@ fragments:
   once:
     parameters: {keys: {type: array}}
     transforms:
-      - {type: KeyBy, config: {keys: \"${keys}\"}}
+      - {type: Filter, config: {where: a > 0}}
       - {type: Dedup, config: {keys: \"${keys}\"}}
 ";
 
@@ -70,7 +70,7 @@ fn files_outside_the_folder_need_a_word() {
     let o = lint(&["--format", "concise"]);
     assert!(o.status.code() == Some(1) && text(&o.stdout).contains("error[include-outside]"), "{}", said(&o));
     let o = lint(&["--include-from", "shared"]);
-    assert!(o.status.success() && o.stdout.is_empty(), "{}", said(&o));
+    assert!(o.status.success() && !text(&o.stdout).contains("include-outside"), "{}", said(&o));
     let o = run(&file, &inner, &["-q", "--include-from", "../shared"]);
     assert_eq!(lines(&text(&o.stdout)).len(), 2, "{}", said(&o));
     // A link leads outside as well as a path.
@@ -90,7 +90,7 @@ fn lint_asks_servers() {
     let address = silent.local_addr().expect("an address");
     let text_of = |store: &str| {
         format!(
-            "name: asks\nstores:\n  users: {store}\nstreams:\n  in:\n    config:\n      source: {{type: File, config: {{path: nowhere/in.jsonl}}}}\n      operates: [{{type: StringToMap, config: {{format: json, fields: {{id: string}}}}}}]\ntransforms:\n  - {{type: Lookup, name: l, config: {{store: users, fields: {{name: string}}, timeout: 1s}}}}\nsink:\n  - {{type: Stdout, config: {{format: json}}}}\n"
+            "name: asks\nstores:\n  users: {store}\nstreams:\n  in:\n    config:\n      source: {{type: File, config: {{path: nowhere/in.jsonl}}}}\n      operates: [{{type: StringToMap, config: {{format: json, fields: {{id: string}}}}}}]\ntransforms:\n  - {{type: Lookup, name: l, config: {{store: users, fields: {{name: name}}}}}}\nsink:\n  - {{type: Stdout, config: {{format: json}}}}\n"
         )
     };
     let file =

@@ -119,16 +119,18 @@ class Server:
 
 def completion(rounds):
     lines = topology(1).splitlines()
+    # A line of the topology, and what stands of it so far.
     places = {
-        "a key of a config": (104, "          gro"),
-        "a type": (40, "        - type: Str"),
-        "a field in an expression": (113, "            where: v_1 > 0 AND pri"),
-        "an input": (188, "    input: win"),
-        "a brace that is open": (180, "  - {type: Kafka, input: window_1, config: {top"),
+        "a key of a config": ("          group: group-1", "          gro"),
+        "a type": ("        - type: Filter", "        - type: Fil"),
+        "a field in an expression": ("            where: v_1 > 2 AND price < 1.5", "            where: v_1 > 2 AND pri"),
+        "an input": ("    input: window_2", "    input: win"),
+        "a brace that is open": ("    name: out_1", "    config: {top"),
     }
     server = Server()
     server.ask("initialize", {"capabilities": {}})
-    for what, (line, written) in places.items():
+    for what, (old, written) in places.items():
+        line = lines.index(old)
         text = "\n".join(lines[:line] + [written] + lines[line + 1 :]) + "\n"
         uri = "file:///job.yaml"
         server.send({"method": "textDocument/didOpen", "params": {"textDocument": {"uri": uri, "languageId": "yaml", "version": 1, "text": text}}})

@@ -7,10 +7,13 @@ use crate::pages::print;
 use millrace_plan::{diagnostic, fix, fmt};
 use std::io::{IsTerminal, Read};
 
+/// Topologies, and what they include.
+const KEYS: &[&str] = &["streams:", "fragments:", "defaults:"];
+
 pub fn fmt(args: &FmtArgs) -> Exit {
     let mut files = Vec::new();
     for f in &args.files {
-        if f.is_dir() { collect(f, &mut files) } else { files.push(f.clone()) }
+        if f.is_dir() { collect(f, KEYS, &mut files) } else { files.push(f.clone()) }
     }
     files.dedup();
     let (mut exit, mut changed, mut out) = (Exit::Ok, 0, String::new());

@@ -39,7 +39,7 @@ pub fn lint(args: &LintArgs) -> Exit {
     let options = Options { style: args.style, ..options(&args.set) };
     let mut files = Vec::new();
     for f in args.files.iter().filter(|f| f.as_os_str() != "-") {
-        if f.is_dir() { collect(f, &mut files) } else { files.push(f.clone()) }
+        if f.is_dir() { collect(f, &["streams:"], &mut files) } else { files.push(f.clone()) }
     }
     files.sort();
     files.dedup();
@@ -175,14 +175,14 @@ pub fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     write().inspect_err(|_| drop(std::fs::remove_file(&beside)))
 }
 
-/// Topologies under a folder: YAML files with a top-level `streams:`.
-pub fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
+/// Topologies under a folder: YAML files with one of these keys at the top.
+pub fn collect(dir: &Path, keys: &[&str], files: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for path in entries.flatten().map(|e| e.path()) {
         if path.is_dir() {
-            collect(&path, files);
+            collect(&path, keys, files);
         } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml")
-            && std::fs::read_to_string(&path).is_ok_and(|t| t.lines().any(|l| l.starts_with("streams:")))
+            && std::fs::read_to_string(&path).is_ok_and(|t| t.lines().any(|l| keys.iter().any(|k| l.starts_with(k))))
         {
             files.push(path);
         }

@@ -8,6 +8,7 @@ use millrace_sdk::config::{Duration, Size};
 use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::{Place, Severity, Step, Type};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// `$ref`s followed in a row; a schema that leads further is its author's mistake.
 const MAX_REFS: usize = 32;
@@ -203,12 +204,12 @@ impl<'a> Checker<'a> {
     }
 
     fn branches(&mut self, node: &Node, rules: &Map<String, Value>, branches: &[Value], owner: Span) -> Option<Value> {
-        let merged: Vec<Value> = branches
+        let merged: Vec<Cow<Value>> = branches
             .iter()
             .filter(|b| self.resolve(b).get("type").and_then(Value::as_str) != Some("null"))
             .map(|b| {
                 let resolved = self.resolve(b);
-                if rules.contains_key("properties") { Value::Object(merge(rules, resolved)) } else { resolved.clone() }
+                if rules.contains_key("properties") { Cow::Owned(Value::Object(merge(rules, resolved))) } else { Cow::Borrowed(resolved) }
             })
             .collect();
         if let [only] = &merged[..] {
@@ -217,7 +218,7 @@ impl<'a> Checker<'a> {
         if let Some(value) = self.tagged(node, &merged, owner) {
             return value;
         }
-        let mut fitting: Vec<&Value> = merged.iter().filter(|s| self.fits(node, s)).collect();
+        let mut fitting: Vec<&Value> = merged.iter().map(|s| &**s).filter(|s| self.fits(node, s)).collect();
         if matches!(&node.content, Content::Scalar(s) if s.variable) && fitting.iter().any(|s| self.takes_text(s)) {
             // A text stays one where one is wanted.
             fitting.retain(|s| self.takes_text(s));
@@ -263,7 +264,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Objects told apart by a key with a constant: `type: tumbling`.
-    fn tagged(&mut self, node: &Node, branches: &[Value], owner: Span) -> Option<Option<Value>> {
+    fn tagged(&mut self, node: &Node, branches: &[Cow<Value>], owner: Span) -> Option<Option<Value>> {
         let constant = |b: &Value, tag: &str| b.get("properties")?.get(tag)?.get("const")?.as_str().map(String::from);
         let first = branches.first()?.get("properties")?.as_object()?;
         let tag = first.keys().find(|k| branches.iter().all(|b| constant(b, k).is_some()))?;

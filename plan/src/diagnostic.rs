@@ -136,6 +136,8 @@ pub(crate) struct Report {
     pub found: Vec<Found>,
     /// Stretches of the text had to be taken out in which whole parts or their names may have stood.
     pub damaged: bool,
+    /// Names of uses of fragments that could not be followed: what their parts are called is not known.
+    pub unknown_uses: Vec<String>,
 }
 
 impl Report {

@@ -326,6 +326,10 @@ impl Wiring<'_> {
 
     /// Tells that nothing has this name; gives the name that was likely meant.
     fn unknown(&mut self, name: &str, span: Span) -> Option<String> {
+        if self.report.unknown_uses.iter().any(|u| name.strip_prefix(u.as_str()).is_some_and(|rest| rest.starts_with('-'))) {
+            self.tainted = true;
+            return None;
+        }
         let known: Vec<String> = self
             .items
             .iter()

@@ -327,6 +327,8 @@ impl Expander<'_> {
     /// A use that could not be followed: what is missing is not told.
     fn hole(&mut self, node: Node) -> Node {
         self.report.sources.hole(node.span);
+        let name = node.get("name").or(node.get("fragment")).and_then(Node::text);
+        self.report.unknown_uses.extend(name.map(String::from));
         let kept = |e: &&Entry| matches!(&*e.key, "name" | "input" | "left" | "right" | "retry");
         Node { span: node.span, content: Content::Map(node.entries().iter().filter(kept).cloned().collect()) }
     }

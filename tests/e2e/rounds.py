@@ -58,13 +58,14 @@ class Chain:
     def __init__(self, kafka, server, prefix, millrace, tmp, sink, seed, without=""):
         self.kafka, self.prefix, self.millrace, self.tmp, self.sink, self.name = kafka, prefix, millrace, tmp, sink, f"chain{seed}"
         self.rng, self.workers, self.env = random.Random(seed), 2, {"MILLRACE_WITHOUT": without}
+        self.shapes, self.interval = (1, 2, 3), 100
         self.feed = Feed(kafka, prefix, SEED, ROWS, PARTS)
         self.place = sink(server, prefix, tmp, self.name)
 
     def start(self, edit=UNBOUNDED, **env):
-        self.workers = self.rng.choice([w for w in (1, 2, 3) if w != self.workers])
+        self.workers = self.rng.choice([w for w in self.shapes if w != self.workers])
         file = job(self.kafka, self.prefix, self.tmp, self.feed.names, self.name, self.sink.__name__, self.place, self.workers)
-        file.write_text(edit(file.read_text()))
+        file.write_text(edit(file.read_text()).replace("interval: 100ms", f"interval: {self.interval}ms"))
         return self.millrace(file, env={**self.env, **env}, wait=False)
 
     def die(self, point):

@@ -40,16 +40,17 @@ def test_what_protections_are_good_for(kafka, prefix, millrace, tmp_path, data, 
     one key does not show in HBase: connectors/tests/outbox has its controls."""
     server, turn = request.getfixturevalue(sink.fixture), places.ALL.index(sink) + seed
     # Files are cut back to where their own writer left them.
-    without = "align" if sink is places.File else ["marker", "align"][turn % 2]
-    point = {"marker": "applied-unrecorded", "align": "slot-linked"}[without]
-    for attempt in range(4):
+    without = "align" if sink is places.File or turn % 4 == 0 else "marker"
+    points = {"marker": ["applied-unrecorded"] * 3, "align": ["slot-linked"] * 8}[without]
+    for attempt in range(6):
         chain = Chain(kafka, server, f"{prefix}{attempt}-", millrace, tmp_path, sink, f"{seed}{attempt}", without)
         if without == "align":
-            # Rows from behind a boundary come while it is open only if there is much to read.
+            # Rows from behind a boundary come while it is open only if there are several workers, and much to read.
+            chain.shapes, chain.interval = (2, 3), 30
             chain.feed.rest()
-        wrong = complaints(data[1], chain.run([point] * 3))
+        wrong = complaints(data[1], chain.run(points))
         if wrong:
-            print(f"{sink.__name__} without {without}, killed at {point}: (missing, twice or wrong) {wrong}")
+            print(f"{sink.__name__} without {without}, killed at {points[0]}: (missing, twice or wrong) {wrong}")
             return
     raise AssertionError(f"{sink.__name__}: nobody notices that {without} is off")
 

@@ -341,9 +341,17 @@ impl BatchBuilder {
     }
     #[inline]
     pub fn push_str(&mut self, s: &str) {
-        let span = self.copy(s.as_bytes());
-        self.vals.push(if crate::json::clean(s.as_bytes()) { Value::Str(span) } else { Value::Text(span) });
+        let value = self.owned(s);
+        self.vals.push(value);
     }
+
+    /// A string, copied.
+    #[inline]
+    fn owned(&mut self, s: &str) -> Value {
+        let span = self.copy(s.as_bytes());
+        if crate::json::clean(s.as_bytes()) { Value::Str(span) } else { Value::Text(span) }
+    }
+
     /// A number as written: must be a valid JSON number.
     #[inline]
     pub fn push_num(&mut self, s: &str) {

@@ -122,6 +122,17 @@ impl Program {
                 }),
             ),
             (Node::If(first), _) if text && let Some((arms, other)) = first.arms() => {
+                // All conditions look at one field, in most of them.
+                if arms.iter().all(|arm| arm.slot == arms[0].slot) {
+                    let texts: Vec<&str> = arms.iter().map(|arm| arm.then).chain([other]).collect();
+                    let picks = batch.strings(arms[0].slot, rows).map(|t| match t {
+                        Strings::Clean(t) | Strings::Text(t) => {
+                            Some(arms.iter().position(|arm| same_text(t, arm.equals) != arm.negated).unwrap_or(arms.len()))
+                        }
+                        _ => None,
+                    });
+                    return columns.choose(to, &texts, picks);
+                }
                 let mut chosen = vec![Cell::Text(other); rows.len()];
                 // From the last one to the first, each condition that holds takes over.
                 for arm in arms.iter().rev() {

@@ -38,13 +38,13 @@ impl Marks {
             return false;
         }
         self.blocks = blocks;
-        for (i, block) in text.as_chunks::<64>().0.iter().enumerate() {
-            // SAFETY: both halves of the block have 32 bytes.
-            let (low, high) = unsafe { (_mm256_loadu_si256(block.as_ptr().cast()), _mm256_loadu_si256(block.as_ptr().add(32).cast())) };
-            for (bits, byte) in self.bits.iter_mut().zip(wanted) {
-                let same = _mm256_set1_epi8(*byte as i8);
-                let mask = |half: __m256i| u64::from(_mm256_movemask_epi8(_mm256_cmpeq_epi8(half, same)) as u32);
-                bits[i] = mask(low) | mask(high) << 32;
+        for (bits, byte) in self.bits.iter_mut().zip(wanted) {
+            let same = _mm256_set1_epi8(*byte as i8);
+            let mask = |half: __m256i| u64::from(_mm256_movemask_epi8(_mm256_cmpeq_epi8(half, same)) as u32);
+            for (bits, block) in bits.iter_mut().zip(text.as_chunks::<64>().0) {
+                // SAFETY: both halves of the block have 32 bytes.
+                let (low, high) = unsafe { (_mm256_loadu_si256(block.as_ptr().cast()), _mm256_loadu_si256(block.as_ptr().add(32).cast())) };
+                *bits = mask(low) | mask(high) << 32;
             }
         }
         true

@@ -7,7 +7,7 @@ use millrace_formats::text::{Escapes, Line, Piece, Pieces, TextFormat};
 use millrace_sdk as sdk;
 use sdk::batch::Cells;
 use sdk::convert;
-use sdk::json::{Number, clean, number, plain_integer, quote};
+use sdk::json::{clean, plain_integer, plain_number, quote};
 use sdk::operator::Outputs;
 use sdk::problem::did_you_mean;
 use sdk::{Batch, BatchBuilder, Cell, Columns, Demand, Operator, Place, Problem, Record, Reject, Schema, SchemaRef, Slot, Span, Type, Val};
@@ -186,15 +186,16 @@ struct Split<'a> {
     off: usize,
     /// No piece of it needs a JSON escape.
     clean: bool,
+    ascii: bool,
 }
 
 impl Split<'_> {
-    /// Where a piece lies in the batch's text, if it is one of the line that begins and ends between characters. `ascii`: all are.
+    /// Where a piece lies in the batch's text, if it is one of the line that begins and ends between characters.
     #[inline(always)]
-    fn span(&self, piece: Piece, text: &[u8], ascii: bool) -> Option<Span> {
+    fn span(&self, piece: Piece, text: &[u8]) -> Option<Span> {
         let Piece::Here { start, end } = piece else { return None };
         let between = |at: u32| text.get(self.off + at as usize).is_some_and(|c| *c as i8 >= -0x40);
-        let inside = start <= end && end as usize <= self.text.len() && (ascii || (between(start) && between(end)));
+        let inside = start <= end && end as usize <= self.text.len() && (self.ascii || (between(start) && between(end)));
         inside.then(|| Span { off: self.off as u32 + start, len: end - start })
     }
 }
@@ -254,7 +255,7 @@ impl TextToMap {
         let (text, off) = (line.str(), span.off as usize);
         // All that needs an escape lies between the pieces.
         let clean = self.escapes.count(off, off + text.len()) == self.between;
-        Ok(Split { text, off, clean })
+        Ok(Split { text, off, clean, ascii: line.is_ascii() })
     }
 
     /// Fills a field with the pieces that can be kept as they lie.
@@ -270,8 +271,8 @@ impl TextToMap {
         };
         match ty {
             Type::String | Type::Any => self.strings(index, columns.batch().text(), lines, columns.cells(to)),
-            Type::Bigint => self.numbers(index, lines, columns.cells(to), |t| plain_integer(t.as_bytes())),
-            Type::Double => self.numbers(index, lines, columns.cells(to), |t| number(t.as_bytes()) != Number::Bad),
+            Type::Bigint => self.numbers(index, columns.batch().text(), lines, columns.cells(to), plain_integer),
+            Type::Double => self.numbers(index, columns.batch().text(), lines, columns.cells(to), plain_number),
             _ => columns.leave(),
         }
     }
@@ -279,10 +280,11 @@ impl TextToMap {
     // Not inlined: its loop needs the registers.
     #[inline(never)]
     fn strings<'a>(&self, index: usize, text: &[u8], lines: &[Split<'a>], mut cells: Cells<'_, 'a>) {
-        let (any, ascii) = (self.plan.nulls.is_empty(), self.escapes.is_ascii());
-        for (line, pieces) in lines.iter().zip(self.all.chunks_exact(self.plan.format.fields().len())) {
+        let (any, fields) = (self.plan.nulls.is_empty(), self.plan.format.fields().len());
+        assert!(index < fields, "the format has the field");
+        for (line, pieces) in lines.iter().zip(self.all.chunks_exact(fields)) {
             let piece = pieces[index];
-            if any && let Some(span) = line.span(piece, text, ascii) {
+            if any && let Some(span) = line.span(piece, text) {
                 let clean = line.clean || !self.escapes.any(span.off as usize, (span.off + span.len) as usize);
                 // SAFETY: it lies in the line, between two characters of it, and the line is UTF-8.
                 unsafe { cells.put_string(span, clean) };
@@ -295,11 +297,22 @@ impl TextToMap {
         }
     }
 
+    // Not inlined: its loop needs the registers.
     #[inline(never)]
-    fn numbers<'a>(&self, index: usize, lines: &[Split<'a>], mut cells: Cells<'_, 'a>, is_one: impl Fn(&str) -> bool) {
-        for (line, pieces) in lines.iter().zip(self.all.chunks_exact(self.plan.format.fields().len())) {
-            cells.put(match self.kept(line, pieces[index]) {
-                Ok(t) if is_one(t) => Cell::Num(t),
+    fn numbers<'a>(&self, index: usize, text: &[u8], lines: &[Split<'a>], mut cells: Cells<'_, 'a>, is_one: impl Fn(&[u8]) -> bool) {
+        let (any, fields) = (self.plan.nulls.is_empty(), self.plan.format.fields().len());
+        assert!(index < fields, "the format has the field");
+        for (line, pieces) in lines.iter().zip(self.all.chunks_exact(fields)) {
+            let piece = pieces[index];
+            if any
+                && let Some(span) = line.span(piece, text)
+                && is_one(&text[span.off as usize..][..span.len as usize])
+            {
+                // SAFETY: it lies in the line, and it is a number.
+                unsafe { cells.put_number(span) };
+                continue;
+            }
+            cells.put(match self.kept(line, piece) {
                 Ok(_) => Cell::Later,
                 Err(cell) => cell,
             });
@@ -368,7 +381,7 @@ impl TextPlan {
             _ if !self.nulls.is_empty() && self.nulls.iter().any(|n| n == text) => out.push_null(),
             (Type::String | Type::Any, true) => out.keep_str(input, text, clean(text.as_bytes())),
             (Type::Bigint, true) if plain_integer(text.as_bytes()) => out.keep_val(input, Val::Num(text)),
-            (Type::Double, true) if number(text.as_bytes()) != Number::Bad => out.keep_val(input, Val::Num(text)),
+            (Type::Double, true) if plain_number(text.as_bytes()) => out.keep_val(input, Val::Num(text)),
             _ => convert::push(Val::Str(text), ty, out).map_err(|e| ("wrong-type", format!("field `{name}`: {e}")))?,
         }
         Ok(())

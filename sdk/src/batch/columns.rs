@@ -144,6 +144,23 @@ impl<'b> Columns<'b> {
         }
     }
 
+    /// Fills a field with one of a few strings for each row, told by its index; None: [`rest`](Self::rest) comes to it.
+    #[inline(always)]
+    pub fn choose(&mut self, to: Slot, texts: &[&str], picks: impl Iterator<Item = Option<usize>>) {
+        let width = self.one.schema.width();
+        assert!(to.index() < width, "the schema has the slot");
+        // A text is copied when it is first chosen.
+        let mut values: Vec<Option<Value>> = vec![None; texts.len()];
+        let cells = self.grid[self.at.start * width..].chunks_exact_mut(width);
+        for ((row, cells), pick) in self.at.clone().zip(cells).zip(picks) {
+            let Some(i) = pick else {
+                self.later.push(row as u32);
+                continue;
+            };
+            cells[to.index()] = *values[i].get_or_insert_with(|| self.one.owned(texts[i]));
+        }
+    }
+
     /// Leaves a field to [`rest`](Self::rest).
     pub fn leave(&mut self) {
         self.later.extend(self.at.start as u32..self.at.end as u32);
@@ -252,6 +269,20 @@ impl<'x> Cells<'_, 'x> {
         self.row += 1;
     }
 
+    /// The next row's field is a number as written that lies in the batch's text.
+    ///
+    /// # Safety
+    /// The span lies in the batch's text and is a valid JSON number there.
+    ///
+    /// # Panics
+    /// If there are no more rows.
+    #[inline(always)]
+    pub unsafe fn put_number(&mut self, span: Span) {
+        self.grid[self.at] = Value::Num(span);
+        self.at += self.width;
+        self.row += 1;
+    }
+
     /// Where the text is in the batch's text, if it is there.
     #[inline(always)]
     fn inside(&self, t: &str) -> Option<Span> {
@@ -297,8 +328,7 @@ impl<'x> Recent<'x> {
         if let Some((_, value)) = known {
             return *value;
         }
-        let span = one.copy(t.as_bytes());
-        let value = if crate::json::clean(t.as_bytes()) { Value::Str(span) } else { Value::Text(span) };
+        let value = one.owned(t);
         self.texts[self.next % 4] = Some((t, value));
         self.next += 1;
         value

@@ -8,6 +8,9 @@ use serde::de::IgnoredAny;
 #[inline]
 pub fn bigint(text: &str) -> Option<i64> {
     let t = text.as_bytes();
+    if let Some(n) = few_digits(t) {
+        return Some(n as i64);
+    }
     let (neg, digits) = match t.first()? {
         b'-' => (true, &t[1..]),
         b'+' => (false, &t[1..]),
@@ -25,6 +28,22 @@ pub fn bigint(text: &str) -> Option<i64> {
         n = n * 10 + d as i64;
     }
     Some(if neg { -n } else { n })
+}
+
+/// The number that up to eight digits are, without a loop; None for anything else.
+#[inline]
+fn few_digits(t: &[u8]) -> Option<u64> {
+    // Right-aligned: the last digit is the highest byte, and what is in front reads as zeros. Loads overlap.
+    let word = |t: &[u8; 4]| u64::from(u32::from_le_bytes(*t));
+    let n = t.len();
+    let x = match n {
+        1 => u64::from(t[0]) << 56,
+        2 | 3 => u64::from(t[0]) << (64 - 8 * n) | u64::from(t[1]) << (72 - 8 * n) | u64::from(t[n - 1]) << 56,
+        4..=8 => word(t.first_chunk()?) << (64 - 8 * n) | word(t.last_chunk()?) << 32,
+        _ => return None,
+    };
+    let zeros = 0x3030_3030_3030_3030u64.checked_shr(8 * n as u32).unwrap_or(0);
+    json::eight_digits(&(x | zeros).to_le_bytes())
 }
 
 #[cold]
@@ -183,4 +202,25 @@ pub fn write_time(micros: i64, out: &mut Vec<u8>) {
         let _ = write!(out, ".{:03}", sub / 1000);
     }
     out.push(b'Z');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn integers_are_those_of_the_standard_library(t in "[ +-]?[0-9]{0,10}[:/a ]?[0-9]{0,10}") {
+            prop_assert_eq!(bigint(&t), t.trim_ascii().parse().ok(), "{}", t);
+        }
+
+        #[test]
+        fn few_digits_are_a_number(n in any::<u64>(), len in 1..9usize, at in 0..8usize, odd in prop::sample::select(vec![b'/', b':', b' ', 0, 0xb0])) {
+            let mut t = format!("{:0len$}", n % 10u64.pow(len as u32)).into_bytes();
+            prop_assert_eq!(few_digits(&t), Some(n % 10u64.pow(len as u32)));
+            t[at % len] = odd;
+            prop_assert_eq!(few_digits(&t), None);
+        }
+    }
 }

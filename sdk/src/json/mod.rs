@@ -65,7 +65,7 @@ pub fn number(text: &[u8]) -> Number {
 
 /// The value of eight digits, by multiplications of neighbours: pairs, then fours, then eight.
 #[inline]
-fn eight_digits(text: &[u8; 8]) -> Option<u64> {
+pub(crate) fn eight_digits(text: &[u8; 8]) -> Option<u64> {
     let x = u64::from_le_bytes(*text);
     let high = 0xF0F0_F0F0_F0F0_F0F0;
     let zeros = 0x3030_3030_3030_3030;
@@ -145,6 +145,13 @@ pub fn is_integer(t: &[u8]) -> bool {
 #[inline]
 pub fn plain_integer(t: &[u8]) -> bool {
     matches!(t, [b'0'] | [b'1'..=b'9', ..]) && t.len() <= 18 && digits(t)
+}
+
+/// Whether it is a number as JSON writes it that is not beyond f64.
+#[inline]
+pub fn plain_number(t: &[u8]) -> bool {
+    let unsigned = t.strip_prefix(b"-").unwrap_or(t);
+    !matches!(unsigned, [b'0', b'0'..=b'9', ..]) && number(t) != Number::Bad
 }
 
 /// Eight bytes a step.
@@ -232,6 +239,11 @@ mod tests {
                 _ => Number::Float(t.parse().unwrap()),
             };
             prop_assert_eq!(number(t.as_bytes()), want);
+        }
+
+        #[test]
+        fn plain_numbers_are_those_of_the_grammar(t in "-?[0-9]{0,12}[.eE+ ]?[0-9]{0,3}") {
+            prop_assert_eq!(plain_number(t.as_bytes()), is_number(t.as_bytes()) && t.parse::<f64>().is_ok_and(f64::is_finite));
         }
 
         #[test]

@@ -26,20 +26,40 @@ fn masks(block: &[u8; 64], a: u8, b: u8) -> (u64, u64) {
     }
 }
 
-/// Calls `f(at, first, all)` for each 64 bytes of `text[off..off + len]`, which begin at `at`: the bits of the bytes that are `a`, and
-/// of those that are `a` or `b`. The end counts as an `a`. What follows in `text` is read, so that few blocks have to be copied.
+/// Places of two bytes in `text[off..off + len]`, 64 bytes a step: where the step begins, the bits of the bytes that are `a`, and of those
+/// that are `a` or `b`. The end counts as an `a`. What follows in `text` is read, so that few blocks have to be copied.
 #[inline(always)]
-pub fn blocks(text: &[u8], off: usize, len: usize, a: u8, b: u8, mut f: impl FnMut(usize, u64, u64)) {
-    let (mut at, end) = (0, off + len);
-    assert!(end <= text.len());
-    // `f` is called at one place, so that it can be inlined.
-    while at <= len {
-        let (mut first, second) = match text[off + at..].first_chunk::<64>() {
-            Some(block) => masks(block, a, b),
+pub fn blocks(text: &[u8], off: usize, len: usize, a: u8, b: u8) -> Blocks<'_> {
+    assert!(off + len <= text.len());
+    Blocks { text, off, len, a, b, at: 0 }
+}
+
+/// See [`blocks`].
+pub struct Blocks<'a> {
+    text: &'a [u8],
+    off: usize,
+    len: usize,
+    a: u8,
+    b: u8,
+    at: usize,
+}
+
+impl Iterator for Blocks<'_> {
+    type Item = (usize, u64, u64);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, u64, u64)> {
+        let (at, len) = (self.at, self.len);
+        if at > len {
+            return None;
+        }
+        let rest = &self.text[self.off + at..];
+        let (mut first, second) = match rest.first_chunk::<64>() {
+            Some(block) => masks(block, self.a, self.b),
             None => {
                 let mut last = [0u8; 64];
-                last[..end - off - at].copy_from_slice(&text[off + at..end]);
-                masks(&last, a, b)
+                last[..len - at].copy_from_slice(&rest[..len - at]);
+                masks(&last, self.a, self.b)
             }
         };
         let mut all = first | second;
@@ -48,8 +68,8 @@ pub fn blocks(text: &[u8], off: usize, len: usize, a: u8, b: u8, mut f: impl FnM
             all = (all & (bit - 1)) | bit;
             first |= bit;
         }
-        f(at, first, all);
-        at += 64;
+        self.at += 64;
+        Some((at, first, all))
     }
 }
 
@@ -57,13 +77,13 @@ pub fn blocks(text: &[u8], off: usize, len: usize, a: u8, b: u8, mut f: impl FnM
 /// `len` and true.
 #[inline(always)]
 pub fn stops(text: &[u8], off: usize, len: usize, a: u8, b: u8, mut f: impl FnMut(usize, bool)) {
-    blocks(text, off, len, a, b, |at, first, mut all| {
+    for (at, first, mut all) in blocks(text, off, len, a, b) {
         while all != 0 {
             let bit = all.trailing_zeros();
             f(at + bit as usize, first >> bit & 1 != 0);
             all &= all - 1;
         }
-    });
+    }
 }
 
 /// Calls `f` with the place of every byte that is `a` or `b`, in order.

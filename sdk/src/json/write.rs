@@ -112,28 +112,13 @@ impl JsonWriter {
         let begun = pen.len();
         for head in &self.heads {
             let value = &values[head.slot.index()];
-            // A number is written as a string is, without the quotes.
+            // A number is written as a string is, without the quotes. All else is done elsewhere, so that the registers suffice here.
             let (span, quotes) = match value {
                 Value::Str(s) => (*s, 1),
                 Value::Num(s) => (*s, 0),
                 Value::Missing => continue,
-                Value::Int(i) => {
-                    pen.room(head.len + 2 * STEP);
-                    // SAFETY: there is room for the head and two steps behind it.
-                    unsafe {
-                        head.put(0, pen);
-                        put_int(*i, pen);
-                    }
-                    continue;
-                }
                 _ => {
-                    pen.room(head.len + 2 * STEP);
-                    // SAFETY: there is room for the head and a step behind it.
-                    unsafe { head.put(0, pen) };
-                    pen.with(|out| match *value {
-                        Value::Split(s, pair, key) => split(arena, s.off as usize, s.len as usize, (pair, key), out),
-                        _ => write_in(arena, value, out),
-                    });
+                    pen.with(|out| field(head, arena, value, &split, out));
                     continue;
                 }
             };
@@ -248,6 +233,25 @@ pub fn write_val(value: Val<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a field that is neither a clean string nor a number as written.
+#[inline(never)]
+fn field(head: &Head, arena: &[u8], value: &Value, split: &impl Fn(&[u8], usize, usize, (u8, u8), &mut Vec<u8>), out: &mut Vec<u8>) {
+    let mut pen = Pen::new(out);
+    pen.room(head.len + 2 * STEP);
+    // SAFETY: there is room for the head and two steps behind it.
+    unsafe {
+        head.put(0, &mut pen);
+        if let Value::Int(i) = value {
+            return put_int(*i, &mut pen);
+        }
+    }
+    drop(pen);
+    match *value {
+        Value::Split(s, pair, key) => split(arena, s.off as usize, s.len as usize, (pair, key), out),
+        _ => write_in(arena, value, out),
+    }
+}
+
 /// Appends an integer.
 ///
 /// # Safety
@@ -343,7 +347,7 @@ fn write_split_by(arena: &[u8], off: usize, len: usize, (pair, key): (u8, u8), o
     // step. `from` is at most `len`, so that a step is there where pieces are short.
     unsafe {
         pen.put(b",\"");
-        blocks(arena, off, len, pair, key, |block, first, mut all| {
+        for (block, first, mut all) in blocks(arena, off, len, pair, key) {
             pen.room(block + 64 - from + 6 * 64 + STEP);
             while all != 0 {
                 let bit = all.trailing_zeros();
@@ -367,7 +371,7 @@ fn write_split_by(arena: &[u8], off: usize, len: usize, (pair, key): (u8, u8), o
                 pen.put_three(if ends { *b"\",\"\0" } else { *b"\":\"\0" });
                 (from, in_value) = (at + 1, !in_value);
             }
-        });
+        }
         // The bracket takes the place of a comma and a quote of a member that does not come.
         pen.back(2);
         pen.room(2);

@@ -2,7 +2,7 @@
 # Installs what a fresh Debian machine lacks: scripts/install.sh build | test
 #   build  compiler and libraries for the executable (apt)
 #   test   the same, the test runner's Python packages, Redis (apt), Kafka's and HBase's jars, an S3 server, ClickHouse's engine (pip,
-#          Maven, Go; the last is 566 MB)
+#          Maven, Go; the last is 566 MB), Chromium (apt)
 # Says what it does; does nothing that is done already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,7 +25,7 @@ apt_install() {
 apt_install gcc g++ make pkg-config perl libssl-dev zlib1g-dev libclang-dev
 [ "${1:-build}" = test ] || exit 0
 
-apt_install procps curl python3-venv redis-server
+apt_install procps curl python3-venv redis-server chromium chromium-driver fonts-noto-cjk
 venv=$cache/venv
 stamp=$(sha256sum tests/e2e/requirements.txt | cut -c1-16)
 if [ ! -f "$venv/.$stamp" ]; then

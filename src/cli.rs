@@ -55,7 +55,7 @@ pub enum Command {
     },
     /// Save a running job's state in a savepoint
     Savepoint(JobArgs),
-    /// Stop a running job, and wait until it has ended
+    /// Stop a running job, or the job of a console's task, and wait until it has ended
     Stop(StopArgs),
     /// Have a running job go on with another number of workers, and wait until it does
     Rescale(RescaleArgs),
@@ -74,6 +74,16 @@ pub enum Command {
         #[command(subcommand)]
         what: CheckpointsWhat,
     },
+    /// Serve the web console: tasks, their jobs, and who may do what with them
+    Serve(ServeArgs),
+    /// Give a console a topology: a new task, or a new version of one
+    Submit(SubmitArgs),
+    /// Have a console start a task's job
+    Start(StartArgs),
+    /// Print the log of a task's job
+    Logs(LogsArgs),
+    /// Name the tasks of a console and how they are
+    Ps(PsArgs),
     /// Print completions for a shell
     Completions {
         /// The shell that they are for
@@ -163,6 +173,100 @@ pub struct JobArgs {
 }
 
 #[derive(Args)]
+pub struct ServeArgs {
+    /// Where the database, the tasks and their logs lie; one console at a time
+    #[arg(long, value_name = "FOLDER", default_value = "millrace-console")]
+    pub data: PathBuf,
+    /// Address and port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8800", value_parser = millrace_plan::listen)]
+    pub listen: std::net::SocketAddr,
+    /// How people reach the console, if not at that address: `https://millrace.example.com`
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// The certificate and its chain, PEM: the console then speaks HTTPS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, PEM (PKCS #8)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// A folder that jobs may use beside their own; may be repeated
+    #[arg(long, value_name = "FOLDER")]
+    pub allow_folder: Vec<PathBuf>,
+    /// What jobs and webhooks may speak to: `host`, `host:port`, `*.example.com`, `s3://bucket`, or `*`; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub allow_address: Vec<String>,
+    /// The sender of mails; the server is in the variable MILLRACE_SMTP (`smtp://user:password@host:25`, `smtps://…`)
+    #[arg(long, value_name = "ADDRESS", default_value = "millrace@localhost")]
+    pub mail_from: String,
+}
+
+#[derive(Args, Default)]
+pub struct ConsoleArgs {
+    /// Where the console is; the token comes from the variable MILLRACE_TOKEN
+    #[arg(long, value_name = "URL", env = "MILLRACE_CONSOLE", default_value = "http://127.0.0.1:8800")]
+    pub console: String,
+}
+
+#[derive(Args)]
+pub struct SubmitArgs {
+    /// The topology
+    pub file: PathBuf,
+    /// The task's name. Default: the file's, without its end
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The team of a new task; needed by who has several
+    #[arg(long)]
+    pub team: Option<String>,
+    /// What was changed
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub note: String,
+    /// Start its job, too
+    #[arg(long)]
+    pub start: bool,
+    #[command(flatten)]
+    pub set: Set,
+    #[command(flatten)]
+    pub console: ConsoleArgs,
+}
+
+#[derive(Args)]
+pub struct StartArgs {
+    /// The task
+    pub name: String,
+    /// Which checkpoint it goes on from: `latest`, `scratch`, the number of one, or its path
+    #[arg(long, value_name = "CHECKPOINT", default_value = "latest")]
+    pub from: String,
+    /// As for `millrace run`
+    #[arg(long)]
+    pub accept_duplicates: bool,
+    /// As for `millrace run`
+    #[arg(long)]
+    pub allow_dropped_state: bool,
+    #[command(flatten)]
+    pub console: ConsoleArgs,
+}
+
+#[derive(Args)]
+pub struct LogsArgs {
+    /// The task
+    pub name: String,
+    /// Go on with what is written from now on
+    #[arg(long, short)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub console: ConsoleArgs,
+}
+
+#[derive(Args)]
+pub struct PsArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub console: ConsoleArgs,
+}
+
+#[derive(Args)]
 pub struct StopArgs {
     #[command(flatten)]
     pub job: JobArgs,
@@ -172,6 +276,9 @@ pub struct StopArgs {
     /// Let all windows and timers fire before the end
     #[arg(long)]
     pub drain: bool,
+    /// JOB is a task of the console there; the token comes from the variable MILLRACE_TOKEN
+    #[arg(long, value_name = "URL", env = "MILLRACE_CONSOLE")]
+    pub console: Option<String>,
 }
 
 #[derive(Args)]
@@ -291,6 +398,15 @@ pub struct RunArgs {
     /// Set by a run that was rescaled, for the one that goes on
     #[arg(long, hide = true, env = crate::run::RESCALED, value_parser = crate::run::Rescaled::parse)]
     pub rescaled: Option<crate::run::Rescaled>,
+    /// The run is a console's: it detaches itself and keeps its lock and its state in this folder
+    #[arg(long, hide = true, value_name = "FOLDER", requires = "task_run")]
+    pub task: Option<PathBuf>,
+    /// The console's number of the run
+    #[arg(long, hide = true, value_name = "N")]
+    pub task_run: Option<u64>,
+    /// Files that a process of the run may have open
+    #[arg(long, hide = true, value_name = "N", requires = "task")]
+    pub open_files: Option<u64>,
     /// Set by the job's supervisor
     #[arg(long, hide = true, env = crate::supervise::VARIABLE, value_parser = crate::supervise::Supervised::parse)]
     pub supervised: Option<crate::supervise::Supervised>,

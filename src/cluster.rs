@@ -4,6 +4,7 @@ use crate::alerts::Alerts;
 use crate::cli::{ClusterArgs, MemberArgs};
 use crate::exit::Exit;
 use crate::supervise::{self, Call};
+use crate::task::Journal;
 use crate::{lint, run};
 use millrace_engine::Member;
 use millrace_plan::diagnostic;
@@ -17,6 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// The secret, where no file has it.
 const SECRET: &str = "MILLRACE_SECRET";
@@ -79,33 +81,45 @@ pub fn cluster(args: &ClusterArgs) -> ExitCode {
     if args.run.dry_run {
         return run::run(&args.run, &MemberArgs::default());
     }
+    match run::journal(&args.run) {
+        Err(exit) => exit.into(),
+        Ok(journal) => {
+            let code = together(args, journal.as_ref());
+            journal.iter().for_each(|j| j.ended(code));
+            code.into()
+        }
+    }
+}
+
+/// The exit code.
+fn together(args: &ClusterArgs, journal: Option<&Arc<Journal>>) -> u8 {
     if let Err(e) = run::start_log(&args.run) {
         eprintln!("error: --log: {e}");
-        return Exit::Usage.into();
+        return Exit::Usage as u8;
     }
     let options = millrace_plan::Options { workers: args.run.workers.map(usize::from), ..lint::options(&args.run.set) };
     let planned = millrace_plan::load(&args.run.file, &options);
     let Some(plan) = planned.plan else {
         eprint!("{}", diagnostic::full(&planned.diagnostics, io::stderr().is_terminal()));
-        return Exit::Config.into();
+        return Exit::Config as u8;
     };
     let strategy = match supervise::strategy(&args.run.file, plan.restart.as_ref()) {
         Ok(strategy) => strategy.unwrap_or(RestartPlan::None),
-        Err(exit) => return exit.into(),
+        Err(exit) => return exit as u8,
     };
     let given = args.peers.secret_file.is_some() || std::env::var_os(SECRET).is_some();
     let secret = match if given { Ok(None) } else { random().map(Some) } {
         Ok(secret) => secret,
         Err(e) => {
             eprintln!("error: a secret cannot be made: {e}");
-            return Exit::Dependency.into();
+            return Exit::Dependency as u8;
         }
     };
     let hosts = std::env::temp_dir().join(format!("millrace-hosts-{}", std::process::id()));
     let local = Local { processes: args.processes, metrics: args.run.metrics.or(plan.metrics), hosts, secret };
     let alerts = Alerts::start(&plan.env.job, plan.alerts.as_ref());
     drop(plan.nodes);
-    let code = supervise::supervise(strategy, &|| local.calls(), alerts.as_deref());
+    let code = supervise::supervise(strategy, &|| local.calls(), alerts.as_deref(), journal);
     let _ = fs::remove_file(&local.hosts);
     code
 }

@@ -3,7 +3,7 @@
 use crate::cli::{LintArgs, LintFormat, Set};
 use crate::exit::Exit;
 use crate::pages::print;
-use millrace_plan::{Diagnostic, Options, diagnostic, fix};
+use millrace_plan::{Confine, Diagnostic, Options, diagnostic, fix};
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +11,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Rounds of fixes: one may bring another problem to light.
 const ROUNDS: usize = 8;
 
+/// Variables of a job that does not see the environment: JSON, names and values.
+pub const VARIABLES: &str = "MILLRACE_VARIABLES";
+/// What such a job may reach: JSON, see [`Confine`].
+pub const CONFINE: &str = "MILLRACE_CONFINE";
+
+/// What the command line says, and a console by the environment. What cannot be read of that allows nothing.
 pub fn options(set: &Set) -> Options {
-    Options { set: set.set.clone(), include_from: set.include_from.clone(), ..Options::default() }
+    fn of<T: Default + serde::de::DeserializeOwned>(name: &str) -> Option<T> {
+        std::env::var(name).ok().map(|text| serde_json::from_str(&text).unwrap_or_default())
+    }
+    let include_from = set.include_from.clone();
+    Options { set: set.set.clone(), include_from, variables: of(VARIABLES), confine: of::<Confine>(CONFINE), ..Options::default() }
 }
 
 /// A text to check.

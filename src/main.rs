@@ -3,6 +3,7 @@
 mod alerts;
 mod checkpoints;
 mod cli;
+mod client;
 mod cluster;
 mod control;
 mod exit;
@@ -13,7 +14,9 @@ mod pages;
 mod process;
 mod report;
 mod run;
+mod serve;
 mod supervise;
+mod task;
 mod top;
 mod watch;
 
@@ -45,7 +48,18 @@ fn main() -> ExitCode {
         Command::Status { job, json } => control::status(&job, json),
         Command::Savepoint(job) => control::savepoint(&job),
         Command::Rescale(args) => control::rescale(&args),
-        Command::Stop(args) => control::stop(&args),
+        Command::Stop(args) => match &args.console {
+            // A topology or a socket is no task.
+            Some(url) if !args.job.job.exists() => {
+                client::stop(&cli::ConsoleArgs { console: url.clone() }, &args.job.job.to_string_lossy(), args.savepoint, args.drain)
+            }
+            _ => control::stop(&args),
+        },
+        Command::Serve(args) => serve::serve(args),
+        Command::Submit(args) => client::submit(&args),
+        Command::Start(args) => client::start(&args),
+        Command::Logs(args) => client::logs(&args),
+        Command::Ps(args) => client::ps(&args),
         Command::Graph { file, format, set } => pages::graph(&file, format, &set),
         Command::Checkpoints { what } => checkpoints::checkpoints(&what),
         Command::Completions { shell } => {

@@ -3,12 +3,13 @@
 use crate::alerts::Alerts;
 use crate::cli::{LogFormat, MemberArgs, RunArgs};
 use crate::exit::Exit;
+use crate::task::Journal;
 use crate::watch::{self, Watch};
 use crate::{cluster, control, lint, process, report, supervise};
 use millrace_engine::summary::{FaultClass, FaultSummary};
 use millrace_engine::{Control, Event, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
 use millrace_plan::diagnostic;
-use millrace_plan::plan::Plan;
+use millrace_plan::plan::{Plan, RestartPlan};
 use millrace_sdk::Severity;
 use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
@@ -21,13 +22,33 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
 pub fn run(args: &RunArgs, member: &MemberArgs) -> ExitCode {
+    let journal = match journal(args) {
+        Ok(journal) => journal,
+        Err(exit) => return exit.into(),
+    };
+    let code = planned(args, member, journal.as_ref());
+    journal.iter().for_each(|j| j.ended(code));
+    code.into()
+}
+
+/// The console's folder of the run, for its supervisor.
+pub fn journal(args: &RunArgs) -> Result<Option<Arc<Journal>>, Exit> {
+    let (Some(folder), Some(run), None) = (&args.task, args.task_run, args.supervised) else { return Ok(None) };
+    Journal::open(folder, run, args.open_files).map(|j| Some(Arc::new(j))).map_err(|e| {
+        eprintln!("error: {e}");
+        Exit::Dependency
+    })
+}
+
+/// The exit code.
+fn planned(args: &RunArgs, member: &MemberArgs, journal: Option<&Arc<Journal>>) -> u8 {
     if let Err(e) = start_log(args) {
         eprintln!("error: --log: {e}");
-        return Exit::Usage.into();
+        return Exit::Usage as u8;
     }
     if let Some(Err(e)) = args.supervised.map(|s| s.bind()) {
         eprintln!("error: {e}");
-        return Exit::Bug.into();
+        return Exit::Bug as u8;
     }
     let (workers, memory) = (workers(args), process::memory());
     let options = millrace_plan::Options { workers, memory, ..lint::options(&args.set) };
@@ -35,21 +56,23 @@ pub fn run(args: &RunArgs, member: &MemberArgs) -> ExitCode {
     planned.diagnostics.retain(|d| d.severity != Severity::Note || args.dry_run);
     let restart = planned.plan.as_ref().filter(|_| !args.dry_run && args.supervised.is_none()).and_then(|p| p.restart.as_ref());
     let strategy = supervise::strategy(&args.file, restart);
+    // A console's run always has a supervisor: it tells how the run ended.
+    let strategy = if journal.is_some() { strategy.map(|s| s.or(Some(RestartPlan::None))) } else { strategy };
     // The child says what there is to say.
     let silent = args.quiet || matches!(strategy, Ok(Some(_)));
     if !planned.diagnostics.is_empty() && (!silent || planned.plan.is_none()) {
         eprint!("{}", diagnostic::full(&planned.diagnostics, std::io::stderr().is_terminal()));
     }
-    let Some(plan) = planned.plan else { return Exit::Config.into() };
+    let Some(plan) = planned.plan else { return Exit::Config as u8 };
     match strategy {
-        Err(exit) => exit.into(),
+        Err(exit) => exit as u8,
         Ok(Some(strategy)) => {
             let alerts = Alerts::start(&plan.env.job, plan.alerts.as_ref());
             drop(plan);
             let same = || Ok(vec![supervise::Call { args: std::env::args_os().skip(1).collect(), env: None }]);
-            supervise::supervise(strategy, &same, alerts.as_deref())
+            supervise::supervise(strategy, &same, alerts.as_deref(), journal)
         }
-        Ok(None) => once(args, member, plan).into(),
+        Ok(None) => once(args, member, plan) as u8,
     }
 }
 

@@ -7,6 +7,7 @@
 use crate::alerts::Alerts;
 use crate::exit::Exit;
 use crate::run::{RESCALED, Rescaled};
+use crate::task::Journal;
 use millrace_engine::Event;
 use millrace_engine::restart::{Restarts, Verdict};
 use millrace_engine::summary::FaultSummary;
@@ -17,11 +18,11 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher};
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -223,30 +224,32 @@ pub struct Call {
 /// The children of a run; asked for each.
 pub type Calls<'a> = &'a dyn Fn() -> std::io::Result<Vec<Call>>;
 
-/// Runs this same executable in children until they end well, may not be restarted, or have used the strategy up.
-pub fn supervise(strategy: RestartPlan, calls: Calls<'_>, alerts: Option<&Alerts>) -> ExitCode {
+/// Runs this same executable in children until they end well, may not be restarted, or have used the strategy up; the exit code.
+pub fn supervise(strategy: RestartPlan, calls: Calls<'_>, alerts: Option<&Alerts>, journal: Option<&Arc<Journal>>) -> u8 {
     let reins = Arc::new(Reins::default());
     if let Err(e) = reins.clone().on_signals() {
         eprintln!("error: signals cannot be handled: {e}");
-        return Exit::Bug.into();
+        return Exit::Bug as u8;
     }
-    let mut restarts = Restarts::new(strategy);
+    let mut restarts = Restarts::new(strategy.clone());
     let began = Instant::now();
     let mut begun = false;
     let mut rescaled: Option<Rescaled> = None;
     loop {
         let run = Instant::now();
+        journal.iter().for_each(|j| j.starting(&strategy));
         let told = [u128::from(restarts.count()), began.elapsed().as_millis(), begun.into()];
         let now = rescaled.map(|r| (RESCALED, Rescaled { elapsed: began.elapsed(), ..r }.text()));
         let calls = || calls().map(|all| all.into_iter().map(|c| Call { env: c.env.or(now.clone()), ..c }).collect());
-        let end = match calls().and_then(|calls| children(&reins, calls, told)) {
+        let end = match calls().and_then(|calls| children(&reins, calls, told, journal)) {
             Ok(Some(end)) => end,
-            Ok(None) => return ExitCode::from(128 + SIGTERM as u8),
+            Ok(None) => return 128 + SIGTERM as u8,
             Err(e) => {
                 eprintln!("error: the job's process cannot be started: {e}");
-                return Exit::Dependency.into();
+                return Exit::Dependency as u8;
             }
         };
+        journal.iter().for_each(|j| j.fault(&end.reason(), end.fault.as_ref()));
         begun |= end.begun;
         rescaled = end.rescaled.or(rescaled);
         let tell = |event: Event| alerts.iter().for_each(|a| a.tell(event.clone()));
@@ -254,14 +257,14 @@ pub fn supervise(strategy: RestartPlan, calls: Calls<'_>, alerts: Option<&Alerts
             if !end.status.success() {
                 tell(end.event());
             }
-            return end.code().into();
+            return end.code();
         }
         let lot = std::hash::RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
         match restarts.failed(began.elapsed(), run.elapsed(), lot) {
             Verdict::End(why) => {
                 eprintln!("error: the job has failed ({}) and is not restarted: {why}", end.reason());
                 tell(Event { message: format!("{}; not restarted: {why}", end.reason()), ..end.event() });
-                return end.code().into();
+                return end.code();
             }
             Verdict::Restart { after } => {
                 let shown = Shown::micros(after.as_micros().min(i64::MAX as u128) as i64);
@@ -272,8 +275,9 @@ pub fn supervise(strategy: RestartPlan, calls: Calls<'_>, alerts: Option<&Alerts
                     "the job has failed: restart in {shown}"
                 );
                 tell(Event { kind: "restarting", message: format!("{}; restart {} in {shown}", end.reason(), restarts.count()) });
+                journal.iter().for_each(|j| j.waiting(restarts.count(), &end.reason(), after));
                 if reins.stopped_within(after) {
-                    return end.code().into();
+                    return end.code();
                 }
             }
         }
@@ -281,11 +285,11 @@ pub fn supervise(strategy: RestartPlan, calls: Calls<'_>, alerts: Option<&Alerts
 }
 
 /// One run in processes of its own; None: a stop was asked for before it began.
-fn children(reins: &Arc<Reins>, calls: Vec<Call>, told: [u128; 3]) -> std::io::Result<Option<End>> {
+fn children(reins: &Arc<Reins>, calls: Vec<Call>, told: [u128; 3], journal: Option<&Arc<Journal>>) -> std::io::Result<Option<End>> {
     let (ended, ends) = mpsc::channel();
     let all = calls.len();
     for call in calls {
-        let Some(child) = Child::start(reins, call, told)? else { break };
+        let Some(child) = Child::start(reins, call, told, journal.cloned())? else { break };
         let (reins, ended) = (reins.clone(), ended.clone());
         std::thread::Builder::new().name("child".into()).spawn(move || _ = ended.send(child.wait(&reins)))?;
     }
@@ -322,8 +326,8 @@ struct Child {
 
 impl Child {
     /// None: a stop was asked for before.
-    fn start(reins: &Reins, call: Call, told: [u128; 3]) -> std::io::Result<Option<Child>> {
-        let (mut report, pipe) = std::io::pipe()?;
+    fn start(reins: &Reins, call: Call, told: [u128; 3], journal: Option<Arc<Journal>>) -> std::io::Result<Option<Child>> {
+        let (report, pipe) = std::io::pipe()?;
         rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::empty())?;
         // The very executable that runs, even when another one has taken its place on the disk meanwhile.
         let mut command = Command::new("/proc/self/exe");
@@ -345,8 +349,14 @@ impl Child {
         drop(pipe);
         let (told, heard) = mpsc::channel();
         std::thread::Builder::new().name("report".into()).spawn(move || {
-            let mut text = Vec::new();
-            let _ = report.read_to_end(&mut text);
+            let (mut report, mut text) = (BufReader::new(report), Vec::new());
+            let mut begun = journal;
+            // Told at once: whoever starts the job after a crash of this process goes by it.
+            while matches!(report.read_until(b'\n', &mut text), Ok(n) if n > 0) {
+                if text.split(|b| *b == b'\n').any(|l| l == BEGUN.as_bytes()) {
+                    begun.take().iter().for_each(|j| j.begun());
+                }
+            }
             let _ = told.send(text);
         })?;
         Ok(Some(Child { process, pid, heard }))

@@ -82,6 +82,9 @@ impl Watch {
             all["lag"] = s.lag.into();
             all["watermark_delay_seconds"] = s.watermark.map(|w| self.clock.now().saturating_sub(w) as f64 / 1e6).into();
             all["waiting"] = s.waiting.into();
+            let now = p.started.elapsed().as_micros() as u64;
+            let oldest = p.meters.steps.iter().map(|s| s.load(Relaxed)).filter(|s| *s > 0).min();
+            all["last_step_seconds"] = oldest.map(|s| now.saturating_sub(s) as f64 / 1e6).into();
         }
         all
     }

@@ -18,15 +18,17 @@ pub(crate) struct Checked {
     pub value: Option<Value>,
     pub found: Vec<Found>,
     pub secrets: Vec<Span>,
+    /// Paths of the file system and their places.
+    pub paths: Vec<(Span, String)>,
     /// Whether something in it was broken before it came here.
     pub bad: bool,
 }
 
 /// Checks a node against a schema. `owner`: where to point when a key is missing.
 pub(crate) fn check(sources: &Sources, node: &Node, schema: &Value, owner: Span) -> Checked {
-    let mut c = Checker { sources, root: schema, found: vec![], secrets: vec![], bad: false, depth: 0 };
+    let mut c = Checker { sources, root: schema, found: vec![], secrets: vec![], paths: vec![], bad: false, depth: 0 };
     let value = c.value(node, schema, owner);
-    Checked { value, found: c.found, secrets: c.secrets, bad: c.bad }
+    Checked { value, found: c.found, secrets: c.secrets, paths: c.paths, bad: c.bad }
 }
 
 /// Where a part's problem stands in the file.
@@ -78,6 +80,7 @@ struct Checker<'a> {
     root: &'a Value,
     found: Vec<Found>,
     secrets: Vec<Span>,
+    paths: Vec<(Span, String)>,
     bad: bool,
     depth: usize,
 }
@@ -236,7 +239,7 @@ impl<'a> Checker<'a> {
             [only] => self.value(node, only, owner),
             _ => {
                 // The first without problems, else the one with fewest.
-                let mut best: Option<(Option<Value>, Vec<Found>, Vec<Span>, bool)> = None;
+                let mut best: Option<(Option<Value>, Vec<Found>, Vec<Span>, Vec<(Span, String)>, bool)> = None;
                 for schema in fitting {
                     if self.depth > 8 {
                         break;
@@ -246,17 +249,19 @@ impl<'a> Checker<'a> {
                         root: self.root,
                         found: vec![],
                         secrets: vec![],
+                        paths: vec![],
                         bad: false,
                         depth: self.depth + 1,
                     };
                     let value = trial.value(node, schema, owner);
                     if best.as_ref().is_none_or(|b| trial.found.len() < b.1.len()) {
-                        best = Some((value, trial.found, trial.secrets, trial.bad));
+                        best = Some((value, trial.found, trial.secrets, trial.paths, trial.bad));
                     }
                 }
-                let Some((value, found, secrets, bad)) = best else { return Some(free(node)) };
+                let Some((value, found, secrets, paths, bad)) = best else { return Some(free(node)) };
                 self.found.extend(found);
                 self.secrets.extend(secrets);
+                self.paths.extend(paths);
                 self.bad |= bad;
                 value
             }
@@ -436,6 +441,7 @@ impl<'a> Checker<'a> {
                 self.secrets.extend(s.argument);
                 self.found.extend(plain_secret(node, s));
             }
+            "path" => self.paths.push((node.span, s.text.clone())),
             "duration" => {
                 if let Err(e) = Duration::parse(&s.text) {
                     self.found.push(Found::error("bad-duration", node.span, e));

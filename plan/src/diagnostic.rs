@@ -134,6 +134,8 @@ impl Found {
 pub(crate) struct Report {
     pub sources: Sources,
     pub found: Vec<Found>,
+    /// Paths that the topology names, with their places.
+    pub paths: Vec<(Span, String)>,
     /// Stretches of the text had to be taken out in which whole parts or their names may have stood.
     pub damaged: bool,
     /// Names of uses of fragments that could not be followed: what their parts are called is not known.

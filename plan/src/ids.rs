@@ -150,6 +150,7 @@ pub const PAGES: &[Page] = &[
     of("not-a-number", "A helper needs a number here.", "The constant is none.", "Write a number."),
     of("not-a-retry-stream", "A join's `retry` and streams with `role: retry` belong together.", "Retried rows have a shape and a clock of their own.", "Wire the retry stream to `retry:`, other streams to `left:` and `right:`."),
     of("not-a-time", "A helper needs a time here.", "The constant is none.", "Write an ISO 8601 time or epoch milliseconds."),
+    of("not-allowed", "The topology names a file or a server that it may not reach.", "Whoever runs the job allows certain folders and addresses only.", "Use a path within the task's folder, or ask the administrator to allow it."),
     of("not-aggregated", "A value of single rows stands beside aggregates.", "A window has many rows and cannot know whose value is meant.", "Write first(x), last(x), min(x) …, or add it to the key."),
     of("not-an-ip", "A helper needs an IP address here.", "The constant is none.", "Write one, like `10.0.0.1`."),
     of("not-connected", "What a part needs is not there, or says no (told with --connect).", "The job would end as soon as it is started.", "Check the address, the name and the permissions that the message speaks of."),

@@ -4,6 +4,7 @@ mod alerts;
 mod allow;
 mod build;
 mod check;
+mod confine;
 mod connect;
 pub mod diagnostic;
 mod durability;
@@ -30,6 +31,7 @@ mod vars;
 mod wiring;
 mod yaml;
 
+pub use confine::Confine;
 pub use diagnostic::Diagnostic;
 pub use durability::listen;
 pub use load::{Options, Planned, file_name, load, load_text};

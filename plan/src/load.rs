@@ -1,6 +1,7 @@
 //! The way in: a file or a text, options, a plan and its diagnostics.
 
 use crate::build::{Builder, assemble, dead_letter};
+use crate::confine::{self, Confine};
 use crate::connect;
 use crate::diagnostic::{Diagnostic, Found, Report};
 use crate::durability;
@@ -13,8 +14,10 @@ use crate::topology::{self, OnError as OnErrorKey, Topology};
 use crate::vars::Vars;
 use crate::wiring;
 use crate::yaml;
+use millrace_sdk::config::Secret;
 use millrace_sdk::operator::{Env, OnError};
 use millrace_sdk::{Clock, Severity};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +44,10 @@ pub struct Options {
     pub library: bool,
     /// Ask servers, and wait so long for them.
     pub connect: Option<Duration>,
+    /// Variables in place of those of the environment. None: the environment's.
+    pub variables: Option<BTreeMap<String, Secret>>,
+    /// What the topology may reach. None: everything that its user may.
+    pub confine: Option<Confine>,
 }
 
 pub struct Planned {
@@ -83,7 +90,7 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let src = report.sources.add(name, text);
     let (variables, keys) = set::divide(&options.set);
-    let mut vars = Vars::new(variables, base_dir.to_path_buf());
+    let mut vars = Vars::new(variables, base_dir.to_path_buf()).instead(options.variables.clone()).confined(options.confine.clone());
     let mut root = yaml::compose(&mut report, src);
     let library = reuse::is_library(&root);
     for (key, value) in keys {
@@ -103,6 +110,9 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
     lints::run(&mut report, &t, &graph, &built, &env.env);
     if options.style {
         lints::style(&mut report, &t, &root);
+    }
+    if let Some(limits) = &options.confine {
+        confine::check(&mut report, limits, &root, base_dir);
     }
     let dead = dead_letter(&mut report, &t, &env.env, &env.dead_letter_path);
     if let Some(timeout) = options.connect {

@@ -496,6 +496,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     };
     out.tainted = checked.found.iter().any(|f| f.severity == Severity::Error) || checked.bad || report.sources.has_hole(node.span);
     report.found.extend(checked.found.into_iter().filter(|f| !wiring_told(f)));
+    report.paths.extend(checked.paths);
     for s in checked.secrets {
         report.sources.hide(s);
     }
@@ -561,6 +562,7 @@ pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Repo
     let checked = check(&report.sources, node, schema, owner);
     let clean = checked.found.iter().all(|f| f.severity != Severity::Error) && !checked.bad;
     report.found.extend(checked.found);
+    report.paths.extend(checked.paths);
     for s in checked.secrets {
         report.sources.hide(s);
     }

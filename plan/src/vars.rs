@@ -1,8 +1,10 @@
 //! `${NAME}`, `${NAME:-default}`, `${file:path}` and `$${` in scalar values.
 
+use crate::confine::Confine;
 use crate::diagnostic::Found;
 use crate::scalar::Piece;
 use crate::source::Span;
+use millrace_sdk::config::Secret;
 use millrace_sdk::problem::did_you_mean;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,18 +13,30 @@ use std::path::PathBuf;
 /// Longest file that `${file:…}` reads, bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Where variables come from: `--set` first, then the environment.
+/// Where variables come from: `--set` first, then the environment, or what stands in its place.
 pub struct Vars {
     pub set: BTreeMap<String, String>,
     pub base_dir: PathBuf,
     /// Parameters of the fragment that is being used: these go first. None: no text, but a list, a map or nothing.
     pub locals: BTreeMap<String, Option<String>>,
+    instead: Option<BTreeMap<String, Secret>>,
+    confine: Option<Confine>,
     used: BTreeSet<String>,
 }
 
 impl Vars {
     pub fn new(set: BTreeMap<String, String>, base_dir: PathBuf) -> Vars {
-        Vars { set, base_dir, locals: BTreeMap::new(), used: BTreeSet::new() }
+        Vars { set, base_dir, locals: BTreeMap::new(), instead: None, confine: None, used: BTreeSet::new() }
+    }
+
+    /// The environment is not asked, but this.
+    pub fn instead(self, variables: Option<BTreeMap<String, Secret>>) -> Vars {
+        Vars { instead: variables, ..self }
+    }
+
+    /// Only these files are read.
+    pub fn confined(self, confine: Option<Confine>) -> Vars {
+        Vars { confine, ..self }
     }
 
     /// Variables that were set and that no text mentions.
@@ -74,6 +88,9 @@ impl Vars {
         let error = |id, message: String| Found::error(id, Span::default(), message);
         if let Some(path) = inner.strip_prefix("file:") {
             let full = self.base_dir.join(path.trim());
+            if let Some(Err(why)) = self.confine.as_ref().map(|c| c.path(&self.base_dir, path.trim())) {
+                return Err(error("not-allowed", why));
+            }
             let unreadable = |why: String| error("missing-file", format!("cannot read `{}`: {why}", path.trim()));
             let size = std::fs::metadata(&full).map_err(|e| unreadable(e.to_string()))?;
             if !size.is_file() || size.len() > MAX_FILE {
@@ -101,13 +118,20 @@ impl Vars {
         if let Some(v) = self.set.get(name) {
             return Ok(v.clone());
         }
-        if let Ok(v) = std::env::var(name) {
+        let outside = match &self.instead {
+            Some(all) => all.get(name).map(|v| v.0.clone()),
+            None => std::env::var(name).ok(),
+        };
+        if let Some(v) = outside {
             return Ok(v);
         }
         match default {
             Some(d) => Ok(d.to_string()),
             None => Err(error("missing-variable", format!("the variable `{name}` is not set"))
-                .suggest(did_you_mean(name, self.locals.keys().chain(self.set.keys()).map(String::as_str)).map(|n| format!("${{{n}}}")))
+                .suggest({
+                    let names = self.locals.keys().chain(self.set.keys()).chain(self.instead.iter().flat_map(BTreeMap::keys));
+                    did_you_mean(name, names.map(String::as_str)).map(|n| format!("${{{n}}}"))
+                })
                 .hint(format!("set it in the environment or by --set {name}=…, or write a default: ${{{name}:-…}}"))),
         }
     }

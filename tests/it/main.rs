@@ -3,6 +3,7 @@
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod console;
 mod corpus;
 mod deploy;
 mod docs;

@@ -26,6 +26,7 @@ fn crates_know_only_what_they_may() {
             "millrace-operators" | "millrace-connectors" => &["millrace-sdk", "millrace-expr", "millrace-formats"],
             "millrace-plan" => &["millrace-sdk", "millrace-expr", "millrace-formats"],
             "millrace-durable" | "millrace-state" => &["millrace-sdk"],
+            "millrace-console" => &["millrace-sdk", "millrace-plan"],
             "millrace-engine" => &["millrace-sdk", "millrace-plan", "millrace-durable"],
             other => panic!("{other}: say in tests/it/tidy.rs and ARCHITECTURE.md what this crate may know"),
         }

@@ -1,0 +1,148 @@
+// The console's only script. Pages work without it but for the live log and figures, lint while one types, and uploads.
+"use strict";
+
+const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
+
+// Times in the reader's zone.
+function times(root) {
+  for (const t of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(t.dateTime);
+    if (!Number.isNaN(at.getTime())) t.textContent = at.toLocaleString(document.documentElement.lang, { hour12: false });
+  }
+}
+times(document);
+
+// Questions before what cannot be taken back.
+for (const form of document.querySelectorAll("form[data-ask]")) {
+  form.addEventListener("submit", (e) => { if (!confirm(form.dataset.ask)) e.preventDefault(); });
+}
+
+// Parts of a page that the server draws anew.
+for (const live of document.querySelectorAll("[data-live]")) {
+  const every = Number(live.dataset.every ?? 2000);
+  const again = async () => {
+    if (!document.hidden) {
+      try {
+        const answer = await fetch(live.dataset.live, { headers: { "x-fragment": "1" } });
+        if (answer.ok && !live.contains(document.activeElement)) {
+          const ticked = new Set([...live.querySelectorAll("input:checked")].map((b) => b.value));
+          live.innerHTML = await answer.text();
+          for (const box of live.querySelectorAll("input[type=checkbox]")) box.checked = ticked.has(box.value);
+          times(live);
+        } else if (answer.status === 401) return location.reload();
+      } catch { /* the console is away: the next try may find it */ }
+    }
+    setTimeout(again, every);
+  };
+  setTimeout(again, every);
+}
+
+// The log as it is written.
+for (const log of document.querySelectorAll("[data-log]")) {
+  const stream = new EventSource(log.dataset.log);
+  const most = 2000;
+  const show = (e) => {
+    const follow = log.scrollTop + log.clientHeight >= log.scrollHeight - 30;
+    for (const line of JSON.parse(e.data)) log.append(line + "\n");
+    while (log.childNodes.length > most) log.firstChild.remove();
+    if (follow) log.scrollTop = log.scrollHeight;
+  };
+  stream.addEventListener("lines", show);
+  stream.addEventListener("again", () => log.replaceChildren());
+}
+
+// The editor: problems are marked where they stand, on a layer behind the text.
+for (const editor of document.querySelectorAll(".editor")) {
+  const text = editor.querySelector("textarea");
+  const layer = editor.querySelector("pre");
+  const list = document.getElementById("problems");
+  const graph = document.getElementById("graph");
+  const form = text.form;
+  let asked = 0;
+  const scroll = () => { layer.scrollTop = text.scrollTop; layer.scrollLeft = text.scrollLeft; };
+  // From a line and a column in characters, both from 1, to an index of the string.
+  const index = (lines, line, column) => {
+    let at = 0;
+    for (let i = 0; i < line - 1 && i < lines.length; i++) at += lines[i].length + 1;
+    return at + [...(lines[line - 1] ?? "")].slice(0, column - 1).join("").length;
+  };
+  const mark = (problems) => {
+    const lines = text.value.split("\n");
+    const ranges = problems.map((p) => {
+      const from = index(lines, p.line, p.column);
+      return { from, to: Math.max(index(lines, p.end_line, p.end_column), from + 1), p };
+    }).sort((a, b) => a.from - b.from);
+    const nodes = [];
+    let at = 0;
+    for (const { from, to, p } of ranges) {
+      if (from < at) continue;
+      nodes.push(text.value.slice(at, from));
+      const m = document.createElement("mark");
+      m.className = p.severity;
+      m.dataset.id = p.id;
+      m.textContent = text.value.slice(from, to).replace(/^\n?$/, " ");
+      nodes.push(m);
+      at = to;
+    }
+    nodes.push(text.value.slice(at) + "\n");
+    layer.replaceChildren(...nodes);
+    scroll();
+    list.replaceChildren(...problems.map((p) => {
+      const item = document.createElement("li");
+      item.className = p.severity;
+      const go = document.createElement("button");
+      go.type = "button";
+      go.textContent = `${p.line}:${p.column}`;
+      go.addEventListener("click", () => {
+        const from = index(lines, p.line, p.column);
+        text.focus();
+        text.setSelectionRange(from, Math.max(index(lines, p.end_line, p.end_column), from));
+        text.scrollTop = (p.line - 5) * 20;
+      });
+      const more = [p.suggestion ? `→ ${p.suggestion}` : "", p.hint ?? ""].filter(Boolean).join(" · ");
+      item.append(go, ` ${p.severity}[${p.id}] ${p.message}${more ? " — " + more : ""}`);
+      return item;
+    }));
+    editor.dataset.linted = String(asked);
+  };
+  const lint = async () => {
+    const mine = ++asked;
+    const body = new URLSearchParams(new FormData(form));
+    try {
+      const answer = await fetch(editor.dataset.lint, { method: "POST", body, headers: { "x-csrf-token": csrf } });
+      if (!answer.ok || mine !== asked) return;
+      const found = await answer.json();
+      mark(found.problems);
+      if (graph) graph.innerHTML = found.graph;
+    } catch { /* the console is away: the next key asks again */ }
+  };
+  let wait;
+  const soon = () => { clearTimeout(wait); wait = setTimeout(lint, 250); };
+  form.addEventListener("input", soon);
+  text.addEventListener("scroll", scroll);
+  // Tab indents, Escape and then Tab leaves the editor.
+  let leave = false;
+  text.addEventListener("keydown", (e) => {
+    if (e.key === "Escape") leave = true;
+    else if (e.key === "Tab" && !leave && !e.shiftKey) {
+      e.preventDefault();
+      document.execCommand("insertText", false, "  ");
+    } else if (e.key !== "Shift") leave = false;
+  });
+  const file = document.getElementById("upload");
+  file?.addEventListener("change", async () => {
+    const chosen = file.files[0];
+    if (!chosen) return;
+    if (chosen.size > 1 << 20) return alert(file.dataset.large);
+    text.value = await chosen.text();
+    soon();
+  });
+  lint();
+}
+
+// A box that ticks all others.
+for (const all of document.querySelectorAll("[data-all]")) {
+  all.addEventListener("change", () => {
+    for (const box of document.querySelectorAll(`input[name="${all.dataset.all}"]`)) box.checked = all.checked;
+  });
+}

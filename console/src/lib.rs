@@ -1,0 +1,69 @@
+//! The web console: one process with an embedded database, whose pages and HTTP API make tasks, run their jobs, and watch them.
+//!
+//! A job is no child that the console must keep: `millrace run --task` detaches itself, restarts by its own strategy, and leaves in its folder
+//! what a console that is started later needs to find it again. See ARCHITECTURE.md, "The console".
+
+mod accounts;
+mod alarms;
+mod audit;
+mod checkpoints;
+mod draw;
+mod figures;
+mod jobs;
+mod lang;
+mod process;
+mod refusal;
+mod serve;
+mod settings;
+mod socket;
+mod store;
+mod tasks;
+mod view;
+mod web;
+
+pub use figures::Figures;
+pub use refusal::Refusal;
+pub use serve::{Options, serve};
+pub use web::{Peer, router};
+
+use millrace_sdk::{Clock, Fault};
+use std::sync::Arc;
+use store::Store;
+use tokio::sync::Semaphore;
+
+/// Passwords that are checked at a time: each takes 19 MiB.
+const LOGINS: usize = 2;
+
+/// What every request can reach.
+pub struct App {
+    pub(crate) options: Options,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) logins: Arc<Semaphore>,
+    pub(crate) jobs: jobs::Jobs,
+    pub(crate) alarms: alarms::Alarms,
+    pub(crate) pictures: draw::Pictures,
+}
+
+impl App {
+    /// Opens the folder; the second value is the password of the administrator that a first start makes.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or another console uses it.
+    pub fn open(options: Options, clock: Clock) -> Result<(Arc<App>, Option<String>), Fault> {
+        let store = Store::open(&options.folder)?;
+        let failed = |r: Refusal| Fault::refused(r.message);
+        let password = accounts::first_admin(&store, clock.now()).map_err(failed)?;
+        store.run(audit::settle).map_err(failed)?;
+        let app = App {
+            options,
+            store,
+            clock,
+            logins: Arc::new(Semaphore::new(LOGINS)),
+            jobs: jobs::Jobs::default(),
+            alarms: alarms::Alarms::default(),
+            pictures: draw::Pictures::default(),
+        };
+        Ok((Arc::new(app), password))
+    }
+}

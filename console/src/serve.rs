@@ -1,0 +1,164 @@
+//! The server: one port, HTTP/1.1, with TLS if there is a certificate.
+
+use crate::App;
+use crate::web::{Peer, router};
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Request as HttpRequest;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use millrace_sdk::config::Secret;
+use millrace_sdk::{Clock, Fault};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower_service::Service;
+
+/// Connections at a time; more wait.
+const CONNECTIONS: usize = 512;
+/// How long a client may take for a handshake, and for the head of a request.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where database, tasks and logs lie.
+    pub folder: PathBuf,
+    pub listen: SocketAddr,
+    /// How people reach the console when that is not `listen`: `https://millrace.example`.
+    pub public_url: Option<String>,
+    /// Certificate chain and PKCS #8 key, PEM files.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// The executable that runs jobs.
+    pub executable: PathBuf,
+    /// What jobs may reach beside their own folders, and alarms may speak to.
+    pub allow: millrace_plan::Confine,
+    /// The mail server, `smtp://user:password@host:25`; None: no mails.
+    pub smtp: Option<Secret>,
+    /// The sender of mails.
+    pub mail_from: String,
+}
+
+impl Options {
+    /// Where people find the console.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let own = || format!("{scheme}://{}", self.listen);
+        self.public_url.as_ref().map_or_else(own, |u| u.trim_end_matches('/').to_string())
+    }
+
+    /// Whether a `Host` header names this console.
+    pub(crate) fn is_own_name(&self, host: &str) -> bool {
+        let name = host.strip_suffix(&format!(":{}", self.listen.port())).unwrap_or(host);
+        let public = self.public_url.as_ref().and_then(|u| u.split_once("://")).map(|(_, rest)| rest.trim_end_matches('/'));
+        let own = name.trim_start_matches('[').trim_end_matches(']');
+        let address = own.parse().is_ok_and(|ip: std::net::IpAddr| {
+            self.listen.ip() == ip || self.listen.ip().is_unspecified() || (self.listen.ip().is_loopback() && ip.is_loopback())
+        });
+        own == "localhost" || address || public.is_some_and(|p| p.eq_ignore_ascii_case(host) || p.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Serves until SIGTERM or SIGINT. Jobs live on.
+///
+/// # Errors
+/// The folder, the address or the certificate cannot be used.
+pub fn serve(options: Options) -> Result<(), Fault> {
+    let acceptor = options.tls.as_ref().map(acceptor).transpose()?;
+    let listen = options.listen;
+    let refused = |e: std::io::Error| {
+        Fault::refused(format!("the console cannot listen at {listen}: {e}")).hint("choose another address with --listen")
+    };
+    let listener = std::net::TcpListener::bind(listen).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    let (app, password) = App::open(Options { listen: bound, ..options }, Clock::System)?;
+    let scheme = if acceptor.is_some() { "https" } else { "http" };
+    if let Some(password) = password {
+        println!("first start: log in as `admin` with the password {password}, which is shown only now and must be changed");
+    }
+    println!("console: {scheme}://{bound}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(refused)?;
+    runtime.block_on(async {
+        let listener = TcpListener::from_std(listener).map_err(refused)?;
+        tokio::spawn(crate::jobs::watch(app.clone()));
+        tokio::spawn(crate::alarms::teller(app.clone()));
+        tokio::select! {
+            () = accept(listener, acceptor, app) => {}
+            () = asked_to_end() => {}
+        }
+        Ok(())
+    })?;
+    // What is under way has a moment; a stream of log lines would never end by itself.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    Ok(())
+}
+
+async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn acceptor((cert, key): &(PathBuf, PathBuf)) -> Result<tokio_native_tls::TlsAcceptor, Fault> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|e| Fault::refused(format!("`{}` cannot be read: {e}", path.display())));
+    let refused = |e: native_tls::Error| {
+        Fault::refused(format!("the certificate cannot be used: {e}"))
+            .hint("--tls-cert is a PEM file with the chain, --tls-key one with the key in PKCS #8 (`BEGIN PRIVATE KEY`)")
+    };
+    let identity = native_tls::Identity::from_pkcs8(&read(cert)?, &read(key)?).map_err(refused)?;
+    let mut builder = native_tls::TlsAcceptor::builder(identity);
+    builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));
+    builder.build().map(Into::into).map_err(refused)
+}
+
+async fn accept(listener: TcpListener, acceptor: Option<tokio_native_tls::TlsAcceptor>, app: Arc<App>) {
+    let router = router(app);
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let Ok((stream, address)) = listener.accept().await else {
+            // Out of files, mostly: others will be closed.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (router, acceptor) = (router.clone(), acceptor.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            connection(stream, address, router, acceptor).await;
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, address: SocketAddr, router: axum::Router, acceptor: Option<tokio_native_tls::TlsAcceptor>) {
+    match acceptor {
+        None => answer(stream, address, router).await,
+        Some(acceptor) => {
+            if let Ok(Ok(stream)) = tokio::time::timeout(HEAD, acceptor.accept(stream)).await {
+                answer(stream, address, router).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, address: SocketAddr, router: axum::Router) {
+    let service = hyper::service::service_fn(move |request: HttpRequest<Incoming>| {
+        let mut router = router.clone();
+        let mut request: Request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(address.ip()));
+        router.call(request)
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    // A client that has gone needs no answer.
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}

@@ -1,0 +1,169 @@
+//! What a task's form says: all of it but the secrets' values. A version of a task is one of these.
+
+use crate::Refusal;
+use crate::alarms::{Receivers, Rule};
+use millrace_plan::{Confine, Diagnostic, Options, Planned};
+use millrace_sdk::Severity;
+use millrace_sdk::config::{Duration, Secret, Size};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Longest configuration, bytes.
+pub const MAX_CONFIG: usize = 1 << 20;
+/// All variables and secrets together, bytes: they reach the job through one variable of its environment (Linux takes 128 KiB).
+pub const MAX_VARIABLES: usize = 64 << 10;
+/// What messages call the configuration, and its file in the task's folder.
+pub const FILE: &str = "topology.yaml";
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub description: String,
+    pub tags: Vec<String>,
+    /// The topology, YAML.
+    pub config: String,
+    pub variables: BTreeMap<String, String>,
+    /// `2GiB`; empty: what the topology says.
+    pub memory: String,
+    /// Worker threads of each process; None: what the topology says.
+    pub workers: Option<u16>,
+    /// None: one.
+    pub processes: Option<u16>,
+    /// Files that a process may have open; None: the system's limit.
+    pub open_files: Option<u64>,
+    pub restart: Restart,
+    pub alarms: Vec<Rule>,
+    /// Who is told of alarms.
+    pub receivers: Receivers,
+}
+
+/// Whether and how often a failed job is started again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
+pub enum Restart {
+    /// As the topology says.
+    #[default]
+    Topology,
+    None,
+    FixedDelay {
+        attempts: u32,
+        delay: String,
+    },
+    FailureRate {
+        max_failures: u32,
+        interval: String,
+        delay: String,
+    },
+    ExponentialDelay {
+        initial: String,
+        max: String,
+    },
+}
+
+impl Restart {
+    /// The key of the topology, for `--set`.
+    fn set(&self) -> Option<String> {
+        match self {
+            Restart::Topology => None,
+            Restart::None => Some("{type: noRestart}".into()),
+            Restart::FixedDelay { attempts, delay } => Some(format!("{{type: fixedDelayRestart, attempts: {attempts}, delay: {delay}}}")),
+            Restart::FailureRate { max_failures, interval, delay } => {
+                Some(format!("{{type: failureRateRestart, max_failures: {max_failures}, interval: {interval}, delay: {delay}}}"))
+            }
+            Restart::ExponentialDelay { initial, max } => {
+                Some(format!("{{type: exponentialDelayRestart, initial: {initial}, max: {max}}}"))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        let lengths: Vec<&String> = match self {
+            Restart::Topology | Restart::None => vec![],
+            Restart::FixedDelay { delay, .. } => vec![delay],
+            Restart::FailureRate { interval, delay, .. } => vec![interval, delay],
+            Restart::ExponentialDelay { initial, max } => vec![initial, max],
+        };
+        // The text becomes part of a YAML value: nothing but a duration may be in it.
+        let wrong = lengths.into_iter().find(|d| Duration::parse(d).is_err() || !d.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'));
+        match wrong {
+            Some(d) => Err(Refusal::bad(format!("`{d}` is no length of time: write `10s` or `5m`"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Settings {
+    /// # Errors
+    /// A field of the form has no meaning. The topology is lint's business.
+    pub fn check(&self) -> Result<(), Refusal> {
+        self.restart.check()?;
+        if self.config.len() > MAX_CONFIG {
+            return Err(Refusal::bad(format!("a configuration has at most {} KiB", MAX_CONFIG >> 10)));
+        }
+        if !self.memory.is_empty()
+            && (Size::parse(&self.memory).is_err() || !self.memory.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'))
+        {
+            return Err(Refusal::bad(format!("`{}` is no size: write `512MiB` or `2GiB`", self.memory)));
+        }
+        let bounds = [(self.workers, 256, "workers"), (self.processes, 64, "processes")];
+        if let Some((_, most, what)) = bounds.into_iter().find(|(n, most, _)| n.is_some_and(|n| n == 0 || n > *most)) {
+            return Err(Refusal::bad(format!("`{what}` is a number from 1 to {most}")));
+        }
+        if self.open_files.is_some_and(|n| n < 64) {
+            return Err(Refusal::bad("a job cannot do with less than 64 open files"));
+        }
+        if self.description.chars().count() > 2000 || self.tags.len() > 20 || self.tags.iter().any(|t| t.chars().count() > 40) {
+            return Err(Refusal::bad("a description has at most 2,000 characters, a task at most 20 tags of 40"));
+        }
+        self.variables.keys().try_for_each(|n| check_variable(n))?;
+        self.alarms.iter().try_for_each(Rule::check)
+    }
+
+    /// `--set` for the run.
+    pub fn set(&self) -> Vec<(String, String)> {
+        let mut all = vec![];
+        if !self.memory.is_empty() {
+            all.push(("run_env.memory".into(), self.memory.clone()));
+        }
+        all.extend(self.restart.set().map(|r| ("run_env.restart".into(), r)));
+        all
+    }
+
+    /// What the run would say of the topology.
+    pub fn plan(&self, secrets: &BTreeMap<String, String>, folder: &Path, confine: Confine) -> Planned {
+        let variables = self.variables.iter().chain(secrets).map(|(k, v)| (k.clone(), Secret(v.clone()))).collect();
+        let workers = self.workers.map(usize::from);
+        let options = Options { set: self.set(), workers, variables: Some(variables), confine: Some(confine), ..Options::default() };
+        let name = folder.join(FILE).display().to_string();
+        let mut planned = millrace_plan::load_text(&name, &self.config, folder, &options);
+        for d in &mut planned.diagnostics {
+            shorten(d, &name);
+        }
+        planned
+    }
+}
+
+/// Messages name the file, not the console's folder.
+fn shorten(d: &mut Diagnostic, name: &str) {
+    for file in std::iter::once(&mut d.file).chain(d.second.as_mut().map(|s| &mut s.file)) {
+        if file == name {
+            *file = FILE.into();
+        }
+    }
+}
+
+/// # Errors
+/// A variable cannot be called so.
+pub fn check_variable(name: &str) -> Result<(), Refusal> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    match !name.is_empty() && name.len() <= 100 && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(fine) {
+        true => Ok(()),
+        false => Err(Refusal::bad(format!("`{name}` is no variable's name: letters, digits and `_`"))),
+    }
+}
+
+/// The errors, as lint prints them.
+pub fn errors(planned: &Planned) -> Vec<&Diagnostic> {
+    planned.diagnostics.iter().filter(|d| d.severity == Severity::Error).collect()
+}

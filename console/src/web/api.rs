@@ -1,0 +1,310 @@
+//! The HTTP API, version 1: what the pages do, for programs. Tasks go by their names; answers are JSON, errors `{"error": {"id", "message"}}`.
+
+use super::edit;
+use super::gate::Visitor;
+use crate::accounts::{self, Role};
+use crate::jobs::{self, Start, Stop};
+use crate::settings::Settings;
+use crate::tasks::{self, Task};
+use crate::view::{Point, State as JobState};
+use crate::{App, Refusal, audit, checkpoints};
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+type Done<T> = Result<T, Refusal>;
+
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/openapi.json", get(|| async { Json(document()) }))
+        .route("/api/v1/tasks", get(list))
+        .route("/api/v1/tasks/{name}", get(one).put(submit).delete(delete))
+        .route("/api/v1/tasks/{name}/start", post(start))
+        .route("/api/v1/tasks/{name}/stop", post(stop))
+        .route("/api/v1/tasks/{name}/savepoint", post(savepoint))
+        .route("/api/v1/tasks/{name}/kill", post(kill))
+        .route("/api/v1/tasks/{name}/versions", get(versions))
+        .route("/api/v1/tasks/{name}/versions/{number}", get(version))
+        .route("/api/v1/tasks/{name}/checkpoints", get(list_checkpoints))
+        .route("/api/v1/tasks/{name}/log", get(log))
+        .route("/api/v1/operations/{id}", get(operation))
+}
+
+/// A task for programs.
+#[derive(Serialize)]
+struct Told {
+    id: i64,
+    name: String,
+    team: String,
+    tags: Vec<String>,
+    version: i64,
+    draft: bool,
+    wanted: bool,
+    run: i64,
+    state: JobState,
+    reason: String,
+    restarts: u32,
+    uptime_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    figures: Option<Point>,
+}
+
+fn told(app: &App, t: Task) -> Done<Told> {
+    let tags = app.store.run(|db| tasks::tags(db, &t))?;
+    let view = app.jobs.of(t.id).view();
+    Ok(Told {
+        tags,
+        figures: view.last(),
+        state: view.state,
+        restarts: view.restarts,
+        uptime_seconds: if view.state.lives() { view.uptime } else { 0.0 },
+        reason: view.reason,
+        id: t.id,
+        name: t.name,
+        team: t.team_name,
+        version: t.version,
+        draft: t.has_draft,
+        wanted: t.wanted,
+        run: t.run,
+    })
+}
+
+async fn list(State(app): State<Arc<App>>, v: Visitor) -> Done<Json<Vec<Told>>> {
+    let all = app.store.run(|db| tasks::visible(db, &v))?;
+    Ok(Json(all.into_iter().map(|t| told(&app, t)).collect::<Done<_>>()?))
+}
+
+async fn one(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Told>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
+    Ok(Json(told(&app, t)?))
+}
+
+/// A task as `submit` sends it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Submitted {
+    /// Needed for a new task of somebody who has several teams.
+    team: Option<String>,
+    #[serde(default)]
+    note: String,
+    settings: Settings,
+    /// Set these; secrets that are not named stay.
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
+}
+
+fn body<T: for<'de> Deserialize<'de>>(bytes: &Bytes) -> Done<T> {
+    let bytes = if bytes.is_empty() { b"{}" } else { &bytes[..] };
+    serde_json::from_slice(bytes).map_err(|e| Refusal::bad(format!("the body is not what is expected: {e}")))
+}
+
+/// Makes a task, or a new version of one. What a run would refuse is kept as its draft.
+async fn submit(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<(StatusCode, Json<Value>)> {
+    v.must_be(Role::Editor)?;
+    let sent: Submitted = body(&bytes)?;
+    if sent.settings.config.len() > crate::settings::MAX_CONFIG {
+        return Err(Refusal::bad("the configuration is too long"));
+    }
+    let (t, new) = match tasks::find_named(&app, &v, &name, Role::Editor) {
+        Ok(t) => {
+            tasks::keep_draft(&app, &t, &name, &sent.settings)?;
+            (t, false)
+        }
+        Err(e) if e.status == StatusCode::NOT_FOUND => {
+            let teams = app.store.run(|db| accounts::teams_of(db, &v.user))?;
+            let team = match &sent.team {
+                Some(team) => teams.iter().find(|t| t.1 == *team),
+                None => teams.first().filter(|_| teams.len() == 1),
+            };
+            let team = team.ok_or_else(|| Refusal::bad("say which of your teams the task belongs to"))?;
+            let id = tasks::create(&app, &v, team.0, &name, &sent.settings)?;
+            audit::note(&app, &v.user.name, &v.address, Some(id), "create", &name);
+            (tasks::find(&app, &v, id, Role::Editor)?, true)
+        }
+        Err(e) => return Err(e),
+    };
+    for (name, value) in &sent.secrets {
+        tasks::set_secret(&app, &t, name, Some(value))?;
+        audit::note(&app, &v.user.name, &v.address, Some(t.id), "set-secret", name);
+    }
+    let made = edit::publish(&app, &v, &t, &sent.settings, &sent.note, vec![]).await;
+    let version = made.map_err(|problems| Refusal { id: "not-saved", ..Refusal::bad(problems.join("\n")) })?;
+    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(json!({"id": t.id, "name": name, "version": version}))))
+}
+
+async fn delete(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Value>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Editor)?;
+    super::task::remove(&app, &v, t.id)?;
+    Ok(Json(json!({"deleted": name})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Begin {
+    from: String,
+    accept_duplicates: bool,
+    allow_dropped_state: bool,
+}
+
+impl Default for Begin {
+    fn default() -> Begin {
+        Begin { from: "latest".into(), accept_duplicates: false, allow_dropped_state: false }
+    }
+}
+
+async fn start(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<Value>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
+    let begin: Begin = body(&bytes)?;
+    let start = Start {
+        from: begin.from,
+        accept_duplicates: begin.accept_duplicates,
+        allow_dropped_state: begin.allow_dropped_state,
+        ..Start::default()
+    };
+    Ok(Json(json!({"run": jobs::start(&app, &v, t.id, start).await?})))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct End {
+    savepoint: bool,
+    drain: bool,
+}
+
+async fn stop(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<Value>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
+    let end: End = body(&bytes)?;
+    let operation = jobs::stop(&app, &v, t.id, Stop { savepoint: end.savepoint, drain: end.drain })?;
+    Ok(Json(json!({"operation": operation})))
+}
+
+async fn savepoint(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Value>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
+    Ok(Json(json!({"operation": jobs::savepoint(&app, &v, t.id)?})))
+}
+
+async fn kill(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Value>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
+    jobs::kill(&app, &v, t.id)?;
+    Ok(Json(json!({"killed": name})))
+}
+
+async fn versions(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Vec<tasks::Version>>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
+    Ok(Json(app.store.run(|db| tasks::versions(db, t.id))?))
+}
+
+async fn version(State(app): State<Arc<App>>, v: Visitor, Path((name, number)): Path<(String, i64)>) -> Done<Json<Settings>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
+    Ok(Json(app.store.run(|db| tasks::settings(db, t.id, number))?))
+}
+
+async fn list_checkpoints(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Vec<checkpoints::Checkpoint>>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
+    Ok(Json(checkpoints::list(&app, &t).await?))
+}
+
+#[derive(Deserialize)]
+struct Follow {
+    #[serde(default)]
+    after: u64,
+}
+
+/// The log from a byte on, at most 1 MiB, in whole lines: `{"text", "next"}`.
+async fn log(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, Query(q): Query<Follow>) -> Done<Json<Value>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
+    let (text, next) = super::log::piece(&app, t.id, q.after)?;
+    Ok(Json(json!({"text": text, "next": next})))
+}
+
+async fn operation(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i64>) -> Done<Json<audit::Operation>> {
+    let found = app.store.run(|db| audit::one(db, id))?.ok_or_else(Refusal::not_found)?;
+    // One of a task is told to whoever sees the task, others to administrators.
+    match found.task {
+        Some(task) => drop(tasks::find(&app, &v, task, Role::Viewer)?),
+        None if v.user.role == Role::Admin => {}
+        None => return Err(Refusal::not_found()),
+    }
+    Ok(Json(found))
+}
+
+/// Path, method, what it does, the role it needs.
+const CALLS: &[(&str, &str, &str, Role)] = &[
+    ("/api/v1/tasks", "get", "The tasks of the caller's teams, with state and figures", Role::Viewer),
+    ("/api/v1/tasks/{name}", "get", "One task", Role::Viewer),
+    (
+        "/api/v1/tasks/{name}",
+        "put",
+        "Make a task, or a new version of it; refused with 422 for what a run would refuse, which is kept as its draft",
+        Role::Editor,
+    ),
+    ("/api/v1/tasks/{name}", "delete", "Delete a task whose job does not run", Role::Editor),
+    (
+        "/api/v1/tasks/{name}/start",
+        "post",
+        "Start the job: {from: latest | scratch | number | path, accept_duplicates, allow_dropped_state}",
+        Role::Operator,
+    ),
+    ("/api/v1/tasks/{name}/stop", "post", "Stop the job: {savepoint, drain}; the operation tells how that ends", Role::Operator),
+    ("/api/v1/tasks/{name}/savepoint", "post", "Take a savepoint; the operation tells where it lies", Role::Operator),
+    ("/api/v1/tasks/{name}/kill", "post", "End the job by force", Role::Operator),
+    ("/api/v1/tasks/{name}/versions", "get", "The task's versions, newest first", Role::Viewer),
+    ("/api/v1/tasks/{name}/versions/{number}", "get", "The settings of a version", Role::Viewer),
+    ("/api/v1/tasks/{name}/checkpoints", "get", "The task's checkpoints, oldest first", Role::Viewer),
+    ("/api/v1/tasks/{name}/log", "get", "The job's log after a byte (?after=N): {text, next}", Role::Viewer),
+    ("/api/v1/operations/{id}", "get", "How an operation stands: pending, done or failed", Role::Viewer),
+];
+
+/// OpenAPI 3.1.
+fn document() -> Value {
+    let mut paths: BTreeMap<&str, serde_json::Map<String, Value>> = BTreeMap::new();
+    for (path, method, summary, role) in CALLS {
+        let names = path.split(['{', '}']).skip(1).step_by(2);
+        let parameter = |n: &str| json!({"name": n, "in": "path", "required": true, "schema": {"type": if n == "name" { "string" } else { "integer" }}});
+        let mut call = json!({
+            "summary": summary,
+            "description": format!("Needs the role `{}`.", role.name()),
+            "parameters": names.map(parameter).collect::<Vec<_>>(),
+            "responses": {
+                "200": {"description": "done", "content": {"application/json": {}}},
+                "default": {"description": "refused", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}},
+            },
+        });
+        if matches!(*method, "put" | "post") {
+            call["requestBody"] = json!({"content": {"application/json": {"schema": {"type": "object"}}}});
+        }
+        paths.entry(path).or_default().insert((*method).into(), call);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Millrace console", "version": env!("CARGO_PKG_VERSION")},
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": {"type": "object", "properties": {"error": {"type": "object", "properties": {
+                "id": {"type": "string"}, "message": {"type": "string"}}}}}},
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_every_call_and_every_parameter() {
+        let d = document();
+        for (path, method, ..) in CALLS {
+            let call = &d["paths"][path][method];
+            assert_eq!(call["parameters"].as_array().unwrap().len(), path.matches('{').count(), "{path}");
+            assert!(call["summary"].is_string());
+        }
+    }
+}

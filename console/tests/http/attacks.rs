@@ -1,0 +1,323 @@
+//! What must not work.
+
+use super::*;
+
+#[tokio::test]
+async fn other_teams_tasks_do_not_exist() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    admin.post("/teams", &[("name", "other")]).await;
+    let mine = admin.hires("mia", "editor", &["1"]).await;
+    let theirs = admin.hires("tom", "editor", &["2"]).await;
+    let id = mine.makes("job", "1").await;
+    let token = theirs.new_token("editor").await;
+    for (path, method) in places(id, "job") {
+        let answer = match (path.starts_with("/api"), method) {
+            (true, method) => site.api(&token, method, &path, "").await,
+            (false, "GET") => theirs.get(&path).await,
+            (false, _) => theirs.post(&path, &[("from", "latest"), ("name", "job"), ("config", FINE)]).await,
+        };
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}: {}", answer.text);
+    }
+    assert_eq!(theirs.post("/tasks/1/edit", &[("name", "stolen"), ("config", FINE)]).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(theirs.get("/tasks/new?copy=1").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(theirs.post("/lint", &[("id", "1"), ("config", FINE)]).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(theirs.post("/tasks/bulk", &[("task", "1"), ("do", "start")]).await.status, StatusCode::CONFLICT);
+    let body = serde_json::json!({"settings": {"config": FINE}}).to_string();
+    let put = site.api(&token, "PUT", "/api/v1/tasks/job", &body).await;
+    assert_eq!(put.status, StatusCode::CONFLICT, "the name is taken, and no more is said");
+    assert!(!theirs.get("/tasks").await.text.contains(">job<") && !theirs.get("/operations").await.text.contains("create"));
+    let foreign = theirs.post("/tasks/new", &[("name", "n"), ("team", "1"), ("config", FINE), ("do", "save")]).await;
+    assert_eq!(foreign.status, StatusCode::UNPROCESSABLE_ENTITY, "not into another team");
+    for id in 1..20 {
+        let answer = site.api(&token, "GET", &format!("/api/v1/operations/{id}"), "").await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    }
+    assert_eq!(admin.get("/tasks/1").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_viewer_changes_nothing() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    let id = admin.makes("job", "1").await;
+    let viewer = admin.hires("vic", "viewer", &["1"]).await;
+    for (path, _) in places(id, "job").into_iter().filter(|(p, m)| *m == "POST" && !p.starts_with("/api")) {
+        assert_eq!(viewer.post(&path, &[("from", "latest")]).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    for path in ["/tasks/new", "/tasks/1/edit", "/lint"] {
+        assert_eq!(viewer.post(path, &[("name", "x"), ("config", FINE)]).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    assert_eq!(viewer.get("/tasks/1/edit").await.status, StatusCode::FORBIDDEN);
+    let operator = admin.hires("ole", "operator", &["1"]).await;
+    for path in ["/tasks/1/edit", "/tasks/1/delete", "/tasks/1/versions/1/rollback", "/tasks/new"] {
+        assert_eq!(operator.post(path, &[("name", "x"), ("config", FINE)]).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn forged_requests_are_refused() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    let id = admin.makes("job", "1").await;
+    let other = admin.hires("eva", "editor", &["1"]).await;
+    let fixed = [
+        "/logout",
+        "/account/password",
+        "/account/tokens",
+        "/account/look",
+        "/users",
+        "/users/1",
+        "/users/1/password",
+        "/teams",
+        "/tasks/new",
+        "/tasks/bulk",
+        "/lint",
+        "/tasks/1/edit",
+    ];
+    let paths = places(id, "job").into_iter().filter(|(_, m)| *m == "POST").map(|(p, _)| p).chain(fixed.map(String::from));
+    for path in paths {
+        let own = format!("http://{HOST}");
+        let cases = [
+            ("no token", own.as_str(), HOST, String::new()),
+            ("another session's token", &own, HOST, other.csrf.clone()),
+            ("a foreign page", "http://evil.example", HOST, admin.csrf.clone()),
+            ("no origin", "", HOST, admin.csrf.clone()),
+            ("a page of no origin", "null", HOST, admin.csrf.clone()),
+            ("a foreign name", "http://evil.example:8800", "evil.example:8800", admin.csrf.clone()),
+        ];
+        for (what, origin, host, csrf) in cases {
+            let mut request = Request::post(&path).header("host", host).header("cookie", format!("millrace={}", admin.cookie));
+            if !origin.is_empty() {
+                request = request.header("origin", origin);
+            }
+            let request = request.header("content-type", "application/x-www-form-urlencoded");
+            let answer = site.send(request.body(Body::from(encoded(&[("_csrf", &csrf)]))).unwrap()).await;
+            assert!(matches!(answer.status.as_u16(), 403 | 421), "{path} with {what}: {}", answer.status);
+        }
+    }
+    assert_eq!(admin.get("/tasks").await.status, StatusCode::OK, "nothing of it was done");
+    for host in ["evil.example", "127.0.0.1.evil.example:8800", "", "169.254.169.254"] {
+        let answer = site.send(Request::get("/login").header("host", host).body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::MISDIRECTED_REQUEST, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_has_its_headers() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    admin.makes("job", "1").await;
+    for path in [
+        "/login",
+        "/tasks",
+        "/tasks/1",
+        "/tasks/1/live",
+        "/tasks/1/log/file",
+        "/nothing",
+        "/assets/nothing",
+        "/api/v1/tasks",
+        "/api/nothing",
+        "/users",
+    ] {
+        let answer = admin.get(path).await;
+        let csp = answer.header("content-security-policy");
+        assert!(
+            csp.starts_with("default-src 'none'") && !csp.contains("unsafe") && csp.contains("frame-ancestors 'none'"),
+            "{path}: {csp}"
+        );
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+        assert!(!answer.text.contains(" style=") && !answer.text.contains(" onclick") && !answer.text.contains("<style"), "{path}");
+    }
+    let page = admin.get("/tasks").await.text;
+    let asset = page.split("src=\"").nth(1).unwrap().split('"').next().unwrap();
+    let script = site.get(asset).await;
+    assert!(script.status == StatusCode::OK && script.header("cache-control").contains("immutable"), "{asset}");
+    assert!(!page.contains("http://") && !page.contains("https://"), "nothing comes from elsewhere");
+}
+
+const XSS: &[&str] = &[
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "</textarea><script>alert(1)</script>",
+    "</title><script>alert(1)</script>",
+    "'-alert(1)-'",
+    "{{7*7}} ${7*7} <%= 7*7 %>",
+];
+
+#[tokio::test]
+async fn no_field_becomes_markup() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    admin.makes("job", "1").await;
+    for bad in XSS {
+        let config = format!("{FINE}# {bad}\n");
+        let broken = FINE.replace("name: fine", &format!("name: '{}'", bad.replace('\'', "''"))).replace("Inline", bad);
+        for config in [&config, &broken] {
+            for fields in [
+                vec![("name", "job"), ("config", config), ("description", bad), ("tags", bad), ("note", bad), ("do", "save")],
+                vec![
+                    ("name", "job"),
+                    ("config", config),
+                    ("memory", bad),
+                    ("mails", bad),
+                    ("webhook", bad),
+                    ("workers", bad),
+                    ("do", "save"),
+                ],
+                vec![("name", "job"), ("config", config), ("restart", "fixed_delay"), ("delay", bad), ("do", "save")],
+                vec![("name", bad), ("config", config), ("do", "save")],
+                vec![("name", "job"), ("config", config), ("variables", bad), ("secret_name", bad), ("secret_value", bad), ("do", "draft")],
+            ] {
+                let answer = admin.post("/tasks/1/edit", &fields).await;
+                assert_clean(&answer.text, bad);
+            }
+            let linted = admin.post("/lint", &[("config", config)]).await.json();
+            assert_clean(linted["graph"].as_str().unwrap(), bad);
+        }
+        for field in ["q", "state", "tag"] {
+            assert_clean(&admin.get(&format!("/tasks?{}", encoded(&[(field, bad)]))).await.text, bad);
+        }
+        assert_clean(&admin.get(&format!("/login?{}", encoded(&[("to", bad)]))).await.text, bad);
+        assert_clean(&site.login(bad, bad).await.text, bad);
+        assert_clean(&admin.post("/users", &[("name", bad), ("role", bad)]).await.text, bad);
+        assert_clean(&admin.post("/teams", &[("name", bad)]).await.text, bad);
+        assert_clean(&admin.post("/tasks/1/start", &[("from", bad)]).await.text, bad);
+        for page in ["/tasks", "/tasks/1", "/tasks/1/edit", "/tasks/1/live", "/operations", "/users", "/account", "/tasks/1/versions/2"] {
+            assert_clean(&admin.get(page).await.text, bad);
+        }
+        site.clock.set(site.clock.now() + 1000 * SECOND);
+    }
+}
+
+fn assert_clean(text: &str, bad: &str) {
+    for raw in ["<script>alert", "<img", "</textarea><", "</title><script"] {
+        assert!(!text.contains(raw), "{bad} came back as it was: {text}");
+    }
+    assert!(!text.contains("49 49") && !text.contains("49 ${"), "{bad} was evaluated");
+}
+
+#[tokio::test]
+async fn secrets_are_set_and_never_told() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    admin.makes("job", "1").await;
+    let value = "hunter22-very-secret";
+    let config = FINE.replace("id: 1", "id: '${PW}'");
+    let set = admin
+        .post("/tasks/1/edit", &[("name", "job"), ("config", &config), ("secret_name", "PW"), ("secret_value", value), ("do", "save")])
+        .await;
+    assert_eq!(set.status, StatusCode::SEE_OTHER, "{}", set.text);
+    std::fs::create_dir_all(site.folder.path().join("data/tasks/1/control")).unwrap();
+    std::fs::write(site.folder.path().join("data/tasks/1/control/log"), format!("connecting with {value}\n")).unwrap();
+    let token = admin.new_token("admin").await;
+    for (path, _) in places(1, "job").into_iter().filter(|(p, m)| *m == "GET" && p != "/tasks/1/log") {
+        let answer = if path.starts_with("/api") { site.api(&token, "GET", &path, "").await } else { admin.get(&path).await };
+        assert!(!answer.text.contains(value), "{path}: {}", answer.text);
+    }
+    for path in ["/tasks", "/operations", "/tasks/new?copy=1"] {
+        assert!(!admin.get(path).await.text.contains(value), "{path}");
+    }
+    let broken = config.replace("Inline", "Inlin").replace("name: fine", "name: ${PW}\nx: ${PW}");
+    assert!(!admin.post("/lint", &[("id", "1"), ("config", &broken)]).await.text.contains(value));
+    assert!(admin.get("/tasks/1/log/file").await.text.contains("connecting with ***"));
+    assert!(admin.get("/tasks/1/edit").await.text.contains("PW"));
+}
+
+#[tokio::test]
+async fn a_configuration_reaches_only_what_is_allowed() {
+    let allow = Confine { addresses: vec!["redis.internal:6379".into()], ..Confine::default() };
+    let site = Site::with(allow);
+    let admin = site.admin().await;
+    admin.makes("job", "1").await;
+    let source = |s: &str| FINE.replace("{type: Inline, config: {rows: [{id: 1}]}}", s);
+    let sink = |s: &str| FINE.replace("{type: Stdout}", s);
+    let own = site.folder.path().join("data/console.db").display().to_string();
+    for config in [
+        source("{type: File, config: {path: /etc/passwd}}"),
+        source("{type: File, config: {path: ../../../console.db}}"),
+        source("{type: File, config: {path: ../control/log}}"),
+        source(&format!("{{type: File, config: {{path: {own}}}}}")),
+        source("{type: File, config: {path: '${P}'}}"),
+        source("{type: Kafka, config: {brokers: '169.254.169.254:80', topics: [a]}}"),
+        source("{type: Kafka, config: {brokers: 'redis.internal:6379,localhost:22', topics: [a]}}"),
+        source("{type: Inline, config: {rows: [{id: '${file:/etc/passwd}'}]}}"),
+        sink("{type: File, config: {path: /tmp/x}}"),
+        sink("{type: Redis, config: {url: 'redis://localhost', mode: set, key: k, value: v}}"),
+        sink("{type: Redis, config: {url: 'redis://redis.internal:6379@localhost', mode: set, key: k, value: v}}"),
+        format!("{FINE}run_env: {{state_dir: /tmp/x}}\n"),
+        format!("{FINE}run_env: {{checkpoint: {{dir: /tmp/x}}}}\n"),
+        format!("{FINE}run_env: {{checkpoint: {{dir: 's3://bucket/x', s3: {{endpoint: 'http://127.0.0.1:1'}}}}}}\n"),
+        format!("{FINE}run_env: {{metrics: {{listen: '0.0.0.0:1'}}}}\n"),
+        format!("{FINE}run_env: {{alerts: {{webhook: {{url: 'http://169.254.169.254/'}}}}}}\n"),
+        format!("{FINE}run_env: {{alerts: {{mail: {{host: localhost, from: a@b.c, to: a@b.c}}}}}}\n"),
+    ] {
+        let fields = [("name", "job"), ("config", config.as_str()), ("variables", "P=/etc/passwd"), ("do", "save")];
+        let answer = admin.post("/tasks/1/edit", &fields).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{config}");
+        assert!(answer.text.contains("not-allowed"), "{config}: {}", answer.text);
+    }
+    for config in [source("{type: File, config: {path: in.jsonl}}"), sink("{type: File, config: {path: out/x.jsonl}}")] {
+        let answer = admin.post("/tasks/1/edit", &[("name", "job"), ("config", &config), ("do", "save")]).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{config}: {}", answer.text);
+    }
+    for from in ["/etc/passwd", "../../1", "--accept-duplicates", "s3://x/y", "-1"] {
+        let answer = admin.post("/tasks/1/start", &[("from", from)]).await;
+        assert!(matches!(answer.status.as_u16(), 403 | 422), "{from}: {}", answer.status);
+    }
+}
+
+/// Whatever a part's schema says to be an address must be one of the keys that are looked at.
+#[test]
+fn no_key_for_addresses_is_forgotten() {
+    for part in millrace_sdk::Part::all() {
+        let schema = (part.schema)();
+        let keys = schema.get("properties").and_then(|p| p.as_object()).into_iter().flatten();
+        for (key, about) in keys {
+            let doc = about.get("description").and_then(|d| d.as_str()).unwrap_or_default();
+            let looks = ["host:port", "http://", "https://", "redis://"].iter().any(|w| doc.contains(w));
+            assert!(!looks || Confine::looks_at(key), "{}: `{key}`: {doc}", part.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn too_much_is_refused() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    admin.makes("job", "1").await;
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n\
+                e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
+    let deep = "[".repeat(50_000);
+    for config in [bomb, &deep] {
+        let answer = admin.post("/tasks/1/edit", &[("name", "job"), ("config", config), ("do", "save")]).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let long = "#".repeat(1_100_000);
+    let answer = admin.post("/tasks/1/edit", &[("name", "job"), ("config", &long), ("do", "save")]).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let answer = admin.post("/tasks/1/edit", &[("config", &"x".repeat(2_000_000))]).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let variables = format!("A={}", "x".repeat(70_000));
+    let answer = admin.post("/tasks/1/edit", &[("name", "job"), ("config", FINE), ("variables", &variables), ("do", "save")]).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn paths_lead_nowhere_else() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    for path in [
+        "/assets/..%2f..%2fconsole.db",
+        "/assets/%2e%2e/console.db",
+        "/tasks/..%2f1",
+        "/tasks/1%00",
+        "/tasks/-1",
+        "/tasks/99999999999999999999",
+        "/tasks/1'--",
+    ] {
+        let answer = admin.get(path).await;
+        assert!(matches!(answer.status.as_u16(), 400 | 404), "{path}: {}", answer.status);
+    }
+}

@@ -1,0 +1,271 @@
+"""The console in a real browser: what people do with it, from the first login to an alarm's mail.
+
+With MILLRACE_SCREENSHOTS set to a folder, every page is kept there at 1,440 and 390 pixels."""
+import email
+import email.policy
+import os
+import pathlib
+import re
+import sqlite3
+import subprocess
+import time
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
+
+import servers
+from conftest import BINARY
+
+PASSWORD = "correct horse battery"
+JOB = """name: watched
+run_env:
+  checkpoint: {interval: 200ms, dir: state}
+streams:
+  events:
+    config:
+      source: {type: Generator, config: {profile: ad_exposures, rate: 300}}
+      operates:
+        - type: StringToMap
+          config: {format: json, fields: {uid: string, price: "decimal(18,2)"}}
+transforms:
+  - {type: Filter, name: dear, config: {where: price > 1}}
+sink:
+  - {type: File, name: out, config: {path: out.jsonl}}
+"""
+FAILING = JOB.replace("{type: Generator, config: {profile: ad_exposures, rate: 300}}", "{type: File, config: {path: not-there.jsonl}}")
+WIDTHS = {"wide": (1440, 1000), "narrow": (390, 844)}
+
+
+def until(what, happened, seconds=90):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = happened()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{what} did not come about")
+
+
+class Console:
+    def __init__(self, folder, *args, env=None):
+        self.folder = folder
+        command = [str(BINARY), "serve", "--listen", "127.0.0.1:0", "--data", str(folder), *args]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+        self.first = None
+        for line in self.process.stdout:
+            if m := re.search("with the password ([^,]+),", line):
+                self.first = m[1]
+            if m := re.match("console: (.*)", line):
+                self.url = m[1]
+                return
+        raise AssertionError("the console does not begin")
+
+    def end(self):
+        self.process.terminate()
+        assert self.process.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def mail_server():
+    server = servers.Server("smtp", 1).start()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory, mail_server):
+    folder = tmp_path_factory.mktemp("console") / "data"
+    console = Console(folder, env={"MILLRACE_SMTP": f"smtp://127.0.0.1:{mail_server.port}"})
+    yield console
+    console.end()
+    db = sqlite3.connect(folder / "console.db")
+    for (task,) in db.execute("SELECT id FROM tasks").fetchall():
+        # A job outlives its console: that is what it is for.
+        subprocess.run([str(BINARY), "stop", str(folder / f"tasks/{task}/job/state/watched.sock")], capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--lang=en", "--window-size=1440,1000"):
+        options.add_argument(argument)
+    options.binary_location = "/usr/bin/chromium"
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+class Person:
+    """Somebody with a browser."""
+
+    def __init__(self, driver, console):
+        self.driver, self.console = driver, console
+
+    def go(self, path):
+        self.driver.get(self.console.url + path)
+
+    def one(self, css):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def all(self, css):
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def fill(self, **fields):
+        for name, value in fields.items():
+            box = self.one(f"[name={name}]")
+            self.driver.execute_script(
+                "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))", box, value)
+
+    def press(self, text, within="main"):
+        button = next(b for b in self.all(f"{within} button, {within} a.button") if b.text == text)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+
+    def state(self):
+        return self.one("#live .state").text
+
+    def reaches(self, state):
+        until(f"{state}, it is {self.state()}", lambda: self.state() == state)
+
+    def fits(self, name):
+        """No page is wider than a telephone; what is wide scrolls for itself."""
+        for width, size in WIDTHS.items():
+            self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                                        {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False})
+            over = self.driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+            assert over <= 0, f"{name} is {over} pixels too wide at {size[0]}"
+            if folder := os.environ.get("MILLRACE_SCREENSHOTS"):
+                height = min(self.driver.execute_script("return document.documentElement.scrollHeight"), 2400)
+                self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                                            {"width": size[0], "height": height, "deviceScaleFactor": 1, "mobile": False})
+                pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+                self.driver.save_screenshot(str(pathlib.Path(folder) / f"console-{name}-{size[0]}.png"))
+        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+    def complains(self):
+        """What the browser has against a page: a breach of its own policy above all."""
+        known = "favicon"
+        return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE" and known not in e["message"]]
+
+
+@pytest.fixture(scope="module")
+def person(browser, console):
+    p = Person(browser, console)
+    p.go("/tasks")
+    p.fits("login")
+    p.fill(name="admin", password=console.first)
+    p.press("Log in")
+    p.fill(old=console.first, new=PASSWORD)
+    p.press("Change the password")
+    until("the password", lambda: p.all("[name=lang]"))
+    p.fits("account")
+    return p
+
+
+def test_a_task_from_its_form_to_a_rollback(person, console):
+    p = person
+    p.go("/tasks")
+    p.press("New task")
+    p.fill(name="clicks", tags="ads, live", config=JOB.replace("type: Filter", "type: Filtre"))
+    until("a squiggle", lambda: p.all(".editor mark.error"))
+    mark = p.one(".editor mark.error")
+    assert mark.get_attribute("textContent") == "Filtre" and mark.get_attribute("data-id") == "unknown-part"
+    assert "Filter" in p.one("#problems").text and p.one("#problems button").text == "12:12"
+    # The mark lies where the word is shown.
+    p.fits("form")
+    p.press("Save")
+    assert "unknown-part" in p.one(".problem").text and "Filtre" in p.one("[name=config]").get_attribute("value")
+    p.fill(config=JOB)
+    until("no squiggle", lambda: not p.all(".editor mark.error") and p.all("#graph rect"))
+    p.press("Save")
+    until("the task", lambda: p.driver.current_url.endswith("/tasks/1"))
+    assert p.state() == "not started"
+    p.press("Start")
+    p.reaches("running")
+    until("the log", lambda: "checkpoint" in p.one("[data-log]").text or p.one("[data-log]").text.strip())
+    until("figures of the graph", lambda: "/s" in p.one("#live .graph").text)
+    until("a chart's line", lambda: len(p.one("#live .charts path.line").get_attribute("d")) > 20)
+    p.fits("task")
+    p.go("/tasks")
+    until("a running row", lambda: "running" in p.one("tbody").text)
+    p.fits("tasks")
+    p.go("/tasks/1")
+    p.press("Stop with a savepoint")
+    p.reaches("stopped")
+    rows = (console.folder / "tasks/1/job/out.jsonl").read_text().splitlines()
+    assert len(rows) > 10 and len(set(rows)) == len(rows)
+    p.go("/tasks/1/edit")
+    p.fill(config=JOB.replace("price > 1", "price > 2"), note="dearer")
+    p.press("Save")
+    p.go("/tasks/1/versions/2")
+    assert [e.text for e in p.all(".diff .add")][1:] == ["+  - {type: Filter, name: dear, config: {where: price > 2}}"]
+    p.fits("diff")
+    p.go("/tasks/1/checkpoints")
+    assert "savepoint" in p.one("tbody").text
+    p.fits("checkpoints")
+    row = next(r for r in p.all("tbody tr") if "savepoint" in r.text)
+    row.find_element(By.CSS_SELECTOR, "input[type=checkbox]").click()
+    row.find_element(By.TAG_NAME, "button").click()
+    p.reaches("running")
+    p.press("Stop")
+    p.reaches("stopped")
+    p.go("/tasks/1")
+    p.press("Roll back to this")
+    assert "back to version 1" in p.one("main").text
+    p.go("/operations")
+    for action in ("create", "save", "start", "stop-with-savepoint"):
+        assert action in p.one("tbody").text
+    p.fits("operations")
+    p.go("/users")
+    p.fits("users")
+    assert p.complains() == []
+
+
+def mails(server):
+    folder = server.data / "mail" / "new"
+    files = sorted(folder.glob("*")) if folder.exists() else []
+    return [email.message_from_bytes(f.read_bytes(), policy=email.policy.default) for f in files]
+
+
+def test_an_alarm_is_told_by_mail_and_so_is_its_end(person, console, mail_server):
+    p = person
+    p.go("/tasks/new")
+    p.fill(name="ill", config=FAILING, mails="ops@example.com")
+    Select(p.all("[name=alarm_what]")[0]).select_by_value("liveness")
+    p.press("Save")
+    until("the task", lambda: re.search(r"/tasks/\d+$", p.driver.current_url))
+    task = p.driver.current_url.rsplit("/", 1)[1]
+    p.press("Start")
+    p.reaches("failed")
+    assert "not-there.jsonl" in p.one("#reason").text
+    until("the mail", lambda: mails(mail_server))
+    fired = mails(mail_server)[0]
+    assert fired["subject"] == "millrace ill: alarm liveness" and f"/tasks/{task}" in fired.get_content()
+    p.fits("failed")
+    p.go(f"/tasks/{task}/edit")
+    p.fill(config=JOB)
+    p.press("Save")
+    p.press("Start")
+    p.reaches("running")
+    until("the second mail", lambda: len(mails(mail_server)) > 1)
+    assert mails(mail_server)[1]["subject"] == "millrace ill: resolved liveness"
+    p.press("Stop")
+    p.reaches("stopped")
+
+
+def test_chinese_and_dark(person):
+    p = person
+    p.go("/account")
+    Select(p.one("[name=lang]")).select_by_value("zh-CN")
+    Select(p.one("[name=theme]")).select_by_value("dark")
+    p.press("Save")
+    p.go("/tasks")
+    assert p.one("h1").text == "任务" and p.one("html").get_attribute("data-theme") == "dark"
+    p.fits("dark")
+    p.go("/account")
+    Select(p.one("[name=lang]")).select_by_value("en")
+    p.press("保存")
+    assert p.one("h1").text == "Account"

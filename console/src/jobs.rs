@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -86,6 +87,8 @@ struct Inner {
     /// The pause before a restart: its number and when it was first seen.
     pause: Option<(u32, Instant)>,
     stop_asked: bool,
+    /// The run whose end is known and seen.
+    settled: i64,
 }
 
 impl Job {
@@ -253,7 +256,8 @@ fn spawn(
     if fs::metadata(&log).is_ok_and(|m| m.len() > MAX_LOG) {
         fs::rename(&log, control.join("log.1"))?;
     }
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log)?;
+    let mut log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log)?;
+    writeln!(log, "--- run {run} of version {} from {} ---", t.version, start.from)?;
     let mut command = command(app, t.id, settings, secrets);
     match settings.processes.filter(|n| *n > 1) {
         Some(n) => command.arg("cluster").arg("--processes").arg(n.to_string()),
@@ -387,17 +391,20 @@ pub async fn watch(app: Arc<App>) {
     loop {
         every.tick().await;
         let Ok(all) = app.store.run(tasks::every) else { continue };
-        futures::future::join_all(all.iter().map(|t| look(&app, t.id))).await;
+        futures::future::join_all(all.iter().map(|t| look(&app, t))).await;
     }
 }
 
 /// Looks at one job, and does what is to be done.
-pub(crate) async fn look(app: &Arc<App>, task: i64) {
-    let job = app.jobs.of(task);
+async fn look(app: &Arc<App>, t: &Task) {
+    let job = app.jobs.of(t.id);
     // Who has the turn knows better.
     let Ok(_turn) = job.turn.try_lock() else { return };
-    let Ok(t) = app.store.run(|db| tasks::by_id(db, task)) else { return };
-    let control = app.control(task);
+    let control = app.control(t.id);
+    if t.run == 0 || (!t.wanted && job.lock().settled == t.run && !process::alive(&control)) {
+        return crate::alarms::look(app, t, &job.view());
+    }
+    let Ok(t) = app.store.run(|db| tasks::by_id(db, t.id)) else { return };
     let told = process::told(&control).filter(|told| told.run == t.run);
     if let Some(child) = &mut job.lock().child {
         // Reaped; what it says by its end it has also told.
@@ -486,12 +493,22 @@ fn gone(app: &App, job: &Job, t: &Task, told: Option<Told>) -> Result<(), Refusa
     }
     let run = app.store.run(|db| Ok(runs(db, t.id, 1)?.pop()))?;
     let Some(run) = run else { return Ok(()) };
+    if run.outcome.as_deref() == Some("dead") && t.wanted {
+        // A console before this one ended before it had started it again.
+        return dead(app, job, t, told.as_ref(), run.reason.as_deref().unwrap_or_default());
+    }
     if let Some(outcome) = &run.outcome {
-        job.lock().view.settled(outcome, run.reason.as_deref().unwrap_or_default(), run.ended.unwrap_or(clock));
+        let mut inner = job.lock();
+        inner.view.settled(outcome, run.reason.as_deref().unwrap_or_default(), run.ended.unwrap_or(clock));
+        inner.settled = run.number;
         return Ok(());
     }
     if let Some(told) = told.as_ref().filter(|told| told.phase == "ended") {
         let exit = told.exit.unwrap_or(u8::MAX);
+        if t.wanted && exit > 128 && told.of == Some(0) {
+            // Killed from outside, and no strategy of its own says anything of that.
+            return dead(app, job, t, Some(told), told.reason.as_deref().unwrap_or("its process was killed"));
+        }
         let outcome = match exit {
             _ if !t.wanted => "stopped",
             0 => "finished",

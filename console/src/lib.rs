@@ -7,6 +7,7 @@ mod accounts;
 mod alarms;
 mod audit;
 mod checkpoints;
+mod complete;
 mod draw;
 mod figures;
 mod jobs;

@@ -13,6 +13,8 @@ use std::path::Path;
 pub const MAX_CONFIG: usize = 1 << 20;
 /// All variables and secrets together, bytes: they reach the job through one variable of its environment (Linux takes 128 KiB).
 pub const MAX_VARIABLES: usize = 64 << 10;
+/// Shorter secrets stand in every line by chance: they are not starred.
+pub const SHORTEST_SECRET: usize = 4;
 /// What messages call the configuration, and its file in the task's folder.
 pub const FILE: &str = "topology.yaml";
 
@@ -139,8 +141,19 @@ impl Settings {
         let mut planned = millrace_plan::load_text(&name, &self.config, folder, &options);
         for d in &mut planned.diagnostics {
             shorten(d, &name);
+            star(d, secrets);
         }
         planned
+    }
+}
+
+/// Messages quote what a variable stands for; secrets are not quoted.
+fn star(d: &mut Diagnostic, secrets: &BTreeMap<String, String>) {
+    let texts = [Some(&mut d.message), d.hint.as_mut(), d.suggestion.as_mut(), d.second.as_mut().map(|s| &mut s.message)];
+    for text in texts.into_iter().flatten() {
+        for value in secrets.values().filter(|v| v.len() >= SHORTEST_SECRET) {
+            *text = text.replace(value.as_str(), "***");
+        }
     }
 }
 

@@ -110,31 +110,26 @@ pub(crate) fn check(report: &mut Report, limits: &Confine, root: &Node, base: &P
         let done = if path.contains("://") { limits.address(path) } else { limits.path(base, path) };
         found.extend(done.err().map(|why| (*span, why)));
     }
-    walk(limits, base, root, &mut found);
+    walk(limits, root, &mut found);
     for (span, why) in found {
         report.push(Found::error("not-allowed", span, why).hint("ask the administrator, who says what jobs may reach"));
     }
 }
 
-fn walk(limits: &Confine, base: &Path, node: &Node, found: &mut Vec<(Span, String)>) {
+fn walk(limits: &Confine, node: &Node, found: &mut Vec<(Span, String)>) {
     for entry in node.entries() {
         let key = snake_case(&entry.key);
         if Confine::looks_at(&key) {
             addresses(limits, node, &entry.value, found);
-        } else if key == "dir" {
-            if let Some(text) = entry.value.text() {
-                let done = if text.contains("://") { limits.address(text) } else { limits.path(base, text) };
-                found.extend(done.err().map(|why| (entry.value.span, why)));
-            }
         } else if key == PROPERTIES {
             let leads = |e: &&Entry| PROPERTY_WORDS.iter().any(|w| e.key.to_ascii_lowercase().contains(w));
             found.extend(
                 entry.value.entries().iter().filter(leads).map(|e| (e.key_span, format!("the property `{}` may not be set here", e.key))),
             );
         }
-        walk(limits, base, &entry.value, found);
+        walk(limits, &entry.value, found);
     }
-    node.items().iter().for_each(|n| walk(limits, base, n, found));
+    node.items().iter().for_each(|n| walk(limits, n, found));
 }
 
 fn addresses(limits: &Confine, map: &Node, value: &Node, found: &mut Vec<(Span, String)>) {

@@ -200,6 +200,7 @@ def test_a_task_from_its_form_to_a_rollback(person, console):
     p.go("/tasks/1/edit")
     p.fill(config=JOB.replace("price > 1", "price > 2"), note="dearer")
     p.press("Save")
+    until("the version", lambda: p.driver.current_url.endswith("/tasks/1"))
     p.go("/tasks/1/versions/2")
     assert [e.text for e in p.all(".diff .add")][1:] == ["+  - {type: Filter, name: dear, config: {where: price > 2}}"]
     p.fits("diff")
@@ -248,6 +249,7 @@ def test_an_alarm_is_told_by_mail_and_so_is_its_end(person, console, mail_server
     p.go(f"/tasks/{task}/edit")
     p.fill(config=JOB)
     p.press("Save")
+    until("the task", lambda: p.driver.current_url.endswith(f"/tasks/{task}"))
     p.press("Start")
     p.reaches("running")
     until("the second mail", lambda: len(mails(mail_server)) > 1)

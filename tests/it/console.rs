@@ -43,7 +43,7 @@ impl Console {
         }
     }
 
-    fn kill(mut self) {
+    fn kill(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
     }
@@ -179,7 +179,7 @@ fn assert_once(data: &Path, task: i64, tmp: &Path) {
 fn a_job_is_made_started_watched_saved_and_started_again() {
     let tmp = tempfile::tempdir().expect("tempdir");
     let data = tmp.path().join("data");
-    let console = Console::start(&data);
+    let mut console = Console::start(&data);
     let second = millrace().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data).output().expect("runs");
     assert!(!second.status.success() && text(&second.stderr).contains("another console runs"), "{}", said(&second));
     let api = enter(&console);
@@ -218,7 +218,7 @@ fn a_job_is_made_started_watched_saved_and_started_again() {
 #[test]
 fn how_a_job_ended_is_told() {
     let tmp = tempfile::tempdir().expect("tempdir");
-    let console = Console::start(&tmp.path().join("data"));
+    let mut console = Console::start(&tmp.path().join("data"));
     let api = enter(&console);
     let bounded = JOB.replace("rate: 400", "count: 5");
     api.submit("ends", &bounded);
@@ -311,7 +311,7 @@ fn forget_recoveries(data: &Path) {
 fn a_job_that_stands_still_is_started_again() {
     let tmp = tempfile::tempdir().expect("tempdir");
     let data = tmp.path().join("data");
-    let console = Console::start(&data);
+    let mut console = Console::start(&data);
     let api = enter(&console);
     api.submit("job", JOB);
     api.start("job");
@@ -334,8 +334,8 @@ fn a_job_that_stands_still_is_started_again() {
             let now = told(&data, 1);
             (api.task("job")["state"] == "needs-operator" || now["run"] == api.task("job")["run"]).then(|| now["pid"].as_i64())
         });
+        let run = told(&data, 1)["run"].clone();
         pid.into_iter().for_each(kill);
-        let run = api.task("job")["run"].clone();
         until("an answer to the death", || (api.task("job")["run"] != run || api.task("job")["state"] == "needs-operator").then_some(()));
     }
     assert_eq!(api.task("job")["state"], "needs-operator");
@@ -345,7 +345,7 @@ fn a_job_that_stands_still_is_started_again() {
 #[test]
 fn the_command_line_speaks_to_the_console() {
     let tmp = tempfile::tempdir().expect("tempdir");
-    let console = Console::start(&tmp.path().join("data"));
+    let mut console = Console::start(&tmp.path().join("data"));
     let api = enter(&console);
     let file = write(tmp.path(), "job.yaml", JOB);
     let call = |args: &[&str]| {

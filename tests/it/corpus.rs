@@ -289,7 +289,7 @@ pub fn every_problem_is_in_the_corpus() {
     assert!(missing.is_empty(), "no case tells {missing:?}");
 }
 
-/// Told by tests of their own: they need `--set`, texts of a size that nobody reads, or rows (these are reasons of rejected rows too).
+/// Told by tests of their own: they need `--set`, a console, texts of a size that nobody reads, or rows (these are reasons of rejected rows too).
 const ELSEWHERE: &[&str] = &[
     "bad-set",
     "bug",
@@ -307,6 +307,7 @@ const ELSEWHERE: &[&str] = &[
     "no-answer",
     "not-a-number",
     "not-a-time",
+    "not-allowed",
     "not-an-ip",
     "not-connected",
     "short-retention",

@@ -4,6 +4,7 @@ mod bad_input;
 mod checkpoints;
 mod cli;
 mod console;
+mod console_pages;
 mod corpus;
 mod deploy;
 mod docs;

@@ -80,7 +80,9 @@ for (const editor of document.querySelectorAll(".editor")) {
       const m = document.createElement("mark");
       m.className = p.severity;
       m.dataset.id = p.id;
-      m.textContent = text.value.slice(from, to).replace(/^\n?$/, " ");
+      const part = text.value.slice(from, to);
+      // What is empty, or ends a line, gets a place to be marked at.
+      m.textContent = part === "" ? " " : part.replace(/^\n/, " \n");
       nodes.push(m);
       at = to;
     }
@@ -120,9 +122,11 @@ for (const editor of document.querySelectorAll(".editor")) {
   const soon = () => { clearTimeout(wait); wait = setTimeout(lint, 250); };
   form.addEventListener("input", soon);
   text.addEventListener("scroll", scroll);
+  const suggest = completions(text, document.getElementById("completions"));
   // Tab indents, Escape and then Tab leaves the editor.
   let leave = false;
   text.addEventListener("keydown", (e) => {
+    if (suggest.key(e)) return;
     if (e.key === "Escape") leave = true;
     else if (e.key === "Tab" && !leave && !e.shiftKey) {
       e.preventDefault();
@@ -138,6 +142,63 @@ for (const editor of document.querySelectorAll(".editor")) {
     soon();
   });
   lint();
+}
+
+// A list of what may stand at the caret: asked for by control and space, and kept while one writes.
+function completions(text, list) {
+  const hide = () => { list.hidden = true; list.replaceChildren(); text.removeAttribute("aria-activedescendant"); };
+  const choose = (item) => {
+    const at = text.selectionStart;
+    text.setSelectionRange(at - Number(list.dataset.word), at);
+    document.execCommand("insertText", false, item.dataset.text);
+    hide();
+  };
+  const select = (item) => {
+    for (const other of list.children) other.setAttribute("aria-selected", String(other === item));
+    item.scrollIntoView({ block: "nearest" });
+    text.setAttribute("aria-activedescendant", item.id);
+  };
+  const show = async () => {
+    const at = text.selectionStart;
+    const before = text.value.slice(0, at);
+    try {
+      const answer = await fetch("/complete", { method: "POST", body: new URLSearchParams({ before }), headers: { "x-csrf-token": csrf } });
+      if (!answer.ok || text.selectionStart !== at) return hide();
+      const { word, suggestions } = await answer.json();
+      if (!suggestions.length) return hide();
+      list.dataset.word = String(word.length);
+      list.replaceChildren(...suggestions.map((s, i) => {
+        const item = document.createElement("li");
+        Object.assign(item, { id: `completion-${i}`, textContent: s.about ? `${s.text.trim()} — ${s.about}` : s.text });
+        item.setAttribute("role", "option");
+        item.dataset.text = s.text;
+        item.addEventListener("mousedown", (e) => { e.preventDefault(); choose(item); });
+        return item;
+      }));
+      const lines = before.split("\n");
+      const column = lines[lines.length - 1].length - word.length;
+      list.style.top = `${lines.length * 20 + 12 - text.scrollTop}px`;
+      list.style.left = `${Math.min(column * 7.8 + 12 - text.scrollLeft, text.clientWidth * 0.5)}px`;
+      list.hidden = false;
+      select(list.children[0]);
+    } catch { hide(); }
+  };
+  text.addEventListener("blur", hide);
+  text.addEventListener("input", () => { if (!list.hidden) show(); });
+  // Whether the key was the list's.
+  const key = (e) => {
+    if (e.key === " " && e.ctrlKey) { e.preventDefault(); show(); return true; }
+    if (list.hidden) return false;
+    const all = [...list.children];
+    const now = all.findIndex((i) => i.getAttribute("aria-selected") === "true");
+    if (e.key === "ArrowDown" || e.key === "ArrowUp") select(all[(now + (e.key === "ArrowDown" ? 1 : all.length - 1)) % all.length]);
+    else if (e.key === "Enter" || e.key === "Tab") choose(all[now]);
+    else if (e.key === "Escape") hide();
+    else return false;
+    e.preventDefault();
+    return true;
+  };
+  return { key };
 }
 
 // A box that ticks all others.

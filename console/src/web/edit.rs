@@ -17,7 +17,7 @@ use millrace_plan::Planned;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 type Done<T> = Result<T, Refusal>;
 
@@ -267,6 +267,21 @@ pub async fn lint(State(app): State<Arc<App>>, v: Visitor, form: Form) -> Done<J
     Ok(Json(json!({"problems": own, "graph": draw::graph(&planned.graph, None).into_string()})))
 }
 
+/// What may be written where the caret is: `before` is the text in front of it.
+pub async fn complete(v: Visitor, form: Form) -> Done<Json<Value>> {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    v.must_be(Role::Editor)?;
+    let before = form.get("before").replace("\r\n", "\n");
+    if before.len() > MAX_CONFIG {
+        return Err(Refusal::bad("the configuration is too long"));
+    }
+    let work = move || {
+        let (word, all) = crate::complete::complete(&before, SCHEMA.get_or_init(millrace_plan::json_schema));
+        json!({"word": word, "suggestions": all})
+    };
+    Ok(Json(tokio::task::spawn_blocking(work).await.map_err(|e| Refusal::failed(e.to_string()))?))
+}
+
 fn page(app: &App, l: &Look, v: &Visitor, s: &Settings, about: &About) -> Done<Markup> {
     let teams = app.store.run(|db| accounts::teams_of(db, &v.user))?;
     let action = about.id.map_or_else(|| "/tasks/new".to_string(), |id| format!("/tasks/{id}/edit"));
@@ -296,9 +311,10 @@ fn page(app: &App, l: &Look, v: &Visitor, s: &Settings, about: &About) -> Done<M
                 label { (l.t("Upload a file")) input type="file" id="upload" accept=".yaml,.yml" data-large=(l.t("The file is larger than 1 MiB.")); }
                 div class="editor" data-lint="/lint" {
                     pre aria-hidden="true" {}
-                    textarea name="config" spellcheck="false" autocapitalize="off" autocomplete="off" wrap="off" aria-label=(l.t("Configuration")) aria-describedby="problems leave" { "\n" (s.config) }
+                ul class="completions" id="completions" role="listbox" aria-label=(l.t("Suggestions")) hidden {}
+                    textarea name="config" spellcheck="false" autocapitalize="off" autocomplete="off" wrap="off" aria-label=(l.t("Configuration")) aria-describedby="problems leave" aria-controls="completions" { "\n" (s.config) }
                 }
-                p class="note" id="leave" { (l.t("Tab indents; Escape and then Tab leaves the editor.")) }
+                p class="note" id="leave" { (l.t("Control and space suggest what may stand there. Tab indents; Escape and then Tab leaves the editor.")) }
                 ul class="lint" id="problems" aria-live="polite" {}
                 div class="graph" id="graph" tabindex="0" role="region" aria-label=(l.t("Graph")) {}
                 h2 { (l.t("Variables and secrets")) }

@@ -2,6 +2,7 @@
 
 use super::gate::Visitor;
 use crate::accounts::Role;
+use crate::settings::SHORTEST_SECRET;
 use crate::{App, Refusal, tasks};
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -20,8 +21,6 @@ const BEFORE: u64 = 128 << 10;
 /// Read at a time, bytes.
 const PIECE: u64 = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(300);
-/// Shorter secrets stand in every line by chance.
-const SHORTEST: usize = 4;
 
 struct Tail {
     path: PathBuf,
@@ -72,8 +71,11 @@ pub fn starred(text: &str, secrets: &[String]) -> String {
 }
 
 /// The values to star, the longest first.
-fn values(app: &App, id: i64) -> Result<Vec<String>, Refusal> {
-    let mut all: Vec<String> = app.store.run(|db| tasks::secrets(db, id))?.into_values().filter(|v| v.len() >= SHORTEST).collect();
+///
+/// # Errors
+/// The database.
+pub fn values(app: &App, id: i64) -> Result<Vec<String>, Refusal> {
+    let mut all: Vec<String> = app.store.run(|db| tasks::secrets(db, id))?.into_values().filter(|v| v.len() >= SHORTEST_SECRET).collect();
     all.sort_by_key(|v| std::cmp::Reverse(v.len()));
     Ok(all)
 }

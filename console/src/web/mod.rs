@@ -9,6 +9,7 @@ mod gate;
 mod layout;
 mod log;
 mod login;
+mod rejects;
 mod task;
 mod tasks;
 
@@ -50,11 +51,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/tasks/{id}/alarms/test", post(task::test_alarms))
         .route("/tasks/{id}/log", get(log::stream))
         .route("/tasks/{id}/log/file", get(log::file))
+        .route("/tasks/{id}/rejects", get(rejects::page))
+        .route("/tasks/{id}/rejects/{number}", get(rejects::file))
         .route("/tasks/{id}/checkpoints", get(task::list_checkpoints))
         .route("/tasks/{id}/versions/{number}", get(task::version))
         .route("/tasks/{id}/versions/{number}/rollback", post(task::rollback))
         .route("/operations", get(task::all_operations))
         .route("/lint", post(edit::lint))
+        .route("/complete", post(edit::complete))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/assets/{name}", get(assets::asset));
     pages

@@ -39,7 +39,7 @@ pub async fn page(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): Pa
             pre class="log" data-log=(format!("/tasks/{id}/log")) tabindex="0" role="log" aria-label=(l.t("Log")) {}
             p { a href=(format!("/tasks/{id}/log/file")) { (l.t("Download the log")) } }
             h2 { (l.t("Checkpoints and savepoints")) }
-            p { a class="button" href=(format!("/tasks/{id}/checkpoints")) { (l.t("Show and restore")) } }
+            p { a class="button" href=(format!("/tasks/{id}/checkpoints")) { (l.t("Show and restore")) } " " a class="button" href=(format!("/tasks/{id}/rejects")) { (l.t("Dead letters")) } }
             h2 { (l.t("Runs")) }
             div class="scroll" tabindex="0" { table {
                 thead { tr { th { (l.t("Run")) } th { (l.t("Version")) } th { (l.t("From")) } th { (l.t("By")) } th { (l.t("Begun")) } th { (l.t("Ended")) } th { (l.t("How")) } } }

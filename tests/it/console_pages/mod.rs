@@ -1,4 +1,4 @@
-//! The console as a browser and programs meet it: the real router and database, no jobs (those are in `tests/it` and `tests/e2e`).
+//! The console as a browser and programs meet it: the real router and database, no jobs (those are in `console.rs`).
 
 mod accounts;
 mod attacks;
@@ -12,10 +12,6 @@ use millrace_plan::Confine;
 use millrace_sdk::Clock;
 use std::collections::BTreeMap;
 use tower::ServiceExt;
-
-// Parts register themselves.
-use millrace_connectors as _;
-use millrace_operators as _;
 
 const HOST: &str = "127.0.0.1:8800";
 const PASSWORD: &str = "correct horse battery";
@@ -184,7 +180,7 @@ fn encoded(fields: &[(&str, &str)]) -> String {
 /// Pages and calls with the numbers of a task, by method.
 fn places(id: i64, name: &str) -> BTreeMap<String, &'static str> {
     let mut all = BTreeMap::new();
-    for p in ["", "/live", "/edit", "/log", "/log/file", "/checkpoints", "/versions/1", "/versions/1?with=1"] {
+    for p in ["", "/live", "/edit", "/log", "/log/file", "/rejects", "/checkpoints", "/versions/1", "/versions/1?with=1"] {
         all.insert(format!("/tasks/{id}{p}"), "GET");
     }
     for p in ["/start", "/stop", "/savepoint", "/restart", "/kill", "/delete", "/alarms/test", "/alarms/silence", "/versions/1/rollback"] {

@@ -139,7 +139,8 @@ pub fn bytes(n: f64) -> String {
         n if !n.is_finite() => "–".into(),
         n if n >= (1u64 << 30) as f64 => format!("{:.2} GiB", n / (1u64 << 30) as f64),
         n if n >= (1u64 << 20) as f64 => format!("{:.1} MiB", n / (1u64 << 20) as f64),
-        n => format!("{:.1} KiB", n / 1024.0),
+        // An empty sum is -0.
+        n => format!("{:.1} KiB", n.abs() / 1024.0),
     }
 }
 

@@ -337,7 +337,7 @@ mod tests {
             ("sink:\n  - type: File\n  - t", "t", &["type: "]),
             ("sink: [{type: File, config: {path: x}}, {t", "t", &["type: "]),
             ("run_env:\n  mode: fast\n\nn", "n", &["name: "]),
-            ("]]}}: - {", "", &[]),
+            ("]]}}: - {", "- {", &[]),
             ("name: 'a # b'\nr", "r", &["run_env: "]),
         ];
         for (before, word, want) in cases {

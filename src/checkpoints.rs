@@ -1,6 +1,6 @@
 //! `millrace checkpoints`: what a job's checkpoints say, whether they are whole, and which may go.
 
-use crate::cli::{CheckpointsJob, CheckpointsWhat};
+use crate::cli::{CheckpointsJob, CheckpointsWhat, Which};
 use crate::exit::Exit;
 use crate::lint;
 use crate::pages::print;
@@ -20,8 +20,10 @@ use std::path::Path;
 pub fn checkpoints(what: &CheckpointsWhat) -> Exit {
     let done = match what {
         CheckpointsWhat::List { job, json } => open(job).and_then(|log| list(&log, *json)),
-        CheckpointsWhat::Inspect { slot, job, json } => open(job).and_then(|log| inspect(&log, *slot, *json)),
-        CheckpointsWhat::Verify { job, slot, json } => open(job).and_then(|log| verify(&log, *slot, *json)),
+        CheckpointsWhat::Inspect { slot, job, json } => open(job).and_then(|log| inspect(&log, slot_of(&log, *slot)?, *json)),
+        CheckpointsWhat::Verify { job, slot, json } => {
+            open(job).and_then(|log| verify(&log, slot.map(|s| slot_of(&log, s)).transpose()?, *json))
+        }
         CheckpointsWhat::Prune { keep, job, json } => open(job).and_then(|log| prune(&log, *keep, *json)),
     };
     done.unwrap_or_else(|stop| match stop {
@@ -65,6 +67,17 @@ fn open(job: &CheckpointsJob) -> Result<JobLog, Stop> {
     let others = storage.folders("")?;
     let hint = if others.is_empty() { "no job has any there".into() } else { format!("these have: {}", others.join(", ")) };
     Err(Fault::refused(format!("job `{name}` has no checkpoints in {}", storage.place())).hint(hint).into())
+}
+
+/// The slot that is meant.
+fn slot_of(log: &JobLog, which: Which) -> Result<u64, Stop> {
+    match which {
+        Which::Slot(slot) => Ok(slot),
+        Which::Latest => match log.latest(&log.slots()?)? {
+            Some(m) => Ok(m.slot),
+            None => Err(Fault::refused(format!("job `{}` has no checkpoint from which a start would go on", log.job())).into()),
+        },
+    }
 }
 
 /// To look at checkpoints makes no folder.

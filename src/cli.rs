@@ -1,7 +1,11 @@
 //! The command line: subcommands, completions and the man page come from these definitions.
 
+mod trials;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+
+pub use trials::{DiffArgs, NewArgs, SampleArgs, TapArgs, TestArgs};
 
 #[derive(Parser)]
 #[command(name = "millrace", version, about = "A stream processor whose jobs are YAML files", after_help = crate::exit::HELP, max_term_width = 110)]
@@ -27,6 +31,16 @@ pub enum Command {
     Fmt(FmtArgs),
     /// Help an editor while a topology is being written: a language server on standard input and output
     Lsp(LspArgs),
+    /// Run the tests that stand in topologies: on a virtual clock, without network
+    Test(TestArgs),
+    /// Make a test from real records: read a few from a stream's source, without moving anything
+    Sample(SampleArgs),
+    /// Make a folder with a job from a template: topology, sample input and tests
+    New(NewArgs),
+    /// Say what has changed between two topologies, and whether state survives it
+    Diff(DiffArgs),
+    /// Show records that pass an output of a running job
+    Tap(TapArgs),
     /// Name every part, function and helper
     List {
         /// Only these
@@ -116,8 +130,9 @@ pub enum CheckpointsWhat {
     },
     /// Show what one says: sources with positions, operators with states and keys, sinks with what is still to apply
     Inspect {
-        /// Its slot, as `list` names it
-        slot: u64,
+        /// Its slot, as `list` names it, or `latest`: the one from which a start goes on
+        #[arg(value_name = "SLOT", value_parser = which)]
+        slot: Which,
         #[command(flatten)]
         job: CheckpointsJob,
         /// As JSON: the whole manifest
@@ -128,9 +143,9 @@ pub enum CheckpointsWhat {
     Verify {
         #[command(flatten)]
         job: CheckpointsJob,
-        /// Only the one in this slot
-        #[arg(long, value_name = "SLOT")]
-        slot: Option<u64>,
+        /// Only the one in this slot, or `latest`
+        #[arg(long, value_name = "SLOT", value_parser = which)]
+        slot: Option<Which>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -353,10 +368,10 @@ pub struct RunArgs {
     /// Workers (threads) of each process; more important than run_env.parallelism
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
-    /// Stop after this long, draining
+    /// Stop after this long: by a last checkpoint, from which the next start goes on, or without checkpoints (and with --drain) draining
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub for_: Option<std::time::Duration>,
-    /// Stop after this many records have been read in all, draining
+    /// Take the input for ended after this many records in all: windows and timers fire, also in a job that takes checkpoints
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
     /// When stopped, let all windows and timers fire before the end (always so in a job that takes no checkpoints)
@@ -502,6 +517,20 @@ pub enum Listed {
     Stores,
     Functions,
     Helpers,
+}
+
+/// A checkpoint of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Latest,
+    Slot(u64),
+}
+
+fn which(text: &str) -> Result<Which, String> {
+    match text {
+        "latest" => Ok(Which::Latest),
+        slot => slot.parse().map(Which::Slot).map_err(|_| "write the slot of a checkpoint, or `latest`".into()),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::lint::options;
 use crate::pages::print;
 use crate::report;
+use crate::tap;
 use crate::watch::Watch;
 use millrace_engine::Request;
 use millrace_engine::summary::FaultSummary;
@@ -107,7 +108,14 @@ fn answer_all(stream: &UnixStream, watch: &Watch) {
             Ok(n) if n > 0 && line.ends_with('\n') => {}
             _ => return,
         }
-        let answer = match answer(&line, watch) {
+        // A tap answers row by row.
+        let tapped = serde_json::from_str(&line).ok().filter(|r: &Value| r["command"] == "tap").map(|r| tap::serve(stream, &r, watch));
+        let answer = match tapped {
+            Some(Ok(())) => return,
+            Some(Err(fault)) => Err(fault),
+            None => answer(&line, watch),
+        };
+        let answer = match answer {
             Ok(value) => json!({"ok": value}),
             Err(fault) => json!({"error": FaultSummary::from(fault)}),
         };
@@ -183,6 +191,11 @@ impl Connection {
         }
     }
 
+    /// What the job goes on to say.
+    pub fn reader(self) -> BufReader<UnixStream> {
+        self.0
+    }
+
     /// Waits until the job's process is gone.
     fn wait(mut self) {
         let _ = io::copy(&mut self.0, &mut io::sink());
@@ -201,7 +214,7 @@ fn socket_of(job: &JobArgs) -> Result<PathBuf, Exit> {
     }
 }
 
-fn done(result: Result<Exit, Exit>) -> Exit {
+pub fn done(result: Result<Exit, Exit>) -> Exit {
     result.unwrap_or_else(|e| e)
 }
 

@@ -20,6 +20,10 @@ pub enum Exit {
     Lost = 5,
     /// A guard was red: what it looks at is not published, and somebody must look.
     Halted = 6,
+    /// A test does not hold.
+    Failed = 7,
+    /// A topology cannot go on with the state of the one that it is compared with.
+    StateLost = 8,
     /// Millrace is wrong.
     Bug = 70,
 }
@@ -32,6 +36,8 @@ pub const HELP: &str = "Exit codes:
   4   data that the job may not go on with
   5   a record was lost: it could be written nowhere, not even to the dead letter
   6   a guard has halted the job: what it was red for is not published
+  7   a test of a topology does not hold
+  8   a topology cannot go on with all the state of the one that it is compared with
   70  a bug in Millrace";
 
 impl Exit {

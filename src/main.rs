@@ -6,17 +6,22 @@ mod cli;
 mod client;
 mod cluster;
 mod control;
+mod diff;
 mod exit;
 mod fmt;
 mod lint;
 mod lsp;
+mod new;
 mod pages;
 mod process;
 mod report;
 mod run;
+mod sample;
 mod serve;
 mod supervise;
+mod tap;
 mod task;
+mod test;
 mod top;
 mod watch;
 
@@ -41,6 +46,11 @@ fn main() -> ExitCode {
         Command::Lint(args) => lint::lint(&args),
         Command::Fmt(args) => fmt::fmt(&args),
         Command::Lsp(args) => lsp::lsp(&args),
+        Command::Test(args) => test::test(&args),
+        Command::Sample(args) => sample::sample(&args),
+        Command::New(args) => new::new(&args),
+        Command::Diff(args) => diff::diff(&args),
+        Command::Tap(args) => tap::tap(&args),
         Command::List { what, json } => pages::list(what, json),
         Command::Explain { name } => pages::explain(&name),
         Command::Schema => pages::schema(),

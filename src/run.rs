@@ -3,6 +3,7 @@
 use crate::alerts::Alerts;
 use crate::cli::{LogFormat, MemberArgs, RunArgs};
 use crate::exit::Exit;
+use crate::tap::Outputs;
 use crate::task::Journal;
 use crate::watch::{self, Watch};
 use crate::{cluster, control, lint, process, report, supervise};
@@ -149,6 +150,7 @@ fn once(args: &RunArgs, member: &MemberArgs, plan: Plan) -> Exit {
     let options = RunOptions {
         workers: workers(args),
         duration: args.for_.map(|d| d.saturating_sub(elapsed)),
+        drains: args.drain,
         limit: args.limit,
         roundtrip_state: args.roundtrip_state,
         evict_state: args.evict_state,
@@ -188,6 +190,7 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control, bef
         clock: plan.env.clock.clone(),
         control: control.clone(),
         began: Instant::now(),
+        outputs: Outputs::new(&plan),
         progress: Mutex::default(),
     });
     if let Some(address) = args.metrics.or(plan.metrics) {

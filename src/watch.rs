@@ -4,6 +4,7 @@
 //! changes the job: that goes by the control socket, which has the file system's permissions.
 
 use crate::process;
+use crate::tap::Outputs;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -34,6 +35,8 @@ pub struct Watch {
     pub clock: Clock,
     pub control: Control,
     pub began: Instant,
+    /// What `millrace tap` can look at.
+    pub outputs: Outputs,
     /// None: parts are being checked and opened.
     pub progress: Mutex<Option<Arc<Progress>>>,
 }

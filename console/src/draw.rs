@@ -214,9 +214,10 @@ mod tests {
             types: vec!["<b>".into()],
             shape: Shape::Source,
             fields: vec!["\"onload=x".into()],
+            config: Default::default(),
         };
         let arrow = millrace_plan::graph::Arrow { from: 0, to: 1, label: "</svg><script>".into() };
-        let picture = Picture { parts: vec![part("<script>alert(1)</script>"), part("b")], arrows: vec![arrow] };
+        let picture = Picture { parts: vec![part("<script>alert(1)</script>"), part("b")], arrows: vec![arrow], ..Picture::default() };
         let text = graph(&picture, None).into_string();
         assert!(!text.contains("<script") && !text.contains("<b>") && !text.contains("\"onload"), "{text}");
     }

@@ -19,7 +19,7 @@ use crate::ts::Ts;
 use millrace_durable::JobLog;
 use millrace_plan::plan::{GuardCheck, NodeId, NodeKind, Plan, PortRef, SinkNode, SourceNode};
 use millrace_sdk::key::KEY_GROUPS;
-use millrace_sdk::operator::{Keyed, LookupExec, StoreUse};
+use millrace_sdk::operator::{Keyed, LookupExec, StoreUse, TimeCharacteristic};
 use millrace_sdk::source::Waker;
 use millrace_sdk::{Assignment, Exec, Fault, Key, SinkContext, Slot, SourceContext};
 use std::cell::RefCell;
@@ -303,6 +303,7 @@ impl<'j, 's> Build<'j, 's> {
             askers: (0..keyed.stores.len()).map(|i| self.asker(node, i, &keyed.stores[i], waker.clone())).collect::<Result<_, _>>()?,
             exit: exits.remove(0),
             clock: job.plan.env.clock.clone(),
+            by_clock: job.plan.env.time != TimeCharacteristic::EventTime,
             shared: job.shared.clone(),
             retry: retry.collect(),
             ports: ports.iter().filter(|(p, _)| p.name != "errors").map(|(_, e)| e.schema.clone()).collect(),

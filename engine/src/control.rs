@@ -4,13 +4,15 @@ use crate::checkpoint::{Bounds, Refused, Spot};
 use crate::cluster::{Gossip, Links, Member, Seat};
 use crate::memory::Memory;
 use crate::progress::Meters;
+use crate::quiet::Quiet;
+use crate::tap::Taps;
 use millrace_durable::StartFrom;
 use millrace_sdk::tier::Tiers;
 use millrace_sdk::{Fault, Reject};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,9 @@ pub struct Control {
     workers: Arc<AtomicUsize>,
     listener: Arc<OnceLock<Listener>>,
     closed: Arc<AtomicBool>,
+    /// Who looks at what passes.
+    pub taps: Arc<Taps>,
+    pub(crate) quiet: Arc<Quiet>,
 }
 
 impl Control {
@@ -83,6 +88,24 @@ impl Control {
         let mut requests = self.requests.lock().unwrap_or_else(|e| e.into_inner());
         self.closed.store(true, SeqCst);
         requests.clear();
+        self.quiet.close();
+    }
+
+    /// Of a run of one process, without checkpoints, on a virtual clock whose sources have no more to read: waits until all that they gave is
+    /// worked through. Gives for each operator the time of the clock at which its next timer is due, if it has one.
+    ///
+    /// # Errors
+    /// The run has ended, or does not come to rest in this time.
+    pub fn rest(&self, patience: Duration) -> Result<Vec<i64>, RecvTimeoutError> {
+        let (reply, answer) = channel();
+        {
+            let _requests = self.requests.lock().unwrap_or_else(|e| e.into_inner());
+            if self.closed.load(SeqCst) {
+                return Err(RecvTimeoutError::Disconnected);
+            }
+            self.quiet.ask(reply);
+        }
+        answer.recv_timeout(patience)
     }
 
     /// The oldest request that nobody has taken. Cheap while there is none.
@@ -147,8 +170,10 @@ impl Control {
 pub struct RunOptions {
     /// Worker threads, of this process; None: the plan's parallelism.
     pub workers: Option<usize>,
-    /// Drain after this time.
+    /// End after this time.
     pub duration: Option<Duration>,
+    /// The end after `duration` drains, also where a last checkpoint could be taken.
+    pub drains: bool,
     /// Drain after this many records of all sources together.
     pub limit: Option<u64>,
     /// Length of an epoch: how often positions are acknowledged and sinks flushed.
@@ -188,6 +213,7 @@ impl Default for RunOptions {
         RunOptions {
             workers: None,
             duration: None,
+            drains: false,
             limit: None,
             epoch: Duration::from_millis(20),
             max_lag: 50,
@@ -379,6 +405,11 @@ impl Shared {
     /// Whether the next epoch is wanted before its time, once.
     pub fn take_hurry(&self) -> bool {
         self.hurry.swap(false, Relaxed)
+    }
+
+    /// The newest epoch that worker 0 has announced.
+    pub fn announced(&self) -> u64 {
+        self.announced.load(Relaxed)
     }
 
     /// The newest epoch that may be entered.

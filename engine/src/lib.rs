@@ -16,6 +16,7 @@ mod outbox;
 mod outlet;
 mod parcel;
 mod progress;
+mod quiet;
 mod reject;
 pub mod restart;
 mod run;
@@ -24,14 +25,16 @@ mod source;
 mod stateless;
 mod stores;
 pub mod summary;
+pub mod tap;
 #[cfg(test)]
 mod tests;
 mod ts;
 mod wire;
 
-pub use checkpoint::storage;
+pub use checkpoint::{Fate, fates, storage};
 pub use cluster::Member;
 pub use control::{Asked, Control, Event, Request, RunOptions};
+pub use guards::watched;
 pub use millrace_durable::StartFrom;
 pub use progress::{CheckpointMeter, Meters, Progress, Reporter, Snapshot};
 pub use run::{check, run};

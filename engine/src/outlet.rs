@@ -113,9 +113,13 @@ impl Outlet {
         }
     }
 
-    /// Shows a batch that leaves by a port to the guards.
+    /// Shows a batch that leaves by a port to the guards, and to who taps it.
     #[inline]
     pub fn look(&self, exit: &Exit, port: usize, batch: &Batch) {
+        let taps = &self.shared.control.taps;
+        if taps.any() {
+            taps.show(exit.node, port, batch);
+        }
         for (_, slot, guard) in exit.watched.iter().filter(|w| w.0 == port) {
             self.shared.meters.nulls[*guard].look(batch, *slot);
         }
@@ -160,11 +164,23 @@ impl Outlet {
         }
         // Who reads `errors` reads what the part rejects; a dead port that nobody reads leads to the dead letter all the same.
         let output = if reject.port == "errors" { exit.errors } else { DEAD_LETTER };
+        self.show(exit, part, reject);
         let rows = &mut self.ways[output].rejects;
         reject::push(rows, &self.origins, &self.shared, part, reject.port, reject);
         if rows.is_full() {
             let batch = rows.take();
             self.send(output, batch, born);
+        }
+    }
+
+    /// Shows a rejected record to who taps the part's `errors`.
+    fn show(&self, exit: &Exit, part: &str, reject: &Reject) {
+        let Some(port) = exit.ports.len().checked_sub(1).filter(|_| reject.port == "errors") else { return };
+        let taps = &self.shared.control.taps;
+        if taps.wants(exit.node, port) {
+            let mut row = BatchBuilder::new(Reject::schema());
+            reject::push(&mut row, &self.origins, &self.shared, part, reject.port, reject);
+            taps.show(exit.node, port, &row.finish());
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::build::{Build, Durable, Job};
 use crate::checkpoint;
 use crate::cluster::{Begin, Links, Mesh, Seat, Wire, connect};
-use crate::control::{Control, RunOptions, Shared};
+use crate::control::{Control, Request, RunOptions, Shared};
 use crate::graph::Graph;
 use crate::guards;
 use crate::keyed::TierRoom;
@@ -319,6 +319,7 @@ fn live(worker: &mut Worker, job: &Job) -> Result<(), Fault> {
     });
     built?;
     shared.links.get().inspect(|l| l.built());
+    let mut over = false;
     let rest = (shared.options.epoch / 2).clamp(Duration::from_millis(1), Duration::from_millis(10));
     while !probe.done() && !shared.failed() {
         let first = worker.index() == 0;
@@ -327,12 +328,20 @@ fn live(worker: &mut Worker, job: &Job) -> Result<(), Fault> {
         shared.meters.stepped(worker.index(), shared.micros(), acknowledged);
         if first {
             shared.announce();
+            shared.control.quiet.turn(shared, acknowledged.unwrap_or(0));
             if !shared.bounds.on() {
                 shared.control.answer();
             }
-            if shared.options.duration.is_some_and(|d| shared.elapsed() >= d) && !shared.control.draining() {
-                tracing::info!("the run's time is over: draining, nothing more is read");
-                shared.control.drain();
+            if !over && shared.options.duration.is_some_and(|d| shared.elapsed() >= d) {
+                over = true;
+                if shared.bounds.on() && !shared.options.drains {
+                    tracing::info!("the run's time is over: a last checkpoint is taken and published");
+                    // Whether it worked is told by the run's end.
+                    drop(shared.control.request(Request::Stop { savepoint: false, drain: false }));
+                } else if !shared.control.draining() {
+                    tracing::info!("the run's time is over: draining, nothing more is read");
+                    shared.control.drain();
+                }
             }
         }
         worker.step_or_park(Some(rest));

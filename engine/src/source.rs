@@ -24,11 +24,11 @@ const POLL_ROWS: usize = 1024;
 const POLL_BYTES: usize = 256 << 10;
 /// Rows after which an activation ends, if its partitions give little each.
 const TURN_ROWS: usize = 1024;
-/// How long a partition without rows is left alone, unless the source wakes us; and while it had some within `RECENT`, for each eight
-/// partitions that there are.
+/// How long a partition without rows is left alone, unless the source wakes us; and while it had some within `RECENT` (microseconds), for
+/// each eight partitions that there are.
 const PAUSE: Duration = Duration::from_millis(10);
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
-const RECENT: Duration = Duration::from_millis(100);
+const RECENT: u64 = 100_000;
 /// Between two questions for new partitions.
 const DISCOVER: Duration = Duration::from_millis(200);
 /// A retry stream has ended when nothing moved for this long.
@@ -43,8 +43,8 @@ struct Partition {
     /// When it was last asked, microseconds, if it had nothing then and has not called since.
     asked: Option<u64>,
     idle: bool,
-    /// When it last had rows, or was not asked for any.
-    active: Instant,
+    /// When it last had rows, or was not asked for any: see [`Reader::moment`].
+    active: u64,
     turn: u64,
 }
 
@@ -188,7 +188,7 @@ impl Reader {
         self.blocked.now(throttled, &self.shared.meters, self.s.exit.node, self.s.worker);
         let again = match throttled {
             true => {
-                let now = Instant::now();
+                let now = self.moment();
                 self.partitions.iter_mut().for_each(|p| p.active = now);
                 Again::After(Duration::from_millis(1))
             }
@@ -323,6 +323,14 @@ impl Reader {
         (behind || full || asks || self.outlet.is_full()) && !awaited
     }
 
+    /// Now, for how long partitions have been silent: microseconds of the run or, in tests, of their clock.
+    fn moment(&self) -> u64 {
+        match &self.clock {
+            Clock::System => self.shared.micros(),
+            clock => clock.now().max(0) as u64,
+        }
+    }
+
     fn is_slowest(&self) -> bool {
         let head = self.next(Instant::now()).map(|i| self.partitions[i].time.watermark(self.s.assigner.bound()));
         head.is_some_and(|h| h <= self.shared.slowest())
@@ -333,6 +341,7 @@ impl Reader {
             return Ok(());
         }
         self.discovered = Some(Instant::now());
+        let active = self.moment();
         let Some(source) = &mut self.s.source else { return Ok(()) };
         let found = source.discover()?;
         self.complete = found.complete;
@@ -354,7 +363,7 @@ impl Reader {
                 time.raise(self.outlet.held().wm);
                 ended = state.ended;
             }
-            self.partitions.push(Partition { info, time, ended, pause: None, asked: None, idle: false, active: Instant::now(), turn: 0 });
+            self.partitions.push(Partition { info, time, ended, pause: None, asked: None, idle: false, active, turn: 0 });
         }
         Ok(())
     }
@@ -400,6 +409,7 @@ impl Reader {
     /// Reads a little of one partition and sends it; the number of rows read.
     fn poll(&mut self, i: usize, max_rows: usize) -> Result<usize, Fault> {
         let short = SHORT_PAUSE * (1 + self.partitions.len() as u32 / 8);
+        let moment = self.moment();
         let Some(source) = &mut self.s.source else { return Ok(0) };
         let now = self.shared.micros();
         let mut rows = BatchBuilder::new(self.schema.clone());
@@ -416,11 +426,10 @@ impl Reader {
             Poll::Ready => {}
             Poll::Pending => {
                 p.asked = Some(now);
-                let now = Instant::now();
-                let busy = !rows.is_empty() || now - p.active < RECENT;
-                p.pause = Some(now + if busy { short.min(PAUSE) } else { PAUSE });
+                let busy = !rows.is_empty() || moment.saturating_sub(p.active) < RECENT;
+                p.pause = Some(Instant::now() + if busy { short.min(PAUSE) } else { PAUSE });
                 if self.idle_after.is_some() && !source.drained(p.info.id) {
-                    p.active = now;
+                    p.active = moment;
                 }
             }
             Poll::Ended => p.ended = true,
@@ -429,7 +438,7 @@ impl Reader {
         if count == 0 {
             return Ok(0);
         }
-        p.active = Instant::now();
+        p.active = moment;
         self.quiet_since = None;
         if std::mem::take(&mut p.idle) {
             p.time.raise(self.outlet.held().wm);
@@ -506,7 +515,7 @@ impl Reader {
     fn move_watermark(&mut self) {
         let held = self.outlet.held();
         let (index, worker) = (self.s.index, self.s.worker);
-        let now = Instant::now();
+        let now = self.moment();
         let mut reading = Reading::Active;
         let mut head = i64::MAX;
         let wm = match &mut self.s.assigner {
@@ -529,7 +538,7 @@ impl Reader {
                 for p in self.partitions.iter_mut().filter(|p| !p.ended) {
                     if p.pause.is_none() {
                         head = head.min(p.time.watermark(*bound));
-                    } else if self.idle_after.is_some_and(|after| now - p.active >= after) {
+                    } else if self.idle_after.is_some_and(|after| u128::from(now.saturating_sub(p.active)) >= after.as_micros()) {
                         p.idle = true;
                     }
                     if !p.idle {

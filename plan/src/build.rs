@@ -63,7 +63,11 @@ impl<'a> Builder<'a> {
         Builder { report, t, graph, env, stores, wanted: HashMap::new(), inputs: HashMap::new(), built }
     }
 
-    pub fn run(mut self) -> Built {
+    /// `whole`: outputs that carry all their fields.
+    pub fn run(mut self, whole: &[String]) -> Built {
+        for at in whole.iter().filter_map(|name| crate::guards::target(self.graph, name)) {
+            self.wanted.entry(at).or_default().join(&Demand::all());
+        }
         for (at, demand) in crate::guards::demands(self.t, self.graph) {
             self.wanted.entry(at).or_default().join(&demand);
         }

@@ -70,7 +70,7 @@ fn span(node: &Node, key: &str) -> Span {
 }
 
 /// Where a guard looks: item, port.
-fn target(graph: &Graph, input: &str) -> Option<(usize, usize)> {
+pub(crate) fn target(graph: &Graph, input: &str) -> Option<(usize, usize)> {
     let find = |name: &str| graph.items.iter().position(|i| i.name == name && !matches!(i.what, What::Sink(_)));
     if let Some(item) = find(input) {
         return Some((item, main(&graph.items[item])));

@@ -3,6 +3,7 @@
 mod alerts;
 mod allow;
 mod build;
+pub mod cases;
 mod check;
 mod confine;
 mod connect;
@@ -34,9 +35,10 @@ mod yaml;
 pub use confine::Confine;
 pub use diagnostic::Diagnostic;
 pub use durability::listen;
-pub use load::{Options, Planned, file_name, load, load_text};
+pub use load::{Options, Planned, file_name, load, load_text, tests_beside};
 pub use output::{github, sarif};
 pub use reference::{explain, explain_section, json_schema, sections};
+pub use vars::PLACEHOLDER;
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,12 @@
 //! What is legal but likely not meant, and what weakens a job's guarantee.
 
 use crate::build::Built;
+use crate::cases;
 use crate::diagnostic::{Found, Report};
 use crate::topology::Topology;
 use crate::wiring::{Graph, What, output_name};
 use crate::yaml::{Node, snake_case};
 use millrace_sdk::operator::{Env, Inputs, TimeCharacteristic};
-use millrace_sdk::problem::did_you_mean;
 
 /// Parts that do not look at the key themselves.
 const PASS_KEYS: &[&str] = &[
@@ -34,7 +34,7 @@ pub(crate) fn run(report: &mut Report, t: &Topology, graph: &Graph, built: &Buil
     time(report, t, graph, env);
     sources(report, t);
     order(report, t);
-    tests(report, t, graph);
+    cases::check(report, t, graph);
 }
 
 /// Opt-in: what is right and not as the language's own pages write it.
@@ -308,32 +308,6 @@ fn order(report: &mut Report, t: &Topology) {
         if let Some(node) = matches.filter(|_| step.part.part_name() == "IntervalLeftJoin") {
             let message = "which row matches first depends on the order in which rows arrive";
             report.push(Found::note("join-depends-on-order", node.span, message).hint("`all` and `latest` give the same in every run"));
-        }
-    }
-}
-
-/// Names in `tests` are streams and outputs.
-fn tests(report: &mut Report, t: &Topology, graph: &Graph) {
-    let streams: Vec<&str> = t.streams.iter().map(|s| s.name.as_str()).collect();
-    for test in &t.tests {
-        for e in test.get("input").map(|n| n.entries()).unwrap_or_default() {
-            if !streams.contains(&e.key.as_str()) {
-                let found = Found::error("dangling-input", e.key_span, format!("no stream is called `{}`", e.key));
-                report.push(found.suggest(did_you_mean(&e.key, streams.iter().copied())));
-            }
-        }
-        let outputs: Vec<String> = graph
-            .items
-            .iter()
-            .flat_map(|i| i.ports.iter().flatten().map(|p| output_name(&i.name, &p.name)).chain([i.name.clone()]).collect::<Vec<_>>())
-            .collect();
-        for e in test.get("expect").map(|n| n.entries()).unwrap_or_default() {
-            let head = e.key.split('.').next().unwrap_or_default();
-            let unknown_ports = graph.items.iter().any(|i| i.name == head && i.ports.is_none());
-            if !outputs.contains(&e.key) && !unknown_ports {
-                let found = Found::error("dangling-input", e.key_span, format!("no output is called `{}`", e.key));
-                report.push(found.suggest(did_you_mean(&e.key, outputs.iter().map(String::as_str))));
-            }
         }
     }
 }

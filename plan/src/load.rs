@@ -1,6 +1,7 @@
 //! The way in: a file or a text, options, a plan and its diagnostics.
 
 use crate::build::{Builder, assemble, dead_letter};
+use crate::cases::{self, Case};
 use crate::confine::{self, Confine};
 use crate::connect;
 use crate::diagnostic::{Diagnostic, Found, Report};
@@ -48,6 +49,10 @@ pub struct Options {
     pub variables: Option<BTreeMap<String, Secret>>,
     /// What the topology may reach. None: everything that its user may.
     pub confine: Option<Confine>,
+    /// Nothing of the outside will be asked: variables that are not set and have no default are [`PLACEHOLDER`](crate::vars::PLACEHOLDER).
+    pub placeholders: bool,
+    /// Outputs (`part`, `part.port`) that carry all their fields, whoever reads them.
+    pub whole: Vec<String>,
 }
 
 pub struct Planned {
@@ -57,6 +62,8 @@ pub struct Planned {
     pub diagnostics: Vec<Diagnostic>,
     /// The wiring, also of a topology with errors, for graphs.
     pub graph: crate::graph::Picture,
+    /// The tests that can be run, as written.
+    pub cases: Vec<Case>,
 }
 
 impl Planned {
@@ -65,7 +72,12 @@ impl Planned {
     }
 }
 
-/// Reads a topology file. A file that cannot be read is a diagnostic too.
+/// Where a topology's tests may stand beside it: `job.tests.yaml` for `job.yaml`.
+pub fn tests_beside(topology: &Path) -> PathBuf {
+    topology.with_extension("tests.yaml")
+}
+
+/// Reads a topology file, and the tests beside it. A file that cannot be read is a diagnostic too.
 pub fn load(path: &Path, options: &Options) -> Planned {
     let name = path.display().to_string();
     let base_dir = match path.parent() {
@@ -74,23 +86,32 @@ pub fn load(path: &Path, options: &Options) -> Planned {
     };
     let text = std::fs::read(path).map_err(|e| e.to_string());
     match text.and_then(|bytes| String::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 (byte {})", e.utf8_error().valid_up_to()))) {
-        Ok(text) => load_text(&name, &text, &base_dir, options),
+        Ok(text) => {
+            let beside = tests_beside(path);
+            let tests = std::fs::read_to_string(&beside).ok().map(|t| (beside.display().to_string(), t));
+            load_both(&name, &text, tests, &base_dir, options)
+        }
         Err(e) => {
             let mut report = Report::default();
             let src = report.sources.add(name.clone(), "");
             report.push(Found::error("missing-file", Span::new(src, 0..0), format!("cannot read `{name}`: {e}")));
-            Planned { plan: None, diagnostics: report.finish(), graph: Default::default() }
+            Planned { plan: None, diagnostics: report.finish(), graph: Default::default(), cases: vec![] }
         }
     }
 }
 
 /// Plans a text. `name` is what messages call it; relative paths start at `base_dir`.
 pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> Planned {
+    load_both(name, text, None, base_dir, options)
+}
+
+fn load_both(name: &str, text: &str, tests: Option<(String, String)>, base_dir: &Path, options: &Options) -> Planned {
     let mut report = Report::default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let src = report.sources.add(name, text);
     let (variables, keys) = set::divide(&options.set);
     let mut vars = Vars::new(variables, base_dir.to_path_buf()).instead(options.variables.clone()).confined(options.confine.clone());
+    vars.placeholders = options.placeholders;
     let mut root = yaml::compose(&mut report, src);
     let library = reuse::is_library(&root);
     for (key, value) in keys {
@@ -100,12 +121,18 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
     set::unused(&mut report, &vars);
     if options.library && library {
         report.found.retain(|f| f.id != "unused-fragment" && f.id != "unused-default");
-        return Planned { plan: None, diagnostics: report.finish(), graph: Default::default() };
+        return Planned { plan: None, diagnostics: report.finish(), graph: Default::default(), cases: vec![] };
     }
-    let t = topology::read(&mut report, &root);
+    let mut t = topology::read(&mut report, &root);
+    if let Some((name, text)) = tests {
+        let src = report.sources.add(name, text);
+        let node = yaml::parse(&mut report, src, &mut vars);
+        t.tests.extend(cases::beside(&mut report, &node));
+    }
+    let t = t;
     let env = environment(&mut report, &t, name, base_dir, options);
     let graph = wiring::wire(&mut report, &t);
-    let built = Builder::new(&mut report, &t, &graph, &env.env).run();
+    let built = Builder::new(&mut report, &t, &graph, &env.env).run(&options.whole);
     let guards = crate::guards::plan(&mut report, &t, &graph, &built, env.checkpoint.as_ref());
     lints::run(&mut report, &t, &graph, &built, &env.env);
     if options.style {
@@ -121,7 +148,7 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
         let job = connect::Job { topology: &t, graph: &graph, built: &built, dead_letter, workers, durable };
         connect::run(&mut report, &job, timeout);
     }
-    let picture = crate::graph::Picture::new(&t, &graph, &built.flows);
+    let picture = crate::graph::Picture::new(&report.sources, &t, &graph, &built.flows);
     let hash = xxhash_rust::xxh3::xxh3_64(topology::canonical(&root).as_bytes());
     let plan = dead.filter(|_| !report.has_errors()).and_then(|dead| {
         assemble(built, &graph, dead, |nodes, dead_letter| Plan {
@@ -141,7 +168,8 @@ pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> 
     if plan.is_none() && !report.has_errors() {
         report.push(Found::error("bug", Span::new(src, 0..0), "this topology could not be planned, and no part says why"));
     }
-    Planned { plan, diagnostics: report.finish(), graph: picture }
+    let cases = t.tests.into_iter().filter_map(|test| test.case).collect();
+    Planned { plan, diagnostics: report.finish(), graph: picture, cases }
 }
 
 struct Environment {

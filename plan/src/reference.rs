@@ -1,8 +1,9 @@
 //! What the registry knows, for people and for editors: a part's page, and the JSON Schema of the whole language.
 
+use crate::cases::TestCase;
 use crate::guards::Guard;
 use crate::reuse;
-use crate::topology::{RunEnv, TestCase, Watermark};
+use crate::topology::{RunEnv, Watermark};
 use millrace_sdk::{Kind, Part};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;

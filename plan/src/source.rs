@@ -108,6 +108,11 @@ impl Sources {
         self.secrets.push(self.bare(span));
     }
 
+    /// Whether something at this place must not be shown.
+    pub fn is_secret(&self, span: Span) -> bool {
+        self.secrets.iter().any(|s| s.overlaps(&span) || *s == span)
+    }
+
     /// Line and column, both from 1; columns count characters.
     pub fn line_column(&self, src: u32, offset: usize) -> (usize, usize) {
         let Some(source) = self.list.get(src as usize) else { return (1, 1) };

@@ -1,6 +1,7 @@
 //! The language above the parts: which keys a topology has, and the parts that it names, made and checked one by one.
 
 use crate::alerts::Alerts;
+use crate::cases::{self, Written};
 use crate::check::{self, check, list, locate, unknown_key};
 use crate::diagnostic::{Found, Report};
 use crate::durability::{Checkpoint, Metrics, Restart};
@@ -100,33 +101,6 @@ pub(crate) struct Watermark {
     pub idle_after: Option<Duration>,
 }
 
-/// A test of the topology: rows in, rows out, on a virtual clock.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked for its shape")]
-pub(crate) struct TestCase {
-    /// What it shows.
-    pub name: String,
-    /// What each stream's source delivers.
-    pub input: std::collections::BTreeMap<String, Vec<Given>>,
-    /// The rows that each output must give.
-    pub expect: std::collections::BTreeMap<String, Vec<std::collections::BTreeMap<String, Value>>>,
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked for its shape")]
-pub(crate) struct Given {
-    /// When it arrives, from the start. Default: with the one before.
-    pub at: Option<Duration>,
-    /// The record as text.
-    pub text: Option<String>,
-    /// The record as a row, delivered as JSON.
-    pub row: Option<std::collections::BTreeMap<String, Value>>,
-    /// Moves the clock by so much.
-    pub advance: Option<Duration>,
-}
-
 /// A part that the topology names.
 pub(crate) struct Use {
     pub part: Option<&'static Part>,
@@ -220,7 +194,7 @@ pub(crate) struct Topology {
     pub transforms: Vec<Step>,
     pub sinks: Vec<Step>,
     pub guards: Vec<(Guard, Node)>,
-    pub tests: Vec<Node>,
+    pub tests: Vec<Written>,
 }
 
 /// Reads the tree of a topology.
@@ -278,8 +252,7 @@ pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
     let listed: Vec<&Node> = items(report, root, "guards").collect();
     t.guards = guards::read(report, listed.into_iter());
     for n in items(report, root, "tests") {
-        typed::<TestCase>(report, n, n.span);
-        t.tests.push(n.clone());
+        t.tests.extend(cases::read(report, n));
     }
     t
 }

@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
+/// Stands for what is not set where nothing of the outside is asked: looks like a server, as that is what topologies leave open.
+pub const PLACEHOLDER: &str = "localhost:1";
+
 /// Longest file that `${file:…}` reads, bytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -21,12 +24,14 @@ pub struct Vars {
     pub locals: BTreeMap<String, Option<String>>,
     instead: Option<BTreeMap<String, Secret>>,
     confine: Option<Confine>,
+    /// A variable without a value and a default is [`PLACEHOLDER`].
+    pub placeholders: bool,
     used: BTreeSet<String>,
 }
 
 impl Vars {
     pub fn new(set: BTreeMap<String, String>, base_dir: PathBuf) -> Vars {
-        Vars { set, base_dir, locals: BTreeMap::new(), instead: None, confine: None, used: BTreeSet::new() }
+        Vars { set, base_dir, locals: BTreeMap::new(), instead: None, confine: None, placeholders: false, used: BTreeSet::new() }
     }
 
     /// The environment is not asked, but this.
@@ -127,6 +132,7 @@ impl Vars {
         }
         match default {
             Some(d) => Ok(d.to_string()),
+            None if self.placeholders => Ok(PLACEHOLDER.into()),
             None => Err(error("missing-variable", format!("the variable `{name}` is not set"))
                 .suggest({
                     let names = self.locals.keys().chain(self.set.keys()).chain(self.instead.iter().flat_map(BTreeMap::keys));

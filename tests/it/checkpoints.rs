@@ -53,6 +53,16 @@ fn list_names_them_in_order() {
 }
 
 #[test]
+fn the_latest_is_the_one_that_a_start_goes_on_from() {
+    let (tmp, _) = fixture();
+    assert_eq!(as_json(tmp.path(), &["inspect", "latest"]), as_json(tmp.path(), &["inspect", "7"]));
+    let o = on(tmp.path(), &["verify", "--slot", "latest"]);
+    assert!(o.status.success(), "{}", said(&o));
+    let o = on(tmp.path(), &["inspect", "newest"]);
+    assert!(o.status.code() == Some(2) && text(&o.stderr).contains("`latest`"), "{}", said(&o));
+}
+
+#[test]
 fn inspect_says_what_one_holds() {
     let (tmp, _) = fixture();
     let o = on(tmp.path(), &["inspect", "6"]);

@@ -18,6 +18,8 @@ mod parts;
 mod reuse;
 mod state;
 mod supervise;
+mod tap;
+mod testing;
 mod tidy;
 mod tier;
 mod watch;

@@ -28,6 +28,7 @@ fn crates_know_only_what_they_may() {
             "millrace-durable" | "millrace-state" => &["millrace-sdk"],
             "millrace-console" => &["millrace-sdk", "millrace-plan"],
             "millrace-engine" => &["millrace-sdk", "millrace-plan", "millrace-durable"],
+            "millrace-testing" => &["millrace-sdk", "millrace-plan", "millrace-engine"],
             other => panic!("{other}: say in tests/it/tidy.rs and ARCHITECTURE.md what this crate may know"),
         }
     };

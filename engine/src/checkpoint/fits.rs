@@ -78,6 +78,56 @@ fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault> {
         .hint("parts are matched by their names; give the part its old name, or start with --allow-dropped-state"))
 }
 
+/// What becomes of the state of a part when another topology goes on with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Survives,
+    /// It means something else there; why.
+    Differs(String),
+    /// The part is not there, or keeps nothing there.
+    Dropped,
+}
+
+/// What becomes of the state of each part of `old`, and of the positions of its streams, when `new` starts from a checkpoint of it: in the
+/// order of `old`. What a start with `--from` refuses is not [`Fate::Survives`].
+pub fn fates(old: &Plan, new: &Plan) -> Vec<(String, Fate)> {
+    let mut out = vec![];
+    for (i, n) in old.nodes.iter().enumerate() {
+        let now = new.nodes.iter().position(|m| m.name == n.name);
+        let is_source = |n: &Node| matches!(n.kind, NodeKind::Source(_));
+        if is_source(n) {
+            let there = now.is_some_and(|j| is_source(&new.nodes[j]));
+            out.push((n.name.clone(), if there { Fate::Survives } else { Fate::Dropped }));
+        } else if keeps_state(n) {
+            let state = OperatorState {
+                name: n.name.clone(),
+                part: n.part.into(),
+                meaning: meaning(old, i),
+                states: declared(old, i),
+                pieces: vec![],
+            };
+            let fate = match now.filter(|j| keeps_state(&new.nodes[*j])) {
+                None => Fate::Dropped,
+                Some(j) => differs(new, j, &state).map_or(Fate::Survives, Fate::Differs),
+            };
+            out.push((n.name.clone(), fate));
+        }
+    }
+    out
+}
+
+/// The states of a node as its checkpoint describes them.
+fn declared(plan: &Plan, node: usize) -> Vec<StateInfo> {
+    let n = &plan.nodes[node];
+    match keyed(n) {
+        Some(keyed) => keyed.states.iter().map(keyed::describe).collect(),
+        None => {
+            let from = n.inputs.first().map(|i| &*plan.nodes[i.from.node.0].ports[i.from.port].1.schema);
+            vec![lookup::describe(from)]
+        }
+    }
+}
+
 /// Whether an operator has something to save.
 pub fn keeps_state(n: &Node) -> bool {
     keyed(n).is_some() || waits(n)

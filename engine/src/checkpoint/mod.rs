@@ -15,7 +15,7 @@ mod upload;
 
 pub use ack::{Ack, Body, Spot};
 pub use bounds::{Boundary, Bounds};
-pub use fits::keeps_state;
+pub use fits::{Fate, fates, keeps_state};
 pub use publish::Publishers;
 pub use refused::Refused;
 pub use start::{Restored, Saved, join, start, storage};

@@ -51,6 +51,8 @@ pub struct KeyedRunner {
     askers: Vec<Asker>,
     exit: Exit,
     clock: Clock,
+    /// Watermarks follow the clock.
+    by_clock: bool,
     shared: Arc<Shared>,
     /// By input index: fed by retry streams alone.
     retry: Vec<bool>,
@@ -89,6 +91,8 @@ pub struct KeyedSetup {
     pub askers: Vec<Asker>,
     pub exit: Exit,
     pub clock: Clock,
+    /// Watermarks follow the clock.
+    pub by_clock: bool,
     pub shared: Arc<Shared>,
     pub retry: Vec<bool>,
     /// Of all ports but `errors`.
@@ -111,6 +115,7 @@ impl KeyedRunner {
             askers: s.askers,
             exit: s.exit,
             clock: s.clock,
+            by_clock: s.by_clock,
             shared: s.shared,
             retry: s.retry,
             scratch: Vec::new(),
@@ -174,6 +179,9 @@ impl KeyedRunner {
         if !more && self.downgrade(inbox, outlet, frontiers)? {
             return Ok(Again::Never);
         }
+        if let Clock::Virtual(_) = self.clock {
+            self.tell_due();
+        }
         let thawing = self.state.thaw(false);
         if self.room.is_some() {
             self.keep_to_memory()?;
@@ -186,6 +194,16 @@ impl KeyedRunner {
             _ if timers => Again::After(TICK),
             _ => Again::Never,
         })
+    }
+
+    /// Says when the clock lets a timer fire: one of the clock's own, or one that waits for a watermark which follows the clock.
+    fn tell_due(&mut self) {
+        let work = &mut self.state.work;
+        let mut of = |domain| work.next_due(domain, i64::MAX - 1).map(|t| t.0);
+        let clock = of(TimeDomain::Processing);
+        let watermark = [of(TimeDomain::Event), of(TimeDomain::Right)].into_iter().flatten().min().map(|t| t + 1);
+        let due = clock.into_iter().chain(watermark.filter(|_| self.by_clock)).min();
+        self.shared.control.quiet.due(self.exit.node, due);
     }
 
     /// The next arrival that may be processed. Input 0 waits while too much is held, everything while too many questions are open.

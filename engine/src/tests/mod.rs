@@ -4,5 +4,6 @@ mod durable;
 mod flow;
 pub mod harness;
 mod keyed;
+mod rest;
 mod retry;
 pub mod tier;

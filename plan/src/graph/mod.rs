@@ -5,8 +5,12 @@ mod svg;
 mod terminal;
 
 use crate::build::Flow;
-use crate::topology::Topology;
+use crate::check;
+use crate::source::Sources;
+use crate::topology::{Stream, Topology, Use};
 use crate::wiring::{Graph, What};
+use crate::yaml::{Content, Node, snake_case};
+use serde_json::{Value, json};
 use std::fmt::Write;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Part {
     pub shape: Shape,
     /// Visible fields of the main output, `name: type`.
     pub fields: Vec<String>,
+    /// What the topology says of it, but for its name and wiring; secrets are only hashes.
+    pub config: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +45,40 @@ pub struct Arrow {
 pub struct Picture {
     pub parts: Vec<Part>,
     pub arrows: Vec<Arrow>,
+    /// `run_env`, `stores` and `guards` as they are written; secrets are only hashes.
+    pub rest: Value,
+}
+
+/// A part as it is written, without what says where it stands.
+fn used(sources: &Sources, part: &Use) -> Value {
+    let mut all = shown(sources, &part.node);
+    if let Some(map) = all.as_object_mut() {
+        map.retain(|key, _| !["name", "input", "left", "right", "retry"].contains(&key.as_str()));
+        map.insert("type".into(), part.part_name().into());
+    }
+    all
+}
+
+fn stream(sources: &Sources, s: &Stream) -> Value {
+    let operates: Vec<Value> = s.operates.iter().map(|(_, u)| used(sources, u)).collect();
+    let watermark = s.watermark.as_ref().map(|(_, node)| shown(sources, node));
+    json!({"source": used(sources, &s.source), "operates": operates, "watermark": watermark, "retry": s.retry})
+}
+
+/// A tree as JSON in which what must not be seen is a hash.
+fn shown(sources: &Sources, node: &Node) -> Value {
+    match &node.content {
+        Content::Map(entries) => entries.iter().map(|e| (snake_case(&e.key), shown(sources, &e.value))).collect(),
+        Content::Seq(items) => items.iter().map(|n| shown(sources, n)).collect(),
+        Content::Scalar(s) if sources.is_secret(node.span) => {
+            format!("a secret, {:08x}", xxhash_rust::xxh3::xxh3_64(s.text.as_bytes()) as u32).into()
+        }
+        _ => check::to_json(node),
+    }
 }
 
 impl Picture {
-    pub(crate) fn new(t: &Topology, graph: &Graph, flows: &[Option<Flow>]) -> Picture {
+    pub(crate) fn new(sources: &Sources, t: &Topology, graph: &Graph, flows: &[Option<Flow>]) -> Picture {
         let place = |item: usize| graph.order.iter().position(|i| *i == item);
         let mut out = Picture::default();
         for &i in &graph.order {
@@ -58,7 +94,12 @@ impl Picture {
             };
             let known = flows[i].as_ref().filter(|f| f.sure && !matches!(item.what, What::Sink(_))).and_then(|f| f.edges.first());
             let fields = known.map(|e| e.schema.visible().map(|(_, f)| format!("{}: {}", f.name, f.ty)).collect()).unwrap_or_default();
-            out.parts.push(Part { name: item.name.clone(), types, shape, fields });
+            let config = match item.what {
+                What::Stream(s) => stream(sources, &t.streams[s]),
+                What::Transform(n) => used(sources, &t.transforms[n].part),
+                What::Sink(n) => used(sources, &t.sinks[n].part),
+            };
+            out.parts.push(Part { name: item.name.clone(), types, shape, fields, config });
         }
         for &i in &graph.order {
             let item = &graph.items[i];
@@ -71,6 +112,10 @@ impl Picture {
                 out.arrows.push(Arrow { from, to, label });
             }
         }
+        let stores: Value = t.stores.iter().map(|(name, _, part)| (name.clone(), used(sources, part))).collect();
+        let guards: Vec<Value> = t.guards.iter().map(|(_, node)| shown(sources, node)).collect();
+        let env = t.env_node.as_ref().map(|n| shown(sources, n));
+        out.rest = json!({"name": t.name, "run_env": env, "stores": stores, "guards": guards});
         out
     }
 

@@ -55,7 +55,7 @@ fn made(n: usize, seed: u64) -> Picture {
         let name = format!("{}_{i}", ["a", "clicks", "a_rather_long_name_of_a_part", "名前"][r.below(4)]);
         let types =
             (0..1 + r.below(if i < sources { 9 } else { 2 })).map(|_| ["Map", "CountWindowWithTimeOut", "Kafka"][r.below(3)].to_string());
-        p.parts.push(Part { name, types: types.collect(), shape, fields: vec![] });
+        p.parts.push(Part { name, types: types.collect(), shape, fields: vec![], config: Default::default() });
         if i >= sources {
             for _ in 0..1 + r.below(3) {
                 let from = r.below(i);
@@ -86,13 +86,19 @@ fn nothing_overlaps() {
 /// A chain is drawn in one line, and two streams that meet without a crossing.
 #[test]
 fn few_crossings() {
-    let part = |name: &str| Part { name: name.into(), types: vec!["Map".into()], shape: Shape::Operator, fields: vec![] };
+    let part = |name: &str| Part {
+        name: name.into(),
+        types: vec!["Map".into()],
+        shape: Shape::Operator,
+        fields: vec![],
+        config: Default::default(),
+    };
     let arrow = |from, to| Arrow { from, to, label: String::new() };
-    let chain = Picture { parts: ["a", "b", "c"].map(part).to_vec(), arrows: vec![arrow(0, 1), arrow(1, 2)] };
+    let chain = Picture { parts: ["a", "b", "c"].map(part).to_vec(), arrows: vec![arrow(0, 1), arrow(1, 2)], ..Picture::default() };
     let l = chain.layout();
     assert!(l.boxes.windows(2).all(|w| w[0].y == w[1].y && w[0].x < w[1].x), "{:?}", l.boxes);
     // Written crosswise, drawn straight.
-    let crossed = Picture { parts: ["a", "b", "c", "d"].map(part).to_vec(), arrows: vec![arrow(0, 3), arrow(1, 2)] };
+    let crossed = Picture { parts: ["a", "b", "c", "d"].map(part).to_vec(), arrows: vec![arrow(0, 3), arrow(1, 2)], ..Picture::default() };
     let l = crossed.layout();
     assert_eq!(l.boxes[0].y < l.boxes[1].y, l.boxes[3].y < l.boxes[2].y, "{:?}", l.boxes);
 }
@@ -105,7 +111,11 @@ fn the_drawing_is_well_formed() {
     assert_eq!(svg.matches("<g>").count(), 40);
     assert_eq!(svg.matches("marker-end").count(), p.arrows.len());
     assert!(!svg.contains("NaN"));
-    let odd = Picture { parts: vec![Part { name: "a<b>&\"".into(), types: vec![], shape: Shape::Source, fields: vec![] }], arrows: vec![] };
+    let odd = Picture {
+        parts: vec![Part { name: "a<b>&\"".into(), types: vec![], shape: Shape::Source, fields: vec![], config: Default::default() }],
+        arrows: vec![],
+        ..Picture::default()
+    };
     assert!(odd.svg().contains(">a&lt;b&gt;&amp;\"</text>"), "{}", odd.svg());
 }
 

@@ -12,7 +12,6 @@ import time
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
@@ -126,11 +125,8 @@ class Person:
         button.click()
 
     def text(self, css):
-        """Of what is there now; a page that is just being drawn anew has nothing."""
-        try:
-            return " ".join(e.text for e in self.all(css))
-        except StaleElementReferenceException:
-            return ""
+        """Of what is there now, in one look: pages are drawn anew all the time."""
+        return self.driver.execute_script("return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText).join(' ')", css)
 
     def state(self):
         return self.text("#live .state")
@@ -166,6 +162,7 @@ def person(browser, console):
     p.fits("login")
     p.fill(name="admin", password=console.first)
     p.press("Log in")
+    until("the first page", lambda: p.all("[name=old]"))
     p.fill(old=console.first, new=PASSWORD)
     p.press("Change the password")
     until("the password", lambda: p.all("[name=lang]"))
@@ -177,6 +174,7 @@ def test_a_task_from_its_form_to_a_rollback(person, console):
     p = person
     p.go("/tasks")
     p.press("New task")
+    until("the form", lambda: p.all("[name=config]"))
     p.fill(name="clicks", tags="ads, live", config=JOB.replace("type: Filter", "type: Filtre"))
     until("a squiggle", lambda: p.all(".editor mark.error"))
     mark = p.one(".editor mark.error")
@@ -185,7 +183,8 @@ def test_a_task_from_its_form_to_a_rollback(person, console):
     # The mark lies where the word is shown.
     p.fits("form")
     p.press("Save")
-    assert "unknown-part" in p.one(".problem").text and "Filtre" in p.one("[name=config]").get_attribute("value")
+    until("the refusal", lambda: "unknown-part" in p.text(".problem"))
+    assert "Filtre" in p.one("[name=config]").get_attribute("value")
     p.fill(config=JOB)
     until("no squiggle", lambda: not p.all(".editor mark.error") and p.all("#graph rect"))
     p.press("Save")
@@ -272,10 +271,11 @@ def test_chinese_and_dark(person):
     Select(p.one("[name=lang]")).select_by_value("zh-CN")
     Select(p.one("[name=theme]")).select_by_value("dark")
     p.press("Save")
+    until("Chinese", lambda: p.text("h1") == "账号")
     p.go("/tasks")
-    assert p.one("h1").text == "任务" and p.one("html").get_attribute("data-theme") == "dark"
+    assert p.text("h1") == "任务" and p.one("html").get_attribute("data-theme") == "dark"
     p.fits("dark")
     p.go("/account")
     Select(p.one("[name=lang]")).select_by_value("en")
     p.press("保存")
-    assert p.one("h1").text == "Account"
+    until("English", lambda: p.text("h1") == "Account")

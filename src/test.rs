@@ -77,7 +77,7 @@ pub fn test(args: &TestArgs) -> Exit {
 fn suites(args: &TestArgs, options: &Options) -> Result<Vec<Suite>, Exit> {
     let mut files = Vec::new();
     for f in &args.files {
-        if f.is_dir() { collect(f, &mut files) } else { files.push(topology_of(f)) }
+        if f.is_dir() { collect(f, &["streams:"], &mut files) } else { files.push(topology_of(f)) }
     }
     files.sort();
     files.dedup();

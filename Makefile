@@ -37,8 +37,10 @@ fuzz:
 e2e: build
 	@scripts/install.sh test
 	cargo test --release --locked --workspace --test kafka --test s3 -- --ignored
-	cargo test --release --locked --workspace --test outbox -- --ignored --test-threads 1
-	$(PYTHON) -m pytest -q -n 2 --dist loadfile tests/e2e
+	@# The outboxes' suite mostly waits for servers: it runs beside the others.
+	@log=$$(mktemp); cargo test --release --locked --workspace --test outbox -- --ignored --test-threads 1 >$$log 2>&1 & outbox=$$!; \
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile tests/e2e; others=$$?; \
+	wait $$outbox; failed=$$?; cat $$log; rm $$log; exit $$((failed + others))
 
 ## make chaos        the fault tests in their long form: hours. SEEDS=5: 200 rounds a sink of three processes killed at random; goes on where it was
 SEEDS ?= 5

@@ -121,8 +121,9 @@ class Person:
 
     def press(self, text, within="main"):
         button = next(b for b in self.all(f"{within} button, {within} a.button") if b.text == text)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
+        assert button.is_displayed() and button.is_enabled(), text
+        # Not by the mouse: charts that grow meanwhile would move the button from under it.
+        self.driver.execute_script("arguments[0].click()", button)
 
     def text(self, css):
         """Of what is there now, in one look: pages are drawn anew all the time."""

@@ -108,7 +108,18 @@ impl Reader {
             id = 0x8000_0000 | id.wrapping_add(1);
         }
         let end = self.spec.bounded.then_some(f.high);
-        let part = Part { at: f.at, next: f.start, end, high: f.high, queue: None, held: None, read_to: -1, lost: false, at_end: false, ended: false };
+        let part = Part {
+            at: f.at,
+            next: f.start,
+            end,
+            high: f.high,
+            queue: None,
+            held: None,
+            read_to: -1,
+            lost: false,
+            at_end: false,
+            ended: false,
+        };
         self.parts.insert(id, part);
         PartitionInfo { id, name }
     }

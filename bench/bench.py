@@ -95,6 +95,14 @@ def measure(command, env, cpu, first=()):
     return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode, err.read().decode(errors="replace")[-2000:])
 
 
+def flink(job, folder, out, work=None, *options):
+    """The command of a Flink job: reads `folder`, writes `out`.flink."""
+    opens = [f"--add-opens=java.base/java.{p}=ALL-UNNAMED" for p in ("util", "lang", "nio", "time", "net", "util.concurrent")]
+    path = f"{BUILD / 'flink/target/classes'}:{(BUILD / 'flink/cp.txt').read_text().strip()}"
+    return ["java", "-Xmx4g", "-Xms4g", "-XX:+UseParallelGC", *opens, "-cp", path, "peer.Bench", f"job={FLINK[job]}", "p=1", f"in={folder}",
+            f"out={out}.flink", f"work={work or f'{out}.work'}", *options]
+
+
 def contestants(job, folder, out, args):
     """name -> (command, environment) with `out` as the output's stem."""
     _, files, floors = JOBS[job]
@@ -107,10 +115,7 @@ def contestants(job, folder, out, args):
     if not args.no_peers and job in BENTHOS:
         found["benthos"] = ([BUILD / "benthos", "run", HERE / f"benthos/{job.lower()}.yaml"], {**env, "SIDE": str(out) + ".bad", "THREADS": "1", "GOMAXPROCS": "1"})
     if not args.quick and not args.no_peers and job in FLINK:
-        opens = [f"--add-opens=java.base/java.{p}=ALL-UNNAMED" for p in ("util", "lang", "nio", "time", "net", "util.concurrent")]
-        path = f"{BUILD / 'flink/target/classes'}:{(BUILD / 'flink/cp.txt').read_text().strip()}"
-        found["flink"] = (["java", "-Xmx4g", "-Xms4g", "-XX:+UseParallelGC", *opens, "-cp", path, "peer.Bench", f"job={FLINK[job]}", "p=1", f"in={folder}",
-                           f"out={out}.flink", f"work={out}.work"], {})
+        found["flink"] = (flink(job, folder, out), {})
     return found
 
 

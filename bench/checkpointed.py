@@ -34,10 +34,7 @@ class Contestant:
     def command(self, folder):
         files = [folder / f for f in JOBS[self.job][1]]
         if self.name == "flink":
-            opens = [f"--add-opens=java.base/java.{p}=ALL-UNNAMED" for p in ("util", "lang", "nio", "time", "net", "util.concurrent")]
-            path = f"{bench.BUILD / 'flink/target/classes'}:{(bench.BUILD / 'flink/cp.txt').read_text().strip()}"
-            return ["java", "-Xmx4g", "-Xms4g", "-XX:+UseParallelGC", *opens, "-cp", path, "peer.Bench", f"job={bench.FLINK[self.job]}", "p=1", f"in={folder}",
-                    f"out={self.out}.flink", f"work={self.work}/flink", "backend=rocksdb", "ckpt=1"], {}
+            return bench.flink(self.job, folder, self.out, f"{self.work}/flink", "backend=rocksdb", "ckpt=1"), {}
         env = {"IN": str(files[0]), "RIGHT": str(files[-1]), "OUT": str(self.out), "STATE": str(self.work / "state")}
         checkpoint = f"run_env.checkpoint={{dir: {self.work}/checkpoints, interval: 10s, retained: 100}}"
         return [bench.TARGET / "release/millrace", "run", "--quiet", "--workers", "1", "--set", checkpoint, HERE / f"jobs/{self.job.lower()}.yaml"], env

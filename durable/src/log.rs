@@ -219,7 +219,7 @@ impl JobLog {
         }
         for slot in self.slots()?.into_iter().filter(|s| *s > m.slot) {
             match self.read(slot) {
-                Ok(Record::Verdict(v)) if v.generation == m.generation && v.passed >= m.slot => return Ok(true),
+                Ok(Record::Verdict(v)) if v.passes(m) => return Ok(true),
                 Ok(Record::Generation(_)) => break,
                 Ok(_) => {}
                 Err(f) if f.kind == FaultKind::Data => {}
@@ -458,11 +458,8 @@ fn kept(records: &BTreeMap<u64, Record>, retain: usize) -> BTreeSet<u64> {
         }
     }
     // Without its verdict a manifest would be one that the guards have not passed.
-    let verdict_on = |m: &&&Manifest| {
-        let later = records.range(m.slot + 1..).take_while(|(_, r)| !matches!(r, Record::Generation(_)));
-        later.filter(|(_, r)| matches!(r, Record::Verdict(v) if v.generation == m.generation && v.passed >= m.slot)).map(|(s, _)| *s).last()
-    };
-    let verdicts: Vec<u64> = manifests.iter().filter(|m| m.guarded && kept.contains(&m.slot)).filter_map(|m| verdict_on(&m)).collect();
+    let verdict_on = |m: &Manifest| records.iter().rev().find(|(_, r)| matches!(r, Record::Verdict(v) if v.passes(m))).map(|(s, _)| *s);
+    let verdicts: Vec<u64> = manifests.iter().filter(|m| m.guarded && kept.contains(&m.slot)).filter_map(|m| verdict_on(m)).collect();
     kept.extend(verdicts);
     kept.extend(records.keys().last());
     kept

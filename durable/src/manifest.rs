@@ -184,6 +184,13 @@ pub struct Verdict {
     pub time: i64,
 }
 
+impl Verdict {
+    /// Whether it has passed a manifest.
+    pub fn passes(&self, m: &Manifest) -> bool {
+        self.generation == m.generation && self.passed >= m.slot
+    }
+}
+
 /// What lies in a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -45,7 +45,7 @@ class Round:
 
     def killed_at_slot(self, number=4, workers=2):
         """Ends right after this many checkpoints were taken; the source reads on, so that there are as many."""
-        run = self.run(workers, f"slot-linked:{number}:kill", edit=lambda t: t.replace(", bounded: true", ""))
+        run = self.run(workers, f"slot-linked:{number}:kill", edit=UNBOUNDED)
         assert run.code == -9, run.err
 
     def slots(self):

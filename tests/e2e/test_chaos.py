@@ -108,7 +108,7 @@ def test_a_lost_marker_stops_the_job(one):
 
 
 def test_three_workers_come_back_as_two_with_output_pending(one):
-    run = one.run(3, "before-apply:2:kill", edit=lambda t: t.replace(", bounded: true", ""))
+    run = one.run(3, "before-apply:2:kill", edit=UNBOUNDED)
     assert run.code == -9, run.err
     one.finish(2)
 

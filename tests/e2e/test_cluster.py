@@ -207,17 +207,7 @@ run_env:
   dead_letter: {{type: File, config: {{path: out/dead.jsonl}}}}
 stores:
   names: {{type: Redis, config: {{url: "redis://{redis}", key: "{prefix}{{{{k}}}}", value: hash, timeout: 1s}}}}
-streams:
-  left: {left}
-  right: {right}
-transforms:
-  - {{type: IntervalLeftJoin, name: joined, left: left, right: right, config: {{keys: [k], lower: -1s, upper: 1s, right_fields: {{rid: id}}, fallback: names, on_store_error: wait, unmatched: emit}}}}
-  - {{type: KeyBy, name: by_key, input: left, config: {{keys: [k]}}}}
-  - {{type: CountWindowWithTimeOut, name: counts, input: by_key, config: {{count: 10, timeout: 3s, aggregates: {{n: "count(*)", sum: "sum(v)"}}}}}}
-sink:
-  - {{type: Kafka, name: pairs, input: joined, config: {pairs}}}
-  - {{type: Kafka, name: windows, input: counts, config: {windows}}}
-"""
+""" + once.WITH_FALLBACK
 
 
 def test_moved_to_other_workers_and_processes_in_mid_stream(kafka, redis_server, prefix, millrace, tmp_path, processes):

@@ -40,6 +40,20 @@ sink:
 """
 
 
+#: A join that looks up in the store `names`, and windows beside it.
+WITH_FALLBACK = """streams:
+  left: {left}
+  right: {right}
+transforms:
+  - {{type: IntervalLeftJoin, name: joined, left: left, right: right, config: {{keys: [k], lower: -1s, upper: 1s, right_fields: {{rid: id}}, fallback: names, on_store_error: wait, unmatched: emit}}}}
+  - {{type: KeyBy, name: by_key, input: left, config: {{keys: [k]}}}}
+  - {{type: CountWindowWithTimeOut, name: counts, input: by_key, config: {{count: 10, timeout: 3s, aggregates: {{n: "count(*)", sum: "sum(v)"}}}}}}
+sink:
+  - {{type: Kafka, name: pairs, input: joined, config: {pairs}}}
+  - {{type: Kafka, name: windows, input: counts, config: {windows}}}
+"""
+
+
 def sides(seed, rows):
     """Rows of both sides in three partitions, a key in one of them; every tenth left row comes twice."""
     rng = random.Random(seed)

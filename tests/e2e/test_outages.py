@@ -108,17 +108,7 @@ run_env:
   checkpoint: {{interval: 200ms, mode: exactly_once}}
 stores:
   names: {{type: HBase, config: {{thrift: "{hbase}", table: {table}, key: "{{{{k}}}}", family: d, timeout: 1s}}}}
-streams:
-  left: {left}
-  right: {right}
-transforms:
-  - {{type: IntervalLeftJoin, name: joined, left: left, right: right, config: {{keys: [k], lower: -1s, upper: 1s, right_fields: {{rid: id}}, fallback: names, on_store_error: wait, unmatched: emit}}}}
-  - {{type: KeyBy, name: by_key, input: left, config: {{keys: [k]}}}}
-  - {{type: CountWindowWithTimeOut, name: counts, input: by_key, config: {{count: 10, timeout: 3s, aggregates: {{n: "count(*)", sum: "sum(v)"}}}}}}
-sink:
-  - {{type: Kafka, name: pairs, input: joined, config: {pairs}}}
-  - {{type: Kafka, name: windows, input: counts, config: {windows}}}
-"""
+""" + once.WITH_FALLBACK
 
 
 def test_hbase_is_away_while_checkpoints_go_on(kafka, hbase, prefix, millrace, tmp_path, chaos):

@@ -204,6 +204,9 @@ pub struct ServeArgs {
     /// The certificate's key, PEM (PKCS #8)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// The key with which secrets are sealed, 64 hexadecimal digits. Default: `console.key` in the folder, which the first start makes
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// A folder that jobs may use beside their own; may be repeated
     #[arg(long, value_name = "FOLDER")]
     pub allow_folder: Vec<PathBuf>,

@@ -3,7 +3,8 @@
 //!
 //! `lock` is held (flock) by the supervisor and, as children inherit it, by every process of the run: it is free just when the last of them
 //! has gone, whatever ended it, and no two runs hold it at a time. `run.json` says which process the supervisor is, how far the run has
-//! come, and in the end how it ended; it is replaced as a whole.
+//! come, and in the end how it ended; it is replaced as a whole. A console takes the lock before it starts the supervisor and hands it over as
+//! the standard input, so that there is no moment between in which a second start would be possible.
 
 use crate::exit::Exit;
 use millrace_engine::summary::FaultSummary;
@@ -12,7 +13,8 @@ use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -39,7 +41,8 @@ impl Journal {
             limit_files(files)?;
         }
         let told = |e: std::io::Error| format!("`{}` cannot be written: {e}", folder.display());
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock")).map_err(told)?;
+        let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
+        let lock = handed(folder).map_or_else(open, Ok).map_err(told)?;
         let begun = Instant::now();
         while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             if begun.elapsed() > GONE {
@@ -114,6 +117,13 @@ impl Journal {
             }
         });
     }
+}
+
+/// The lock, if whoever has started this process has taken it already: it is the standard input.
+fn handed(folder: &Path) -> Option<File> {
+    let file = File::from(std::io::stdin().as_fd().try_clone_to_owned().ok()?);
+    let (own, lock) = (file.metadata().ok()?, fs::metadata(folder.join("lock")).ok()?);
+    ((own.dev(), own.ino()) == (lock.dev(), lock.ino())).then_some(file)
 }
 
 /// When this process began, in clock ticks since the system did: field 22 of `stat`. With the number of the process it names it for good.

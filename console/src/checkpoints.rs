@@ -27,7 +27,7 @@ pub async fn list(app: &Arc<App>, t: &Task) -> Result<Vec<Checkpoint>, Refusal> 
     if t.run == 0 {
         return Ok(vec![]);
     }
-    let (settings, secrets) = app.store.run(|db| Ok((tasks::settings(db, t.id, t.version)?, tasks::secrets(db, t.id)?)))?;
+    let (settings, secrets) = app.store.run(|db| Ok((tasks::settings(db, t.id, t.version)?, tasks::secrets(app, db, t.id)?)))?;
     let mut command = jobs::command(app, t.id, &settings, &secrets);
     command.args(["checkpoints", "list", FILE, "--json"]);
     for (key, value) in settings.set() {

@@ -19,6 +19,7 @@ mod settings;
 mod socket;
 mod store;
 mod tasks;
+mod vault;
 mod view;
 mod web;
 
@@ -39,6 +40,7 @@ const LOGINS: usize = 2;
 pub struct App {
     pub(crate) options: Options,
     pub(crate) store: Store,
+    pub(crate) vault: vault::Vault,
     pub(crate) clock: Clock,
     pub(crate) logins: Arc<Semaphore>,
     pub(crate) jobs: jobs::Jobs,
@@ -53,12 +55,14 @@ impl App {
     /// The folder cannot be used, or another console uses it.
     pub fn open(options: Options, clock: Clock) -> Result<(Arc<App>, Option<String>), Fault> {
         let store = Store::open(&options.folder)?;
+        let vault = vault::Vault::open(&store, options.key_file.as_deref())?;
         let failed = |r: Refusal| Fault::refused(r.message);
         let password = accounts::first_admin(&store, clock.now()).map_err(failed)?;
         store.run(audit::settle).map_err(failed)?;
         let app = App {
             options,
             store,
+            vault,
             clock,
             logins: Arc::new(Semaphore::new(LOGINS)),
             jobs: jobs::Jobs::default(),

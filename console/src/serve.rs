@@ -33,6 +33,8 @@ pub struct Options {
     pub public_url: Option<String>,
     /// Certificate chain and PKCS #8 key, PEM files.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// The key of secrets; None: `console.key` in the folder.
+    pub key_file: Option<PathBuf>,
     /// The executable that runs jobs.
     pub executable: PathBuf,
     /// What jobs may reach beside their own folders, and alarms may speak to.

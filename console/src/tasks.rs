@@ -244,10 +244,15 @@ pub fn secret_names(db: &Connection, task: i64) -> Result<Vec<(String, i64)>, Re
 /// With their values: for lint and the job's environment.
 ///
 /// # Errors
-/// The database.
-pub fn secrets(db: &Connection, task: i64) -> Result<BTreeMap<String, String>, Refusal> {
-    let rows = all(db, "SELECT name, value FROM secrets WHERE task = ?1", [task], |r| Ok((r.get(0)?, r.get(1)?)))?;
-    Ok(rows.into_iter().collect())
+/// The database, or one of them was tampered with.
+pub fn secrets(app: &App, db: &Connection, task: i64) -> Result<BTreeMap<String, String>, Refusal> {
+    let sql = "SELECT name, sealed FROM secrets WHERE task = ?1";
+    let rows = all(db, sql, [task], |r| Ok((r.get::<_, String>(0)?, r.get::<_, Vec<u8>>(1)?)))?;
+    let open = |(name, sealed): (String, Vec<u8>)| match app.vault.open_value(task, &name, &sealed) {
+        Some(value) => Ok((name, value)),
+        None => Err(Refusal::conflict(format!("the secret `{name}` cannot be opened: set it again"))),
+    };
+    rows.into_iter().map(open).collect()
 }
 
 /// Sets or, with None, deletes a secret.
@@ -260,12 +265,12 @@ pub fn set_secret(app: &App, t: &Task, name: &str, value: Option<&str>) -> Resul
         match value {
             None => db.execute("DELETE FROM secrets WHERE task = ?1 AND name = ?2", params![t.id, name])?,
             Some(value) => {
-                let sql = "INSERT INTO secrets (task, name, value, time) VALUES (?1, ?2, ?3, ?4)
-                           ON CONFLICT DO UPDATE SET value = excluded.value, time = excluded.time";
-                db.execute(sql, params![t.id, name, value, app.clock.now()])?
+                let sql = "INSERT INTO secrets (task, name, value, sealed, time) VALUES (?1, ?2, '', ?3, ?4)
+                           ON CONFLICT DO UPDATE SET sealed = excluded.sealed, time = excluded.time";
+                db.execute(sql, params![t.id, name, app.vault.seal(t.id, name, value)?, app.clock.now()])?
             }
         };
-        fits(&draft(db, t)?.variables, &secrets(db, t.id)?)
+        fits(&draft(db, t)?.variables, &secrets(app, db, t.id)?)
     })
 }
 

@@ -217,7 +217,7 @@ pub async fn publish(
 ) -> Result<i64, Vec<String>> {
     let mut problems: Vec<String> = wrong.into_iter().map(|r| r.message).collect();
     problems.extend([settings.check(), settings.receivers.check(app)].into_iter().filter_map(|c| c.err().map(|e| e.message)));
-    let secrets = app.store.run(|db| tasks::secrets(db, t.id)).map_err(|e| vec![e.message])?;
+    let secrets = app.store.run(|db| tasks::secrets(app, db, t.id)).map_err(|e| vec![e.message])?;
     problems.extend(tasks::fits(&settings.variables, &secrets).err().map(|e| e.message));
     let planned = plan(app, t.id, settings, secrets).await.map_err(|e| vec![e.message])?;
     problems.extend(settings::errors(&planned).iter().map(|d| format!("{}:{}: [{}] {}", d.line, d.column, d.id, d.message)));
@@ -251,7 +251,7 @@ pub async fn lint(State(app): State<Arc<App>>, v: Visitor, form: Form) -> Done<J
     let secrets = match form.trimmed("id").parse::<i64>() {
         Ok(id) => {
             let t = tasks::find(&app, &v, id, Role::Editor)?;
-            app.store.run(|db| tasks::secrets(db, t.id))?
+            app.store.run(|db| tasks::secrets(&app, db, t.id))?
         }
         Err(_) => BTreeMap::new(),
     };

@@ -75,7 +75,8 @@ pub fn starred(text: &str, secrets: &[String]) -> String {
 /// # Errors
 /// The database.
 pub fn values(app: &App, id: i64) -> Result<Vec<String>, Refusal> {
-    let mut all: Vec<String> = app.store.run(|db| tasks::secrets(db, id))?.into_values().filter(|v| v.len() >= SHORTEST_SECRET).collect();
+    let mut all: Vec<String> =
+        app.store.run(|db| tasks::secrets(app, db, id))?.into_values().filter(|v| v.len() >= SHORTEST_SECRET).collect();
     all.sort_by_key(|v| std::cmp::Reverse(v.len()));
     Ok(all)
 }

@@ -162,7 +162,7 @@ fn picture(app: &App, t: &Task) -> Done<Arc<millrace_plan::graph::Picture>> {
     }
     let (settings, secrets) = app.store.run(|db| {
         let settings = if version == 0 { tasks::draft(db, t)? } else { tasks::settings(db, t.id, version)? };
-        Ok((settings, tasks::secrets(db, t.id)?))
+        Ok((settings, tasks::secrets(&app, db, t.id)?))
     })?;
     let planned = settings.plan(&secrets, &app.job_folder(t.id), app.confine(t.id));
     let picture = Arc::new(planned.graph);

@@ -66,6 +66,7 @@ impl Site {
             listen: HOST.parse().unwrap(),
             public_url: None,
             tls: None,
+            key_file: None,
             executable: "/nonexistent".into(),
             allow,
             smtp: None,

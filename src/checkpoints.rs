@@ -1,13 +1,15 @@
 //! `millrace checkpoints`: what a job's checkpoints say, whether they are whole, and which may go.
 
-use crate::cli::{CheckpointsJob, CheckpointsWhat, Which};
+use crate::cli::{CheckpointsJob, CheckpointsWhat, Set, Which};
 use crate::exit::Exit;
 use crate::lint;
 use crate::pages::print;
 use crate::report::thousands;
 use millrace_durable::{FileRef, JobLog, Manifest, Piece, Record, S3Options, WriterState};
+use millrace_engine::RunOptions;
+use millrace_engine::summary::FaultSummary;
 use millrace_plan::diagnostic;
-use millrace_plan::plan::CheckpointPlan;
+use millrace_plan::plan::{CheckpointPlan, Plan};
 use millrace_sdk::config::Duration;
 use millrace_sdk::convert::write_time;
 use millrace_sdk::{Clock, Fault, FaultKind, Severity};
@@ -21,6 +23,10 @@ pub fn checkpoints(what: &CheckpointsWhat) -> Exit {
     let done = match what {
         CheckpointsWhat::List { job, json } => open(job).and_then(|log| list(&log, *json)),
         CheckpointsWhat::Inspect { slot, job, json } => open(job).and_then(|log| inspect(&log, slot_of(&log, *slot)?, *json)),
+        CheckpointsWhat::Preview { from, file, accept_duplicates, allow_dropped_state, set, json } => {
+            let (from, accept_duplicates, allow_dropped_state) = (from.clone(), *accept_duplicates, *allow_dropped_state);
+            preview(file, set, RunOptions { from, accept_duplicates, allow_dropped_state, ..RunOptions::default() }, *json)
+        }
         CheckpointsWhat::Verify { job, slot, json } => {
             open(job).and_then(|log| verify(&log, slot.map(|s| slot_of(&log, s)).transpose()?, *json))
         }
@@ -89,13 +95,30 @@ fn is_there(location: &str) -> Result<(), Fault> {
     }
 }
 
-fn of_topology(file: &Path, job: &CheckpointsJob) -> Result<(CheckpointPlan, String), Stop> {
-    let mut planned = millrace_plan::load(file, &lint::options(&job.set));
+fn planned(file: &Path, set: &Set) -> Result<Plan, Stop> {
+    let mut planned = millrace_plan::load(file, &lint::options(set));
     planned.diagnostics.retain(|d| d.severity == Severity::Error);
-    let Some(plan) = planned.plan else {
+    planned.plan.ok_or_else(|| {
         eprint!("{}", diagnostic::full(&planned.diagnostics, std::io::stderr().is_terminal()));
-        return Err(Stop::Told(Exit::Config));
-    };
+        Stop::Told(Exit::Config)
+    })
+}
+
+/// What a start would do; the exit code is that of its refusal.
+fn preview(file: &Path, set: &Set, options: RunOptions, as_json: bool) -> Result<Exit, Stop> {
+    let seen = millrace_engine::foresee(&planned(file, set)?, &options)?;
+    let exit = seen.refused.as_ref().map_or(Exit::Ok, Exit::of);
+    if as_json {
+        print(&pretty(&json!({"slot": seen.slot, "said": seen.said, "refused": seen.refused.map(FaultSummary::from)})));
+        return Ok(exit);
+    }
+    print(&seen.said.iter().map(|s| format!("{s}\n")).collect::<String>());
+    seen.refused.iter().for_each(|fault| eprintln!("error: {fault}"));
+    Ok(exit)
+}
+
+fn of_topology(file: &Path, job: &CheckpointsJob) -> Result<(CheckpointPlan, String), Stop> {
+    let plan = planned(file, &job.set)?;
     match plan.checkpoint {
         Some(checkpoint) => Ok((checkpoint, plan.env.job.clone())),
         None => Err(Fault::config(format!("{} takes no checkpoints", file.display())).hint("give it `run_env.checkpoint`").into()),

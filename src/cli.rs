@@ -88,6 +88,11 @@ pub enum Command {
         #[command(subcommand)]
         what: CheckpointsWhat,
     },
+    /// Have dead letters go through their job once more: through the running job, else with its next start, else by a run of their own; what
+    /// will happen is said, and records that were replayed before are left out
+    Replay(ReplayArgs),
+    /// Show one row of a store by its key, as the job's look-ups see it
+    Record(RecordArgs),
     /// Serve the web console: tasks, their jobs, and who may do what with them
     Serve(ServeArgs),
     /// Give a console a topology: a new task, or a new version of one
@@ -136,6 +141,26 @@ pub enum CheckpointsWhat {
         #[command(flatten)]
         job: CheckpointsJob,
         /// As JSON: the whole manifest
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what a start from one would do, in the words of that start, and write nothing: what is published twice, what is given up, or why
+    /// it would be refused (then with the exit code of the refusal)
+    Preview {
+        /// As for `run --from`
+        #[arg(value_name = "CHECKPOINT", value_parser = from)]
+        from: millrace_engine::StartFrom,
+        /// The job's topology
+        file: PathBuf,
+        /// As for `millrace run`
+        #[arg(long)]
+        accept_duplicates: bool,
+        /// As for `millrace run`
+        #[arg(long)]
+        allow_dropped_state: bool,
+        #[command(flatten)]
+        set: Set,
+        /// As JSON
         #[arg(long)]
         json: bool,
     },
@@ -300,6 +325,52 @@ pub struct StopArgs {
 }
 
 #[derive(Args)]
+pub struct ReplayArgs {
+    /// The job's topology
+    pub job: PathBuf,
+    /// The dead letters, JSON lines. Default: the job's own, `<state_dir>/dead-letter/<job>.jsonl`
+    pub letters: Option<PathBuf>,
+    /// Only those with this reason
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Only those of this stream
+    #[arg(long)]
+    pub stream: Option<String>,
+    /// Only those that this part has rejected (`stream`, or `stream/step`)
+    #[arg(long)]
+    pub part: Option<String>,
+    /// Also those that were replayed before
+    #[arg(long)]
+    pub again: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Hand them over, but begin no run
+    #[arg(long, hide = true)]
+    pub prepare: bool,
+    /// Say it as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub set: Set,
+}
+
+#[derive(Args)]
+pub struct RecordArgs {
+    /// The job's topology
+    pub job: PathBuf,
+    /// The store, as the topology calls it
+    pub store: String,
+    /// The key, as the store has it
+    pub key: String,
+    /// As JSON, also when there is no such row
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub set: Set,
+}
+
+#[derive(Args)]
 pub struct RescaleArgs {
     #[command(flatten)]
     pub job: JobArgs,
@@ -393,6 +464,9 @@ pub struct RunArgs {
     /// Let what this guard is red for pass until the guard was green once; may be repeated
     #[arg(long, value_name = "NAME")]
     pub accept_guard: Vec<String>,
+    /// Read these dead letters and nothing else, without checkpoints: what `millrace replay` begins where the job cannot take them itself
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub replay: Vec<PathBuf>,
     /// Plan the job and check that its servers, topics, tables and files are there, but read nothing
     #[arg(long)]
     pub dry_run: bool,

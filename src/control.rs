@@ -7,8 +7,9 @@ use crate::cli::{JobArgs, RescaleArgs, StopArgs};
 use crate::exit::Exit;
 use crate::lint::options;
 use crate::pages::print;
+use crate::record;
 use crate::report;
-use crate::tap;
+use crate::tap::{self, Refused};
 use crate::watch::Watch;
 use millrace_engine::Request;
 use millrace_engine::summary::FaultSummary;
@@ -112,12 +113,13 @@ fn answer_all(stream: &UnixStream, watch: &Watch) {
         let tapped = serde_json::from_str(&line).ok().filter(|r: &Value| r["command"] == "tap").map(|r| tap::serve(stream, &r, watch));
         let answer = match tapped {
             Some(Ok(())) => return,
-            Some(Err(fault)) => Err(fault),
-            None => answer(&line, watch),
+            Some(Err(refused)) => Err(refused),
+            None => answer(&line, watch).map_err(Refused::from),
         };
         let answer = match answer {
             Ok(value) => json!({"ok": value}),
-            Err(fault) => json!({"error": FaultSummary::from(fault)}),
+            Err(Refused(fault, None)) => json!({"error": FaultSummary::from(fault)}),
+            Err(Refused(fault, Some(at))) => json!({"error": FaultSummary::from(fault), "range": [at.start, at.end]}),
         };
         if writeln!(&mut &*stream, "{answer}").is_err() {
             return;
@@ -130,6 +132,8 @@ fn answer(line: &str, watch: &Watch) -> Result<Value, Fault> {
     let flag = |name: &str| request[name].as_bool().unwrap_or(false);
     let asked = match request["command"].as_str() {
         Some("status") => return Ok(watch.status()),
+        Some("outputs") => return Ok(watch.outputs.listed()),
+        Some("record") => return record::answer(&watch.stores, &request),
         Some("metrics") => return Ok(watch.metrics().into()),
         Some("savepoint") => Request::Savepoint,
         Some("rescale") => {
@@ -141,6 +145,27 @@ fn answer(line: &str, watch: &Watch) -> Result<Value, Fault> {
     };
     let ended = || Fault::refused("the job ended before it had answered");
     watch.control.request(asked).recv().unwrap_or_else(|_| Err(ended())).map(Value::from)
+}
+
+/// Whether a job listens there.
+pub fn answers(socket: &Path) -> bool {
+    at(socket, |p| UnixStream::connect(p)).is_ok()
+}
+
+/// Asks the job that listens there.
+///
+/// # Errors
+/// What it has against the request, or that it is gone.
+pub fn ask(socket: &Path, request: &Value) -> Result<Value, Fault> {
+    let gone = |e: io::Error| Fault::down(format!("no job answers at {}: {e}", socket.display()));
+    let mut stream = BufReader::new(at(socket, |p| UnixStream::connect(p)).map_err(gone)?);
+    let mut line = String::new();
+    writeln!(stream.get_mut(), "{request}").and_then(|()| stream.read_line(&mut line)).map_err(gone)?;
+    let mut answer: Value = serde_json::from_str(&line).unwrap_or_default();
+    match serde_json::from_value::<FaultSummary>(answer["error"].take()) {
+        Ok(fault) => Err(fault.into()),
+        Err(_) => Ok(answer["ok"].take()),
+    }
 }
 
 /// A connection to a running job.

@@ -14,6 +14,8 @@ mod lsp;
 mod new;
 mod pages;
 mod process;
+mod record;
+mod replay;
 mod report;
 mod run;
 mod sample;
@@ -57,6 +59,8 @@ fn main() -> ExitCode {
         Command::Top(args) => top::top(args),
         Command::Status { job, json } => control::status(&job, json),
         Command::Savepoint(job) => control::savepoint(&job),
+        Command::Record(args) => record::record(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Rescale(args) => control::rescale(&args),
         Command::Stop(args) => match &args.console {
             // A topology or a socket is no task.

@@ -6,12 +6,13 @@ use crate::exit::Exit;
 use crate::tap::Outputs;
 use crate::task::Journal;
 use crate::watch::{self, Watch};
-use crate::{cluster, control, lint, process, report, supervise};
+use crate::{cluster, control, lint, process, record, report, supervise};
+use millrace_engine::replay;
 use millrace_engine::summary::{FaultClass, FaultSummary};
 use millrace_engine::{Control, Event, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
 use millrace_plan::diagnostic;
 use millrace_plan::plan::{Plan, RestartPlan};
-use millrace_sdk::Severity;
+use millrace_sdk::{Fault, Severity};
 use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -56,6 +57,8 @@ fn planned(args: &RunArgs, member: &MemberArgs, journal: Option<&Arc<Journal>>) 
     let mut planned = millrace_plan::load(&args.file, &options);
     planned.diagnostics.retain(|d| d.severity != Severity::Note || args.dry_run);
     let restart = planned.plan.as_ref().filter(|_| !args.dry_run && args.supervised.is_none()).and_then(|p| p.restart.as_ref());
+    // Letters of a run that fails half-way would be given twice.
+    let restart = restart.filter(|_| args.replay.is_empty());
     let strategy = supervise::strategy(&args.file, restart);
     // A console's run always has a supervisor: it tells how the run ended.
     let strategy = if journal.is_some() { strategy.map(|s| s.or(Some(RestartPlan::None))) } else { strategy };
@@ -128,7 +131,11 @@ fn workers(args: &RunArgs) -> Option<usize> {
 }
 
 /// Runs the job in this process.
-fn once(args: &RunArgs, member: &MemberArgs, plan: Plan) -> Exit {
+fn once(args: &RunArgs, member: &MemberArgs, mut plan: Plan) -> Exit {
+    match args.replay.is_empty() {
+        true => replay::attach(&mut plan),
+        false => replay::alone(&mut plan, &args.replay),
+    }
     let member = match cluster::member(member) {
         Ok(member) => member,
         Err((exit, why)) => {
@@ -163,7 +170,7 @@ fn once(args: &RunArgs, member: &MemberArgs, plan: Plan) -> Exit {
         ..RunOptions::default()
     };
     if args.dry_run {
-        return match millrace_engine::check(&plan) {
+        return match dry_run(&plan, &options) {
             Ok(()) => {
                 eprintln!("ok: {} parts; servers, topics and files are there; nothing was read", plan.nodes.len());
                 Exit::Ok
@@ -175,6 +182,17 @@ fn once(args: &RunArgs, member: &MemberArgs, plan: Plan) -> Exit {
         };
     }
     finish(args, plan, options, control, elapsed)
+}
+
+/// Asks for all that the job needs, and says what a start would do.
+fn dry_run(plan: &Plan, options: &RunOptions) -> Result<(), Fault> {
+    millrace_engine::check(plan)?;
+    if plan.checkpoint.is_none() {
+        return Ok(());
+    }
+    let seen = millrace_engine::foresee(plan, options)?;
+    seen.said.iter().for_each(|s| eprintln!("{s}"));
+    seen.refused.map_or(Ok(()), Err)
 }
 
 /// The folder of a file, if it is not there.
@@ -191,6 +209,7 @@ fn finish(args: &RunArgs, plan: Plan, options: RunOptions, control: Control, bef
         control: control.clone(),
         began: Instant::now(),
         outputs: Outputs::new(&plan),
+        stores: record::used(&plan),
         progress: Mutex::default(),
     });
     if let Some(address) = args.metrics.or(plan.metrics) {

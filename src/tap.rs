@@ -1,6 +1,7 @@
 //! `millrace tap`: records that pass an output of a running job. The job's side answers on its control socket.
 //!
-//! After `{"ok": {"fields": [...]}}` comes a line a row, `{"row": {...}}`, and at the end `{"end": {"rows", "missed", "lost"}}`.
+//! After `{"ok": {"fields": [...]}}` comes a line a row, `{"row": {...}}`, and at the end `{"end": {"rows", "missed", "lost"}}`. A condition that
+//! cannot be read is refused with `"range": [from, to]`, bytes of its text, beside the error.
 
 use crate::cli::TapArgs;
 use crate::control::{Connection, done};
@@ -15,6 +16,7 @@ use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::{Batch, Fault, SchemaRef, json};
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Write};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,6 +58,24 @@ impl Outputs {
             }
         }
         Outputs { env: plan.env.clone(), list }
+    }
+
+    /// Their names and fields.
+    pub fn listed(&self) -> Value {
+        self.list.iter().map(|(name, _, schema)| json!({"name": name, "fields": visible(schema)})).collect()
+    }
+}
+
+fn visible(schema: &SchemaRef) -> Vec<&str> {
+    schema.visible().map(|(_, f)| &*f.name).collect()
+}
+
+/// Why nothing is shown, and where in the condition the reason stands.
+pub struct Refused(pub Fault, pub Option<Range<usize>>);
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Refused {
+        Refused(fault, None)
     }
 }
 
@@ -102,14 +122,14 @@ impl Shown {
 }
 
 /// Answers a request to look, until the reader has enough or is gone.
-pub fn serve(stream: &UnixStream, request: &Value, watch: &Watch) -> Result<(), Fault> {
+pub fn serve(stream: &UnixStream, request: &Value, watch: &Watch) -> Result<(), Refused> {
     let name = request["output"].as_str().unwrap_or_default();
     let outputs = &watch.outputs;
     let Some((_, at, schema)) = outputs.list.iter().find(|(n, ..)| n == name) else {
         let known = outputs.list.iter().map(|(n, ..)| n.as_str());
         let near = did_you_mean(name, known.clone()).map(|n| format!("did you mean `{n}`?"));
         let all = || format!("there are {}", known.filter(|n| !n.ends_with(".errors")).collect::<Vec<_>>().join(", "));
-        return Err(Fault::config(format!("the job has no output `{name}`")).hint(near.unwrap_or_else(all)));
+        return Err(Fault::config(format!("the job has no output `{name}`")).hint(near.unwrap_or_else(all)).into());
     };
     let condition = match request["where"].as_str() {
         None => None,
@@ -121,8 +141,7 @@ pub fn serve(stream: &UnixStream, request: &Value, watch: &Watch) -> Result<(), 
     let limit = number("limit", u64::MAX);
     let mut shown =
         Shown { condition, scratch: Scratch::default(), every: number("every", 1), seen: 0, left: limit, rows: sender, lost: lost.clone() };
-    let fields: Vec<&str> = schema.visible().map(|(_, f)| &*f.name).collect();
-    let answered = writeln!(&mut &*stream, "{}", json!({"ok": {"fields": fields}}));
+    let answered = writeln!(&mut &*stream, "{}", json!({"ok": {"fields": visible(schema)}}));
     let look: Look = Box::new(move |batch| shown.look(batch));
     let tap = watch.control.taps.add(at.clone(), false, look);
     let mut told = 0;
@@ -148,15 +167,16 @@ pub fn serve(stream: &UnixStream, request: &Value, watch: &Watch) -> Result<(), 
     Ok(())
 }
 
-fn refused(text: &str, issues: &[millrace_expr::Issue]) -> Fault {
-    let Some(first) = issues.first() else { return Fault::config(format!("`{text}` is no condition")) };
+fn refused(text: &str, issues: &[millrace_expr::Issue]) -> Refused {
+    let Some(first) = issues.first() else { return Fault::config(format!("`{text}` is no condition")).into() };
     let place = text.get(first.range.clone()).filter(|t| !t.is_empty() && *t != text).map_or(String::new(), |t| format!(" at `{t}`"));
     let fault = Fault::config(format!("--where: {}{place}", first.message));
     let near = first.suggestion.as_ref().map(|s| format!("did you mean `{s}`?"));
-    match near.or(first.hint.clone()) {
+    let fault = match near.or(first.hint.clone()) {
         Some(hint) => fault.hint(hint),
         None => fault,
-    }
+    };
+    Refused(fault, Some(first.range.clone()))
 }
 
 /// Whether the reader still holds the connection.

@@ -4,6 +4,7 @@
 //! changes the job: that goes by the control socket, which has the file system's permissions.
 
 use crate::process;
+use crate::record::Used;
 use crate::tap::Outputs;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -37,6 +38,8 @@ pub struct Watch {
     pub began: Instant,
     /// What `millrace tap` can look at.
     pub outputs: Outputs,
+    /// What its parts look things up in.
+    pub stores: Vec<Used>,
     /// None: parts are being checked and opened.
     pub progress: Mutex<Option<Arc<Progress>>>,
 }

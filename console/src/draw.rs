@@ -29,7 +29,8 @@ const DOWN: i32 = 84;
 const SHOWN: usize = 22;
 
 /// Parts in columns by their distance from the sources, so that every arrow points to the right (but those of retry loops).
-pub fn graph(picture: &Picture, view: Option<&View>) -> Markup {
+/// `tap`: where arrows and parts lead to.
+pub fn graph(picture: &Picture, view: Option<&View>, tap: Option<&str>) -> Markup {
     let n = picture.parts.len();
     let mut column = vec![0usize; n];
     for _ in 0..n {
@@ -57,24 +58,42 @@ pub fn graph(picture: &Picture, view: Option<&View>) -> Markup {
                 @let ((x1, y1), (x2, y2)) = (places[a.from], places[a.to]);
                 @let (x1, y1, y2) = (x1 + WIDTH, y1 + HEIGHT / 2, y2 + HEIGHT / 2);
                 @let middle = (x1 + x2) / 2;
-                path class="arrow" marker-end="url(#head)" d=(format!("M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}")) {
-                    title { (picture.parts[a.from].name) " → " (picture.parts[a.to].name) " " (a.label) }
-                }
+                @let d = format!("M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}");
+                path class="arrow" marker-end="url(#head)" d=(d) {}
+                (link(tap, &output(&picture.parts[a.from].name, &a.label), html! {
+                    // A thin line is hard to meet.
+                    path class="meet" d=(d) { title { (picture.parts[a.from].name) " → " (picture.parts[a.to].name) " " (a.label) } }
+                }))
                 @if !a.label.is_empty() { text class="soft" x=(middle) y=((y1 + y2) / 2 - 4) text-anchor="middle" { (a.label) } }
             }
             @for (i, p) in picture.parts.iter().enumerate() {
                 @let (x, y) = places[i];
                 @let told = view.map(|v| figures(v, &p.name)).unwrap_or_default();
-                g {
+                (link(tap, &p.name, html! { g {
                     title { (p.name) " [" (p.types.join(", ")) "] " (p.fields.join(", ")) }
                     rect x=(x) y=(y) width=(WIDTH) height=(HEIGHT) rx=(if p.shape == Shape::Operator { 4 } else { 16 }) class=(told.class) {}
                     text x=(x + 10) y=(y + 19) { (short(&p.name)) }
                     text x=(x + 10) y=(y + 35) class="soft" { (short(&p.types.join(" | "))) }
                     text x=(x + 10) y=(y + 52) class="soft" { (told.text) }
-                }
+                } }))
             }
         }
     }
+}
+
+/// What leaves by the port of an arrow, as taps call it.
+fn output(from: &str, label: &str) -> String {
+    let port = label.split(" -> ").next().unwrap_or_default();
+    // A label may be the side of a join that is entered.
+    if port.is_empty() || ["left", "right", "retry"].contains(&port) { from.into() } else { format!("{from}.{port}") }
+}
+
+fn link(tap: Option<&str>, output: &str, body: Markup) -> Markup {
+    let encoded = percent_encoding::utf8_percent_encode(output, percent_encoding::NON_ALPHANUMERIC);
+    html! { @match tap {
+        Some(to) => a href=(format!("{to}?output={encoded}")) aria-label=(output) { (body) },
+        None => (body),
+    } }
 }
 
 fn short(text: &str) -> String {
@@ -218,7 +237,7 @@ mod tests {
         };
         let arrow = millrace_plan::graph::Arrow { from: 0, to: 1, label: "</svg><script>".into() };
         let picture = Picture { parts: vec![part("<script>alert(1)</script>"), part("b")], arrows: vec![arrow], ..Picture::default() };
-        let text = graph(&picture, None).into_string();
+        let text = graph(&picture, None, Some("/tasks/1/tap")).into_string();
         assert!(!text.contains("<script") && !text.contains("<b>") && !text.contains("\"onload"), "{text}");
     }
 

@@ -1,6 +1,9 @@
 //! Figures as a job tells them: samples of Prometheus' text format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+/// Ends of the names of what is added up over a job's processes.
+const SUMS: &[&str] = &["_total", "_bucket", "_sum", "_count", "_bytes", "_records", "_keys"];
 
 /// Samples by name and labels.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +13,22 @@ impl Figures {
     /// What does not look like a sample is passed over.
     pub fn parse(text: &str) -> Figures {
         Figures(text.lines().filter(|l| !l.starts_with('#')).filter_map(sample).collect())
+    }
+
+    /// Of a job of several processes: what they count is added up, of what else they tell the greatest counts.
+    pub fn of(texts: &[String]) -> Figures {
+        let mut all: Vec<(String, BTreeMap<String, String>, f64)> = vec![];
+        let mut places: HashMap<(String, BTreeMap<String, String>), usize> = HashMap::new();
+        for (name, labels, value) in texts.iter().flat_map(|t| Figures::parse(t).0) {
+            let adds = SUMS.iter().any(|end| name.ends_with(end));
+            let place = *places.entry((name.clone(), labels.clone())).or_insert_with(|| {
+                all.push((name, labels, if adds { 0.0 } else { value }));
+                all.len() - 1
+            });
+            let known = &mut all[place].2;
+            *known = if adds { *known + value } else { known.max(value) };
+        }
+        Figures(all)
     }
 
     /// The sum of a family.
@@ -87,5 +106,27 @@ impl Figures {
     /// The names of all families.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|s| s.0.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_added_up_and_moments_are_not() {
+        let one = "# HELP x\na_total{part=\"p\",worker=\"0\"} 3\nup_seconds 7\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 4\n";
+        let two = "a_total{part=\"p\",worker=\"1\"} 5\na_total{part=\"p\",worker=\"0\"} 1\nup_seconds 6\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 1\n";
+        let f = Figures::of(&[one.into(), two.into()]);
+        assert_eq!((f.one("a_total"), f.sum("a_total", &[("worker", "0")]), f.one("up_seconds")), (9.0, 4.0, 7.0));
+        assert_eq!(f.quantile("h", &Figures::default(), 0.5), Some(1.0));
+        assert_eq!(f.all("h_bucket", &[]).count(), 2);
+    }
+
+    #[test]
+    fn labels_are_read_with_what_is_escaped_in_them() {
+        let f = Figures::parse("x{a=\"b\\\"c\\\\\",d=\"e\\nf\"} 1.5\nnonsense\n");
+        assert_eq!(f.values("x", "a"), ["b\"c\\"]);
+        assert_eq!(f.sum("x", &[("d", "e\nf")]), 1.5);
     }
 }

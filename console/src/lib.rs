@@ -12,6 +12,7 @@ mod draw;
 mod figures;
 mod jobs;
 mod lang;
+mod look;
 mod process;
 mod refusal;
 mod serve;
@@ -43,6 +44,7 @@ pub struct App {
     pub(crate) vault: vault::Vault,
     pub(crate) clock: Clock,
     pub(crate) logins: Arc<Semaphore>,
+    pub(crate) taps: Arc<Semaphore>,
     pub(crate) jobs: jobs::Jobs,
     pub(crate) alarms: alarms::Alarms,
     pub(crate) pictures: draw::Pictures,
@@ -65,10 +67,12 @@ impl App {
             vault,
             clock,
             logins: Arc::new(Semaphore::new(LOGINS)),
+            taps: Arc::new(Semaphore::new(web::TAPS)),
             jobs: jobs::Jobs::default(),
             alarms: alarms::Alarms::default(),
             pictures: draw::Pictures::default(),
         };
+        jobs::recall(&app).map_err(failed)?;
         Ok((Arc::new(app), password))
     }
 }

@@ -1,5 +1,6 @@
 //! Questions to a job by its socket: a line of JSON there, a line back.
 
+use crate::Figures;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +21,24 @@ pub async fn ask(socket: &Path, request: &Value, patience: Duration) -> Result<V
     }
 }
 
+/// The figures of all processes of a job, process 0's first: each has a socket beside the job's.
+///
+/// # Errors
+/// Process 0 does not answer. Another one that is gone will be missed by the job itself.
+pub async fn figures(socket: &Path, patience: Duration) -> Result<Figures, String> {
+    let request = serde_json::json!({"command": "metrics"});
+    let text = |v: Value| v.as_str().unwrap_or_default().to_string();
+    let mut all = vec![text(ask(socket, &request, patience).await?)];
+    for process in 1.. {
+        let other = socket.with_extension(format!("{process}.sock"));
+        if !other.exists() {
+            break;
+        }
+        all.extend(ask(&other, &request, patience).await.map(text));
+    }
+    Ok(Figures::of(&all))
+}
+
 async fn answer(socket: &Path, request: &Value) -> Result<Value, String> {
     let mut stream = BufReader::new(connect(socket).await.map_err(|e| format!("no job answers: {e}"))?);
     stream.get_mut().write_all(format!("{request}\n").as_bytes()).await.map_err(|e| e.to_string())?;
@@ -34,7 +53,9 @@ async fn answer(socket: &Path, request: &Value) -> Result<Value, String> {
     Ok(answer["ok"].take())
 }
 
-async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+/// # Errors
+/// No job listens there.
+pub async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     if socket.as_os_str().len() <= MAX_PATH {
         return UnixStream::connect(socket).await;
     }

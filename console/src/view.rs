@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Figures are kept for the charts this far back: half an hour, one a second at most.
-const HISTORY: usize = 1800;
+pub const HISTORY: usize = 1800;
 /// A source that waits for its readers for this share of the time is held back.
 const HELD_BACK: f64 = 0.5;
 
@@ -85,6 +85,32 @@ pub struct Point {
     pub cpu: f64,
 }
 
+impl Point {
+    /// As it is kept.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// As [`text`](Self::text) wrote it: what is not known is null there.
+    pub fn read(text: &str) -> Option<Point> {
+        let all: Value = serde_json::from_str(text).ok()?;
+        let f = |name: &str| all[name].as_f64().unwrap_or(f64::NAN);
+        Some(Point {
+            time: all["time"].as_i64()?,
+            records_in: f("records_in"),
+            records_out: f("records_out"),
+            rejected: f("rejected"),
+            lag: f("lag"),
+            delay: f("delay"),
+            latency: f("latency"),
+            state_bytes: f("state_bytes"),
+            checkpoint_age: f("checkpoint_age"),
+            memory: f("memory"),
+            cpu: f("cpu"),
+        })
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct View {
     pub state: State,
@@ -131,12 +157,12 @@ impl View {
     }
 
     /// It has answered.
-    pub fn seen(&mut self, status: &Value, figures: Option<&str>, wanted: bool, told: &Told, now: i64) {
+    pub fn seen(&mut self, status: &Value, figures: Option<Figures>, wanted: bool, told: &Told, now: i64) {
         self.restarts = status["restarts"].as_u64().and_then(|n| n.try_into().ok()).unwrap_or(told.restarts);
         self.uptime = status["uptime_seconds"].as_f64().unwrap_or_default();
         self.workers = status["workers"].as_u64().unwrap_or_default();
-        if let Some(text) = figures {
-            self.before = std::mem::replace(&mut self.figures, Arc::new(Figures::parse(text)));
+        if let Some(figures) = figures {
+            self.before = std::mem::replace(&mut self.figures, Arc::new(figures));
             let point = self.point(now);
             if self.history.len() == HISTORY {
                 self.history.pop_front();

@@ -18,6 +18,7 @@ mod parcel;
 mod progress;
 mod quiet;
 mod reject;
+pub mod replay;
 pub mod restart;
 mod run;
 mod sink;
@@ -31,7 +32,7 @@ mod tests;
 mod ts;
 mod wire;
 
-pub use checkpoint::{Fate, fates, storage};
+pub use checkpoint::{Fate, Foreseen, fates, foresee, storage};
 pub use cluster::Member;
 pub use control::{Asked, Control, Event, Request, RunOptions};
 pub use guards::watched;

@@ -9,10 +9,12 @@ use crate::guards;
 use crate::keyed::TierRoom;
 use crate::progress::{Meters, Progress, Reporter};
 use crate::reject::Origins;
+use crate::replay;
 use crate::stores::Client;
 use crate::summary::{Ended, Report, Summary};
 use crate::ts::{Ts, meet};
 use crate::wire;
+use millrace_durable::StartFrom;
 use millrace_plan::plan::{NodeKind, Plan};
 use millrace_sdk::{Fault, FaultKind};
 use std::collections::{HashMap, HashSet};
@@ -216,6 +218,9 @@ fn durable(plan: &Plan, shared: &Arc<Shared>) -> Result<Option<(Option<Durable>,
     let (acks, heard) = channel();
     // The coordinator is gone only when the run is over.
     shared.bounds.hear(move |ack| _ = acks.send(ack));
+    if plan.checkpoint.is_some() && shared.options.from == StartFrom::Scratch {
+        replay::forget(&replay::folder(plan));
+    }
     let Some(started) = checkpoint::start(plan, shared, shared.seat.all(), heard)? else {
         tell(None, false);
         return Ok(Some((None, None)));
@@ -223,7 +228,7 @@ fn durable(plan: &Plan, shared: &Arc<Shared>) -> Result<Option<(Option<Durable>,
     if started.finished {
         tell(None, true);
         started.uploads.stop();
-        tracing::warn!(target: "checkpoint", "the job had finished before, and what it left to publish is published; --from scratch begins anew");
+        tracing::warn!(target: "checkpoint", "{}", checkpoint::FINISHED);
         return Ok(None);
     }
     shared.bounds.enable();

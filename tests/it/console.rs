@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
 /// A job without end whose rows are known: a run of the same topology with a count makes them again.
-const JOB: &str = "name: endless
+pub const JOB: &str = "name: endless
 run_env:
   checkpoint: {interval: 100ms, dir: state}
 streams:
@@ -20,15 +20,15 @@ sink:
 ";
 const PASSWORD: &str = "correct horse battery";
 
-struct Console {
+pub struct Console {
     child: Child,
-    url: String,
+    pub url: String,
     /// The one-time password, at a first start.
     first: Option<String>,
 }
 
 impl Console {
-    fn start(data: &Path) -> Console {
+    pub fn start(data: &Path) -> Console {
         let mut command = millrace();
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env_remove("MILLRACE_TOKEN").env_remove("MILLRACE_CONSOLE");
         let mut child = command.env("SECRET_OF_THE_HOST", "seen").stdout(Stdio::piped()).spawn().expect("starts");
@@ -43,28 +43,28 @@ impl Console {
         }
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
     }
 }
 
 /// A program with an administrator's token.
-struct Api {
-    url: String,
-    token: String,
+pub struct Api {
+    pub url: String,
+    pub token: String,
 }
 
-struct Http(tokio::runtime::Runtime, reqwest::Client);
+pub struct Http(tokio::runtime::Runtime, reqwest::Client);
 
 impl Http {
-    fn new() -> Http {
+    pub fn new() -> Http {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
         Http(runtime, client)
     }
 
-    fn send(&self, request: reqwest::RequestBuilder) -> (u16, String, String) {
+    pub fn send(&self, request: reqwest::RequestBuilder) -> (u16, String, String) {
         self.0.block_on(async {
             let answer = request.send().await.expect("an answer");
             let cookie = answer.headers().get("set-cookie").and_then(|c| c.to_str().ok()?.split(';').next()).unwrap_or("").to_string();
@@ -74,7 +74,7 @@ impl Http {
 }
 
 /// The first login, a password, and a token: as a person does it.
-fn enter(console: &Console) -> Api {
+pub fn enter(console: &Console) -> Api {
     let http = Http::new();
     let post = |path: &str, cookie: &str, fields: &[(&str, &str)]| {
         let body = fields.iter().map(|(k, v)| format!("{k}={}", v.replace(' ', "+"))).collect::<Vec<_>>().join("&");
@@ -94,45 +94,45 @@ fn enter(console: &Console) -> Api {
 }
 
 impl Api {
-    fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let http = Http::new();
         let request = http.1.request(method.parse().expect("a method"), format!("{}/api/v1{path}", self.url));
         let (status, _, text) = http.send(request.bearer_auth(&self.token).body(body.to_string()));
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    fn submit(&self, name: &str, config: &str) {
+    pub fn submit(&self, name: &str, config: &str) {
         let (status, said) = self.ask("PUT", &format!("/tasks/{name}"), &json!({"settings": {"config": config}}));
         assert!(status < 300, "{said}");
     }
 
-    fn start(&self, name: &str) {
+    pub fn start(&self, name: &str) {
         let (status, said) = self.ask("POST", &format!("/tasks/{name}/start"), &json!({}));
         assert_eq!(status, 200, "{said}");
     }
 
-    fn task(&self, name: &str) -> Value {
+    pub fn task(&self, name: &str) -> Value {
         self.ask("GET", &format!("/tasks/{name}"), &Value::Null).1
     }
 
-    fn log(&self, name: &str) -> String {
+    pub fn log(&self, name: &str) -> String {
         self.ask("GET", &format!("/tasks/{name}/log"), &Value::Null).1["text"].as_str().unwrap_or_default().to_string()
     }
 
     /// Waits for a state, and tells the log when it is another that stays.
-    fn reaches(&self, name: &str, state: &str) -> Value {
+    pub fn reaches(&self, name: &str, state: &str) -> Value {
         until(&format!("{state} of {name}: {}\n{}", self.task(name), self.log(name)), || {
             Some(self.task(name)).filter(|t| t["state"] == state)
         })
     }
 
     /// A console that was started anew has another port.
-    fn at(&self, console: &Console) -> Api {
+    pub fn at(&self, console: &Console) -> Api {
         Api { url: console.url.clone(), token: self.token.clone() }
     }
 
     /// Stops the job and waits for the operation.
-    fn stop(&self, name: &str, savepoint: bool) -> Value {
+    pub fn stop(&self, name: &str, savepoint: bool) -> Value {
         let (status, asked) = self.ask("POST", &format!("/tasks/{name}/stop"), &json!({"savepoint": savepoint}));
         assert_eq!(status, 200, "{asked}");
         let path = format!("/operations/{}", asked["operation"]);
@@ -140,22 +140,22 @@ impl Api {
     }
 }
 
-fn told(data: &Path, task: i64) -> Value {
+pub fn told(data: &Path, task: i64) -> Value {
     let text = std::fs::read(data.join(format!("tasks/{task}/control/run.json"))).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
-fn kill(pid: i64) {
+pub fn kill(pid: i64) {
     // It may be gone already.
     let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
-fn children(pid: i64) -> Vec<i64> {
+pub fn children(pid: i64) -> Vec<i64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|p| p.parse().ok()).collect()
 }
 
-fn rows(data: &Path, task: i64) -> String {
+pub fn rows(data: &Path, task: i64) -> String {
     std::fs::read_to_string(data.join(format!("tasks/{task}/job/out.jsonl"))).unwrap_or_default()
 }
 

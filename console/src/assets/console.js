@@ -207,3 +207,81 @@ for (const all of document.querySelectorAll("[data-all]")) {
     for (const box of document.querySelectorAll(`input[name="${all.dataset.all}"]`)) box.checked = all.checked;
   });
 }
+
+// Rows of a running job.
+for (const form of document.querySelectorAll("[data-tap]")) {
+  const most = 200;
+  const stop = document.getElementById("tap-stop");
+  const told = document.getElementById("tap-told");
+  const refused = document.getElementById("tap-refused");
+  const [head, body] = [document.querySelector("#tap-rows thead"), document.querySelector("#tap-rows tbody")];
+  const output = form.elements.output;
+  const words = told.dataset;
+  let stream, shown, columns;
+  const cell = (kind, text) => { const c = document.createElement(kind); c.textContent = text; return c; };
+  const row = (kind, texts) => { const r = document.createElement("tr"); r.append(...texts.map((t) => cell(kind, t))); return r; };
+  const text = (v) => v === undefined || v === null ? "" : typeof v === "string" ? v : JSON.stringify(v);
+  const end = (what) => {
+    stream?.close();
+    stream = undefined;
+    stop.disabled = true;
+    if (what !== undefined) told.textContent = what;
+  };
+  const fields = () => { document.getElementById("tap-fields").textContent = output.selectedOptions[0]?.dataset.fields ?? ""; };
+  output.addEventListener("change", fields);
+  fields();
+  // The condition, marked where it cannot be read. The place is in bytes of UTF-8.
+  const refuse = ({ error, range }) => {
+    const message = [error.message, error.detail, error.hint].filter(Boolean).join(" — ");
+    refused.replaceChildren(message);
+    if (range) {
+      const bytes = new TextEncoder().encode(form.elements.where.value);
+      const piece = (from, to) => new TextDecoder().decode(bytes.slice(from, to));
+      const mark = document.createElement("mark");
+      mark.textContent = piece(range[0], range[1]) || " ";
+      const code = document.createElement("code");
+      code.append(piece(0, range[0]), mark, piece(range[1]));
+      refused.append(document.createElement("br"), code);
+      const from = piece(0, range[0]).length;
+      form.elements.where.focus();
+      form.elements.where.setSelectionRange(from, from + piece(range[0], range[1]).length);
+    }
+    refused.hidden = false;
+  };
+  const begin = () => {
+    end();
+    refused.hidden = true;
+    head.replaceChildren();
+    body.replaceChildren();
+    shown = 0;
+    columns = [];
+    told.textContent = words.waits;
+    stop.disabled = false;
+    stream = new EventSource(`${form.dataset.tap}?${new URLSearchParams(new FormData(form))}`);
+    stream.addEventListener("fields", (e) => {
+      columns = JSON.parse(e.data);
+      head.replaceChildren(row("th", columns));
+    });
+    stream.addEventListener("rows", (e) => {
+      for (const one of JSON.parse(e.data)) {
+        const more = Object.keys(one).filter((k) => !columns.includes(k));
+        if (more.length) {
+          columns.push(...more);
+          head.replaceChildren(row("th", columns));
+        }
+        body.prepend(row("td", columns.map((c) => text(one[c]))));
+        shown++;
+      }
+      while (body.children.length > most) body.lastChild.remove();
+      told.textContent = `${shown} ${words.shown}`;
+    });
+    stream.addEventListener("refused", (e) => { end(""); refuse(JSON.parse(e.data)); });
+    stream.addEventListener("end", (e) => {
+      const { rows, missed, lost } = JSON.parse(e.data);
+      end(`${words.ended}: ${rows} ${words.passed}, ${missed} ${words.missed}, ${lost} ${words.lost}`);
+    });
+    stream.onerror = () => end(`${shown} ${words.shown}; ${words.gone}`);
+  };
+  form.addEventListener("submit", (e) => { e.preventDefault(); begin(); });
+  stop.addEventListener("click", () => end(`${shown} ${words.shown}`));
+}

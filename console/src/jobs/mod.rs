@@ -9,9 +9,9 @@ mod stop;
 mod watch;
 
 pub(crate) use start::command;
-pub use start::start;
+pub use start::{check_from, start};
 pub use stop::{Stop, kill, restart, savepoint, stop};
-pub use watch::watch;
+pub use watch::{recall, watch};
 
 use crate::store::all;
 use crate::view::View;
@@ -32,10 +32,19 @@ pub struct Start {
     pub from: String,
     pub accept_duplicates: bool,
     pub allow_dropped_state: bool,
+    /// Files of dead letters, which such a run reads and nothing else.
+    pub replay: Vec<PathBuf>,
     /// By the console, as the run before was dead or stood still.
     pub recovery: bool,
     /// The job's socket.
     pub socket: PathBuf,
+}
+
+impl Start {
+    /// `from latest`.
+    pub fn words(&self) -> String {
+        if self.replay.is_empty() { format!("from {}", self.from) } else { "of dead letters alone".into() }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +82,8 @@ struct Inner {
     stop_asked: bool,
     /// The run whose end is known and seen.
     settled: i64,
+    /// Points of charts up to this time are kept.
+    saved: i64,
 }
 
 impl Job {

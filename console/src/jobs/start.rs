@@ -22,7 +22,10 @@ use std::time::Instant;
 const MAX_LOG: u64 = 16 << 20;
 
 /// What `from` may be: words and numbers, and paths that the task may read.
-fn check_from(app: &App, task: i64, from: &str) -> Result<(), Refusal> {
+///
+/// # Errors
+/// It is none of these.
+pub fn check_from(app: &App, task: i64, from: &str) -> Result<(), Refusal> {
     if matches!(from, "latest" | "scratch") || (!from.is_empty() && from.len() < 19 && from.bytes().all(|b| b.is_ascii_digit())) {
         return Ok(());
     }
@@ -48,7 +51,7 @@ pub async fn start(app: &Arc<App>, v: &Visitor, task: i64, start: Start) -> Resu
         return Err(Refusal::conflict("the job runs already"));
     }
     let run = launch(app, &job, &t, &start, &v.user.name)?;
-    audit::note(app, &v.user.name, &v.address, Some(task), "start", &format!("run {run} of version {} from {}", t.version, start.from));
+    audit::note(app, &v.user.name, &v.address, Some(task), "start", &format!("run {run} of version {} {}", t.version, start.words()));
     Ok(run)
 }
 
@@ -84,7 +87,7 @@ pub(super) fn launch(app: &App, job: &Job, t: &Task, start: &Start, user: &str) 
     let mut inner = job.lock();
     let now = Instant::now();
     let restarts = inner.view.restarts;
-    *inner = Inner { fresh: Some(now), view: inner.view.begin(app.clock.now()), ..Inner::default() };
+    *inner = Inner { fresh: Some(now), view: inner.view.begin(app.clock.now()), saved: inner.saved, ..Inner::default() };
     inner.view.restarts = if start.recovery { restarts } else { 0 };
     match child {
         Ok(child) => inner.child = Some(child),
@@ -133,14 +136,20 @@ fn spawn(
         fs::rename(&log, control.join("log.1"))?;
     }
     let mut log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log)?;
-    writeln!(log, "--- run {run} of version {} from {} ---", t.version, start.from)?;
+    writeln!(log, "--- run {run} of version {} {} ---", t.version, start.words())?;
     let mut command = command(app, t.id, settings, secrets);
     match settings.processes.filter(|n| *n > 1) {
         Some(n) => command.arg("cluster").arg("--processes").arg(n.to_string()),
         None => command.arg("run"),
     };
-    command.arg(FILE).arg("--task").arg(&control).arg("--task-run").arg(run.to_string()).args(["--log", "info"]);
-    command.arg("--from").arg(&start.from);
+    // By its whole path: a job without a name is called after it, and the console plans it so.
+    command.arg(folder.join(FILE)).arg("--task").arg(&control).arg("--task-run").arg(run.to_string()).args(["--log", "info"]);
+    if start.replay.is_empty() {
+        command.arg("--from").arg(&start.from);
+    }
+    for file in &start.replay {
+        command.arg("--replay").arg(file);
+    }
     for (flag, on) in [("--accept-duplicates", start.accept_duplicates), ("--allow-dropped-state", start.allow_dropped_state)] {
         command.args(on.then_some(flag));
     }

@@ -1,6 +1,6 @@
 //! What is asked of a job that runs: to stop, to save itself; and its end by force.
 
-use super::{Start, runs, start};
+use super::{Start, check_from, runs, start};
 use crate::accounts::Role;
 use crate::process;
 use crate::tasks::{self, Task};
@@ -106,8 +106,9 @@ pub fn savepoint(app: &Arc<App>, v: &Visitor, task: i64) -> Result<i64, Refusal>
 /// Stops the job and starts it again with the newest version; comes back at once.
 ///
 /// # Errors
-/// It does not run.
-pub fn restart(app: &Arc<App>, v: &Visitor, task: i64) -> Result<(), Refusal> {
+/// It does not run, or may not start from there.
+pub fn restart(app: &Arc<App>, v: &Visitor, task: i64, from: Start) -> Result<(), Refusal> {
+    check_from(app, task, &from.from)?;
     stop(app, v, task, Stop::default())?;
     let (app, v) = (app.clone(), v.clone());
     tokio::spawn(async move {
@@ -115,7 +116,6 @@ pub fn restart(app: &Arc<App>, v: &Visitor, task: i64) -> Result<(), Refusal> {
         while process::alive(&app.control(task)) && begun.elapsed() < STOP {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let from = Start { from: "latest".into(), ..Start::default() };
         if let Err(e) = start(&app, &v, task, from).await {
             audit::note_failed(&app, &v.user.name, &v.address, Some(task), "restart", &e.message);
         }

@@ -4,9 +4,9 @@ use super::start::launch;
 use super::stop::stopped;
 use super::{Job, Start, Stop, runs};
 use crate::process::{self, Told};
-use crate::store::first;
+use crate::store::{all, first};
 use crate::tasks::{self, Task};
-use crate::view::State;
+use crate::view::{HISTORY, Point, State};
 use crate::{App, Refusal, audit, socket};
 use rusqlite::params;
 use rustix::process::Signal;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const STALLED: Duration = Duration::from_secs(10);
 /// How long a job may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two times that the points of charts are kept.
+const SAVED: Duration = Duration::from_secs(5);
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 /// So many dead jobs of a task are restarted within [`WINDOW`]; then somebody must look.
@@ -28,11 +30,58 @@ const WINDOW: i64 = 600_000_000;
 pub async fn watch(app: Arc<App>) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut saved = Instant::now();
     loop {
         every.tick().await;
         let Ok(all) = app.store.run(tasks::every) else { continue };
         futures::future::join_all(all.iter().map(|t| look(&app, t))).await;
+        if saved.elapsed() >= SAVED {
+            saved = Instant::now();
+            if let Err(e) = save(&app, &all) {
+                tracing::error!("the figures of charts cannot be kept: {}", e.message);
+            }
+        }
     }
+}
+
+/// Keeps the points of all charts for the next console.
+fn save(app: &App, all: &[Task]) -> Result<(), Refusal> {
+    let mut new = vec![];
+    for t in all {
+        let job = app.jobs.of(t.id);
+        let mut inner = job.lock();
+        let since = inner.saved;
+        let fresh: Vec<(i64, String)> = inner.view.history.iter().filter(|p| p.time > since).map(|p| (p.time, p.text())).collect();
+        inner.saved = fresh.last().map_or(since, |p| p.0);
+        new.extend(fresh.into_iter().map(|(time, text)| (t.id, time, text)));
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    app.store.run(|db| {
+        // A task may have been deleted meanwhile.
+        let sql = "INSERT OR REPLACE INTO points (task, time, point) SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM tasks WHERE id = ?1)";
+        let mut insert = db.prepare_cached(sql)?;
+        for (task, time, text) in &new {
+            insert.execute(params![task, time, text])?;
+        }
+        let old = app.clock.now() - HISTORY as i64 * 1_000_000;
+        Ok(db.execute("DELETE FROM points WHERE time < ?1", [old]).map(drop)?)
+    })
+}
+
+/// What an earlier console has kept for the charts.
+pub fn recall(app: &App) -> Result<(), Refusal> {
+    let sql = "SELECT task, point FROM points ORDER BY task, time";
+    let points = app.store.run(|db| all(db, sql, [], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?))))?;
+    for (task, text) in points {
+        let Some(point) = Point::read(&text) else { continue };
+        let job = app.jobs.of(task);
+        let mut inner = job.lock();
+        inner.saved = point.time;
+        inner.view.history.push_back(point);
+    }
+    Ok(())
 }
 
 /// Looks at one job, and does what is to be done.
@@ -65,7 +114,7 @@ async fn lives(app: &Arc<App>, job: &Job, t: &Task, told: Option<Told>) -> Resul
     let Some(run) = app.store.run(|db| Ok(runs(db, t.id, 1)?.pop()))? else { return Ok(()) };
     let status = socket::ask(&run.start.socket, &json!({"command": "status"}), PATIENCE).await;
     let figures = match &status {
-        Ok(_) => socket::ask(&run.start.socket, &json!({"command": "metrics"}), PATIENCE).await.ok(),
+        Ok(_) => socket::figures(&run.start.socket, PATIENCE).await.ok(),
         Err(_) => None,
     };
     let (now, clock) = (Instant::now(), app.clock.now());
@@ -97,7 +146,7 @@ async fn lives(app: &Arc<App>, job: &Job, t: &Task, told: Option<Told>) -> Resul
     let mut inner = job.lock();
     inner.view.of = told.of;
     match &status {
-        Ok(status) => inner.view.seen(status, figures.as_ref().and_then(|f| f.as_str()), t.wanted, &told, clock),
+        Ok(status) => inner.view.seen(status, figures, t.wanted, &told, clock),
         Err(_) if !t.wanted => inner.view.say(State::Stopping, "", clock),
         Err(_) if told.phase == "waiting" => {
             inner.view.restarts = told.restarts;
@@ -182,6 +231,10 @@ fn dead(app: &App, job: &Job, t: &Task, told: Option<&Told>, why: &str) -> Resul
     let Some(run) = app.store.run(|db| Ok(runs(db, t.id, 1)?.pop()))? else { return Ok(()) };
     if !t.wanted {
         return settle(app, job, t.id, run.number, "stopped", None, why);
+    }
+    if !run.start.replay.is_empty() {
+        let why = format!("{why}: some of the dead letters may be written; replay them again if none is");
+        return settle(app, job, t.id, run.number, "operator", None, &why);
     }
     let sql = "SELECT count(*) FROM runs WHERE task = ?1 AND time > ?2 AND start ->> 'recovery'";
     let recent: i64 = app.store.run(|db| Ok(first(db, sql, [t.id, clock - WINDOW], |r| r.get(0))?.unwrap_or_default()))?;

@@ -1,16 +1,17 @@
 //! The HTTP API, version 1: what the pages do, for programs. Tasks go by their names; answers are JSON, errors `{"error": {"id", "message"}}`.
 
-use super::edit;
 use super::gate::Visitor;
+use super::{edit, records, rejects, tap};
 use crate::accounts::{self, Role};
 use crate::jobs::{self, Start, Stop};
 use crate::settings::Settings;
 use crate::tasks::{self, Task};
 use crate::view::{Point, State as JobState};
-use crate::{App, Refusal, audit, checkpoints};
+use crate::{App, Refusal, audit, checkpoints, look};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,13 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/tasks/{name}/versions", get(versions))
         .route("/api/v1/tasks/{name}/versions/{number}", get(version))
         .route("/api/v1/tasks/{name}/checkpoints", get(list_checkpoints))
+        .route("/api/v1/tasks/{name}/preview", get(preview))
+        .route("/api/v1/tasks/{name}/rejects/{number}", get(letters))
+        .route("/api/v1/tasks/{name}/replay", post(replay))
         .route("/api/v1/tasks/{name}/log", get(log))
+        .route("/api/v1/tasks/{name}/outputs", get(outputs))
+        .route("/api/v1/tasks/{name}/tap", get(tapped))
+        .route("/api/v1/records/{store}/{key}", get(record))
         .route("/api/v1/operations/{id}", get(operation))
 }
 
@@ -158,16 +165,17 @@ impl Default for Begin {
     }
 }
 
+impl Begin {
+    fn start(self) -> Start {
+        let Begin { from, accept_duplicates, allow_dropped_state } = self;
+        Start { from, accept_duplicates, allow_dropped_state, ..Start::default() }
+    }
+}
+
 async fn start(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<Value>> {
     let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
     let begin: Begin = body(&bytes)?;
-    let start = Start {
-        from: begin.from,
-        accept_duplicates: begin.accept_duplicates,
-        allow_dropped_state: begin.allow_dropped_state,
-        ..Start::default()
-    };
-    Ok(Json(json!({"run": jobs::start(&app, &v, t.id, start).await?})))
+    Ok(Json(json!({"run": jobs::start(&app, &v, t.id, begin.start()).await?})))
 }
 
 #[derive(Default, Deserialize)]
@@ -210,6 +218,38 @@ async fn list_checkpoints(State(app): State<Arc<App>>, v: Visitor, Path(name): P
     Ok(Json(checkpoints::list(&app, &t).await?))
 }
 
+/// What a start would do, in the words of the command line.
+async fn preview(
+    State(app): State<Arc<App>>,
+    v: Visitor,
+    Path(name): Path<String>,
+    Query(begin): Query<Begin>,
+) -> Done<Json<look::Foreseen>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
+    let settings = app.store.run(|db| tasks::settings(db, t.id, t.version))?;
+    Ok(Json(look::foresee(&app, &t, &settings, &begin.start()).await?))
+}
+
+async fn letters(State(app): State<Arc<App>>, v: Visitor, Path((name, number)): Path<(String, usize)>) -> Done<Response> {
+    let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
+    rejects::file(State(app), v, Path((t.id, number))).await
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Again {
+    file: usize,
+    again: bool,
+    dry_run: bool,
+}
+
+async fn replay(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<rejects::Replay>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
+    let Again { file, again, dry_run } = body(&bytes)?;
+    let which = rejects::Which { file, again, ..rejects::Which::default() };
+    Ok(Json(rejects::ask(&app, &v, &t, &which, !dry_run).await?))
+}
+
 #[derive(Deserialize)]
 struct Follow {
     #[serde(default)]
@@ -221,6 +261,24 @@ async fn log(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, 
     let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
     let (text, next) = super::log::piece(&app, t.id, q.after)?;
     Ok(Json(json!({"text": text, "next": next})))
+}
+
+async fn outputs(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Value>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
+    let all = tap::outputs(&app, &t).await?;
+    Ok(Json(all.into_iter().map(|(name, fields)| json!({"name": name, "fields": fields})).collect()))
+}
+
+async fn tapped(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, Query(asked): Query<tap::Asked>) -> Done<Response> {
+    let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
+    tap::lines(&app, &v, &t, &asked).await
+}
+
+async fn record(State(app): State<Arc<App>>, v: Visitor, Path((store, key)): Path<(String, String)>) -> Done<Json<Value>> {
+    let (t, row) = records::row(&app, &v, &store, &key).await?;
+    let text = serde_json::to_string(&json!({"store": store, "key": key, "task": t.name, "row": row})).unwrap_or_default();
+    let starred = super::log::starred(&text, &super::log::values(&app, t.id)?);
+    Ok(Json(serde_json::from_str(&starred).unwrap_or_default()))
 }
 
 async fn operation(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i64>) -> Done<Json<audit::Operation>> {
@@ -257,7 +315,33 @@ const CALLS: &[(&str, &str, &str, Role)] = &[
     ("/api/v1/tasks/{name}/versions", "get", "The task's versions, newest first", Role::Viewer),
     ("/api/v1/tasks/{name}/versions/{number}", "get", "The settings of a version", Role::Viewer),
     ("/api/v1/tasks/{name}/checkpoints", "get", "The task's checkpoints, oldest first", Role::Viewer),
+    (
+        "/api/v1/tasks/{name}/preview",
+        "get",
+        "What a start would do (?from=latest | scratch | number | path&accept_duplicates=true&allow_dropped_state=true), in the words of the command line: {said, refused}",
+        Role::Operator,
+    ),
+    ("/api/v1/tasks/{name}/rejects/{number}", "get", "A file of dead letters, JSON lines; the first is 0", Role::Viewer),
+    (
+        "/api/v1/tasks/{name}/replay",
+        "post",
+        "Give the records of dead letters to their streams once more: {file, again, dry_run}; answers what happens: {way, rows, said}",
+        Role::Operator,
+    ),
     ("/api/v1/tasks/{name}/log", "get", "The job's log after a byte (?after=N): {text, next}", Role::Viewer),
+    ("/api/v1/tasks/{name}/outputs", "get", "What of the running job can be tapped: [{name, fields}]", Role::Operator),
+    (
+        "/api/v1/tasks/{name}/tap",
+        "get",
+        "Rows as they pass an output (?output=NAME&where=EXPRESSION&every=N&limit=N), JSON lines: {fields}, {row}, at last {end} or {error, range}",
+        Role::Operator,
+    ),
+    (
+        "/api/v1/records/{store}/{key}",
+        "get",
+        "A row of a store that an administrator has allowed; `row` is null where there is none",
+        Role::Viewer,
+    ),
     ("/api/v1/operations/{id}", "get", "How an operation stands: pending, done or failed", Role::Viewer),
 ];
 
@@ -266,7 +350,7 @@ fn document() -> Value {
     let mut paths: BTreeMap<&str, serde_json::Map<String, Value>> = BTreeMap::new();
     for (path, method, summary, role) in CALLS {
         let names = path.split(['{', '}']).skip(1).step_by(2);
-        let parameter = |n: &str| json!({"name": n, "in": "path", "required": true, "schema": {"type": if n == "name" { "string" } else { "integer" }}});
+        let parameter = |n: &str| json!({"name": n, "in": "path", "required": true, "schema": {"type": if matches!(n, "id" | "number") { "integer" } else { "string" }}});
         let mut call = json!({
             "summary": summary,
             "description": format!("Needs the role `{}`.", role.name()),

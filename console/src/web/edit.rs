@@ -264,7 +264,7 @@ pub async fn lint(State(app): State<Arc<App>>, v: Visitor, form: Form) -> Done<J
     };
     let planned = plan(&app, id, &settings, secrets).await?;
     let own: Vec<_> = planned.diagnostics.iter().filter(|d| d.file == settings::FILE).collect();
-    Ok(Json(json!({"problems": own, "graph": draw::graph(&planned.graph, None).into_string()})))
+    Ok(Json(json!({"problems": own, "graph": draw::graph(&planned.graph, None, None).into_string()})))
 }
 
 /// What may be written where the caret is: `before` is the text in front of it.

@@ -75,7 +75,10 @@ pub fn page(l: &Look, visitor: Option<&Visitor>, title: &str, body: Markup) -> M
                         nav aria-label=(l.t("Main menu")) {
                             a href="/tasks" aria-current=[active("/tasks")] { (l.t("Tasks")) }
                             a href="/operations" aria-current=[active("/operations")] { (l.t("Operations")) }
-                            @if v.user.role == Role::Admin { a href="/users" aria-current=[active("/users")] { (l.t("Users")) } }
+                            @if v.user.role == Role::Admin {
+                                a href="/stores" aria-current=[active("/stores")] { (l.t("Stores")) }
+                                a href="/users" aria-current=[active("/users")] { (l.t("Users")) }
+                            }
                             a href="/account" aria-current=[active("/account")] { (l.t("Account")) }
                         }
                         form method="post" action="/logout" class="inline" {

@@ -104,14 +104,18 @@ pub async fn stream(
             }
             tokio::time::sleep(PAUSE).await;
             // Who was logged out, or left the team, reads no further.
-            let still =
-                v.session.is_empty() || crate::accounts::session(&app.store, &v.session, app.clock.now()).is_ok_and(|s| s.is_some());
-            if !still || tasks::find(&app, &v, id, Role::Viewer).is_err() {
+            if !still(&app, &v, id) {
                 return None;
             }
         }
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+/// Whether a visitor who was let in may still see the task.
+pub fn still(app: &App, v: &Visitor, id: i64) -> bool {
+    let logged_in = v.session.is_empty() || crate::accounts::session(&app.store, &v.session, app.clock.now()).is_ok_and(|s| s.is_some());
+    logged_in && tasks::find(app, v, id, Role::Viewer).is_ok()
 }
 
 pub async fn file(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i64>) -> Result<Response, Refusal> {

@@ -9,7 +9,10 @@ mod gate;
 mod layout;
 mod log;
 mod login;
+mod records;
 mod rejects;
+mod restore;
+mod tap;
 mod task;
 mod tasks;
 
@@ -17,6 +20,8 @@ use crate::App;
 use axum::Router;
 use axum::routing::{get, post};
 use std::sync::Arc;
+
+pub(crate) use tap::TAPS;
 
 pub use gate::{Peer, Visitor};
 
@@ -51,11 +56,18 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/tasks/{id}/alarms/test", post(task::test_alarms))
         .route("/tasks/{id}/log", get(log::stream))
         .route("/tasks/{id}/log/file", get(log::file))
+        .route("/tasks/{id}/tap", get(tap::page))
+        .route("/tasks/{id}/tap/rows", get(tap::rows))
         .route("/tasks/{id}/rejects", get(rejects::page))
         .route("/tasks/{id}/rejects/{number}", get(rejects::file))
+        .route("/tasks/{id}/replay", post(rejects::replay))
         .route("/tasks/{id}/checkpoints", get(task::list_checkpoints))
         .route("/tasks/{id}/versions/{number}", get(task::version))
-        .route("/tasks/{id}/versions/{number}/rollback", post(task::rollback))
+        .route("/tasks/{id}/versions/{number}/rollback", get(restore::rollback_page).post(restore::rollback))
+        .route("/tasks/{id}/restore", get(restore::page).post(restore::restore))
+        .route("/records/{store}/{key}", get(records::page))
+        .route("/stores", get(records::stores).post(records::allow))
+        .route("/stores/{name}/delete", post(records::forbid))
         .route("/operations", get(task::all_operations))
         .route("/lint", post(edit::lint))
         .route("/complete", post(edit::complete))

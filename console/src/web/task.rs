@@ -56,7 +56,7 @@ pub async fn page(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): Pa
                     td class="n" { (x.number) @if x.number == t.version { " ●" } } td { (time(x.time)) } td { (x.user) } td { (x.note) }
                     td {
                         @if x.number > 1 { a href=(format!("/tasks/{id}/versions/{}", x.number)) { (l.t("Differences")) } " " }
-                        @if x.number != t.version && v.user.role >= Role::Editor { (button(&v, &format!("/tasks/{id}/versions/{}/rollback", x.number), "", l.t("Roll back to this"))) }
+                        @if x.number != t.version && v.user.role >= Role::Editor { a class="button" href=(format!("/tasks/{id}/versions/{}/rollback", x.number)) { (l.t("Roll back to this")) } }
                     }
                 } } }
             } }
@@ -106,6 +106,8 @@ fn live(app: &App, l: &Look, v: &Visitor, t: &Task, view: &View) -> Done<Markup>
     let picture = picture(app, t)?;
     let points: Vec<Point> = thinned(view);
     let f = |value: fn(&Point) -> f64, shown: fn(f64) -> String| last.as_ref().map_or("–".into(), |p| shown(value(p)));
+    let taps = view.state.lives() && v.user.role >= Role::Operator;
+    let tap = taps.then(|| format!("/tasks/{}/tap", t.id));
     let failed = view.figures.sum("millrace_checkpoints_total", &[("result", "failed")]);
     let rows: [(&str, String); 10] = [
         (l.t("Up"), if view.state.lives() { draw::seconds(view.uptime) } else { "–".into() }),
@@ -130,7 +132,8 @@ fn live(app: &App, l: &Look, v: &Visitor, t: &Task, view: &View) -> Done<Markup>
             } }
         } }
         dl class="figures" { @for (name, value) in &rows { div { dt { (name) } dd { (value) } } } }
-        div class="graph" tabindex="0" role="region" aria-label=(l.t("Graph")) { (draw::graph(&picture, Some(view))) }
+        div class="graph" tabindex="0" role="region" aria-label=(l.t("Graph")) { (draw::graph(&picture, Some(view), tap.as_deref())) }
+        @if let Some(to) = &tap { p class="note" { (l.t("Choose a part or an arrow to see its rows, or an output by name:")) " " a href=(to) { (l.t("Tap")) } } }
         @if !points.is_empty() {
             div class="charts" {
                 (draw::chart(l.t("Records in and out (dashed) a second"), &points, |p| p.records_in, Some(|p| p.records_out), draw::count))
@@ -216,7 +219,7 @@ pub async fn savepoint(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i
 }
 
 pub async fn restart(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i64>) -> Done<Redirect> {
-    jobs::restart(&app, &v, id)?;
+    jobs::restart(&app, &v, id, Start { from: "latest".into(), ..Start::default() })?;
     Ok(back(id))
 }
 
@@ -300,15 +303,6 @@ fn diff(text: &str) -> Markup {
     html! { @if !text.is_empty() { pre class="diff" tabindex="0" { @for line in text.lines() { span class=(class(line)) { (line) "\n" } } } } }
 }
 
-/// The settings of an older version become the newest one.
-pub async fn rollback(State(app): State<Arc<App>>, v: Visitor, Path((id, number)): Path<(i64, i64)>) -> Done<Redirect> {
-    let t = tasks::find(&app, &v, id, Role::Editor)?;
-    let old = app.store.run(|db| tasks::settings(db, id, number))?;
-    let made = super::edit::publish(&app, &v, &t, &old, &format!("back to version {number}"), vec![]).await;
-    made.map_err(|problems| Refusal::conflict(problems.join("\n")))?;
-    Ok(back(id))
-}
-
 pub async fn list_checkpoints(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): Path<i64>) -> Done<Markup> {
     let t = tasks::find(&app, &v, id, Role::Viewer)?;
     let listed = checkpoints::list(&app, &t).await;
@@ -318,7 +312,7 @@ pub async fn list_checkpoints(State(app): State<Arc<App>>, l: Look, v: Visitor, 
         &format!("{}: {}", t.name, l.t("Checkpoints and savepoints")),
         html! {
             p { a href=(format!("/tasks/{id}")) { (t.name) } }
-            p class="note" { (l.t("A start from an older checkpoint is refused where output would be published twice, unless that is accepted. Sinks that overwrite by key write it again.")) }
+            p class="note" { (l.t("What would be published twice is said before anything is done. The newest is where the next start goes on; damaged ones are never used.")) }
             @match &listed {
                 Err(e) => p class="problem" role="alert" { (e.message) },
                 Ok(all) => div class="scroll" tabindex="0" { table {
@@ -326,12 +320,7 @@ pub async fn list_checkpoints(State(app): State<Arc<App>>, l: Look, v: Visitor, 
                     tbody { @for c in all.iter().rev() { tr {
                         td class="n" { (c.slot) } td { (c.kind) } td { (c.time) } td class="n" { (draw::bytes(c.bytes as f64)) } td class="n" { (c.workers) }
                         td { @if v.user.role >= Role::Operator {
-                            form method="post" action=(format!("/tasks/{id}/start")) class="inline" {
-                                (csrf(&v))
-                                input type="hidden" name="from" value=(c.slot);
-                                label class="check" { input type="checkbox" name="accept_duplicates" value="1"; (l.t("publish twice what was published since")) }
-                                button { (l.t("Restore here")) }
-                            }
+                            a class="button" href=(format!("/tasks/{id}/restore?from={}", c.slot)) { (l.t("Restore here")) }
                         } }
                     } } }
                 } },

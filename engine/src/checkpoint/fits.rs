@@ -36,8 +36,9 @@ pub fn meaning(plan: &Plan, node: usize) -> String {
     format!("{}; {time}", keys.join("; "))
 }
 
-/// What speaks against going on from a manifest of `log`: guards that have not passed it, state that does not fit.
-pub fn may_start(plan: &Plan, log: &JobLog, m: &Manifest, options: &RunOptions) -> Result<(), Fault> {
+/// What speaks against going on from a manifest of `log`: guards that have not passed it, state that does not fit. Else what of it is
+/// given up, a sentence each.
+pub fn may_start(plan: &Plan, log: &JobLog, m: &Manifest, options: &RunOptions) -> Result<Vec<String>, Fault> {
     if !plan.guards.is_empty() && options.accept_guards.is_empty() && !log.has_passed(m)? {
         return Err(Fault::config(format!("the guards have not passed checkpoint {}", m.slot))
             .hint("start from `latest`, the last one that they have; or name the guards that do not matter: --accept-guard NAME"));
@@ -46,7 +47,7 @@ pub fn may_start(plan: &Plan, log: &JobLog, m: &Manifest, options: &RunOptions) 
 }
 
 /// Refuses a manifest with state of parts that the topology no longer has, or that means something else in it.
-fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault> {
+fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<Vec<String>, Fault> {
     let node = |name: &str| plan.nodes.iter().position(|n| n.name == name);
     let is_source = |name: &str| node(name).is_some_and(|i| matches!(plan.nodes[i].kind, NodeKind::Source(_)));
     let keeps = |name: &str| node(name).is_some_and(|i| keeps_state(&plan.nodes[i]));
@@ -71,8 +72,7 @@ fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<(), Fault> {
         }
     }
     if dropped.is_empty() || allow_dropped {
-        dropped.iter().for_each(|d| tracing::warn!(target: "checkpoint", "the state of {d} is dropped: the topology no longer has it"));
-        return Ok(());
+        return Ok(dropped.iter().map(|d| format!("the state of {d} is dropped: the topology no longer has it")).collect());
     }
     Err(Fault::config(format!("checkpoint {} has state of parts that the topology no longer has: {}", m.slot, dropped.join(", ")))
         .hint("parts are matched by their names; give the part its old name, or start with --allow-dropped-state"))

@@ -14,7 +14,7 @@ use super::upload::Uploads;
 use crate::control::Shared;
 use crate::guards::Guards;
 use millrace_durable::{
-    Begun, Generation, JobLog, Kind, Later, Manifest, PartitionState, Piece, Record, S3Options, StartFrom, Storage, WriterState, marker,
+    Begun, Generation, JobLog, Kind, Manifest, PartitionState, Piece, Record, S3Options, StartFrom, Storage, WriterState, marker,
 };
 use millrace_plan::plan::{CheckpointPlan, Node, NodeKind, Plan, SinkNode};
 use millrace_sdk::{Fault, Outbox, SinkContext, point};
@@ -67,19 +67,17 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
     let Some(checkpoint) = &plan.checkpoint else { return Ok(None) };
     let options = &shared.options;
     let job = plan.env.job.clone();
-    let accept = options.accept_duplicates || !checkpoint.exactly_once;
-    let (log, from) = older::open(plan, checkpoint, options, accept)?;
+    let (log, from) = older::open(plan, checkpoint, options)?;
     let clock = plan.env.clock.clone();
     let run = shared.links.get().map_or(options.run, |l| l.run);
     let record = Generation { run, from: 0, config: plan.hash, workers, time: clock.now() };
     let begun = log.begin_if(&record, &from, |m| {
         let Some(m) = m else { return Ok(()) };
-        if !accept && matches!(from, StartFrom::Slot(_)) {
-            let mut later = Later::default();
-            log.later(m.slot, &mut later)?;
-            older::published_since(plan, &m.slot.to_string(), &later)?;
+        if checkpoint.exactly_once && matches!(from, StartFrom::Slot(_)) {
+            older::tell(&older::published_again(plan, &m.slot.to_string(), &log, m.slot, None, options)?);
         }
-        fits::may_start(plan, &log, m, options)
+        older::tell(&fits::may_start(plan, &log, m, options)?);
+        Ok(())
     })?;
     for (slot, fault) in &begun.damaged {
         tracing::warn!(target: "checkpoint", slot, "{fault}; writers that no other checkpoint names are not fenced");
@@ -87,7 +85,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
     let manifest = begun.from.as_ref();
     if let Some(m) = manifest {
         clock.not_before(m.time);
-        tracing::info!(target: "checkpoint", slot = m.slot, workers = m.workers, "going on from checkpoint {} of {}", m.slot, log.place());
+        tracing::info!(target: "checkpoint", slot = m.slot, workers = m.workers, "{}", older::going_on(m, &log));
     }
     let uploads = Arc::new(Uploads::start(&log)?);
     let mut c = Coordinator {

@@ -2,7 +2,7 @@
 
 use crate::Figures;
 use crate::process::Told;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -61,6 +61,21 @@ impl State {
         use State::{Backpressured, Blocked, Restarting, Running, Stalled, Starting, Stopping};
         matches!(self, Starting | Running | Backpressured | Blocked | Restarting | Stalled | Stopping)
     }
+}
+
+/// Rows that came into a part; into the dead letter, which is a sink of no topology.
+const IN: &str = "millrace_part_records_in_total";
+const DEAD_LETTER: &[(&str, &str)] = &[("part", "dead_letter"), ("kind", "sink")];
+
+/// Rows since a run began, over its restarts by the supervisor those of its present process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    #[serde(rename = "in")]
+    pub records_in: u64,
+    #[serde(rename = "out")]
+    pub records_out: u64,
+    pub rejected: u64,
+    pub lost: u64,
 }
 
 /// Figures of one moment; rates are per second since the moment before.
@@ -208,8 +223,8 @@ impl View {
         let lag = f.all("millrace_source_lag_records", &[]).next().map_or(f64::NAN, |_| f.one("millrace_source_lag_records"));
         Point {
             time: now,
-            records_in: self.rate("millrace_part_records_in_total", &[("kind", "source")]),
-            records_out: self.rate("millrace_part_records_in_total", &[("kind", "sink")]),
+            records_in: self.rate(IN, &[("kind", "source")]),
+            records_out: self.rate(IN, &[("kind", "sink")]) - self.rate(IN, DEAD_LETTER),
             rejected: self.rate("millrace_part_rejected_total", &[]),
             lag,
             delay: known("millrace_part_watermark_delay_seconds"),
@@ -218,6 +233,17 @@ impl View {
             checkpoint_age: known("millrace_checkpoint_age_seconds"),
             memory: f.one("process_resident_memory_bytes"),
             cpu: self.rate("process_cpu_seconds_total", &[]),
+        }
+    }
+
+    /// What its present run has counted.
+    pub fn counts(&self) -> Counts {
+        let f = &self.figures;
+        Counts {
+            records_in: f.sum(IN, &[("kind", "source")]) as u64,
+            records_out: (f.sum(IN, &[("kind", "sink")]) - f.sum(IN, DEAD_LETTER)) as u64,
+            rejected: f.one("millrace_part_rejected_total") as u64,
+            lost: f.one("millrace_lost_records_total") as u64,
         }
     }
 

@@ -12,7 +12,9 @@ import time
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 import servers
@@ -77,7 +79,7 @@ def mail_server():
 @pytest.fixture(scope="module")
 def console(tmp_path_factory, mail_server):
     folder = tmp_path_factory.mktemp("console") / "data"
-    console = Console(folder, env={"MILLRACE_SMTP": f"smtp://127.0.0.1:{mail_server.port}"})
+    console = Console(folder, "--allow-address", "127.0.0.1", env={"MILLRACE_SMTP": f"smtp://127.0.0.1:{mail_server.port}"})
     yield console
     console.end()
     db = sqlite3.connect(folder / "console.db")
@@ -171,11 +173,47 @@ def person(browser, console):
     return p
 
 
+def out(console):
+    return (console.folder / "tasks/1/job/out.jsonl").read_text()
+
+
+def taps(p):
+    """From the graph to the rows of an output, with a condition that is wrong at first."""
+    p.go("/tasks/1")
+    link = until("an arrow that leads to its rows", lambda: p.all("#live .graph a[aria-label=dear]"))[0].get_attribute("href")
+    p.driver.get(p.driver.execute_script("return new URL(arguments[0].baseVal ?? arguments[0], location).href", link))
+    assert Select(p.one("[name=output]")).first_selected_option.text == "dear" and "price" in p.text("#tap-fields")
+    p.fill(where="prize > 2")
+    p.press("Show")
+    until("the refusal", lambda: "did you mean `price`?" in p.text("#tap-refused"))
+    assert p.text("#tap-refused mark") == "prize"
+    p.fill(where="price > 2")
+    p.press("Show")
+    until("rows", lambda: len(p.all("#tap-rows tbody tr")) > 3)
+    p.press("Stop")
+    until("the end", lambda: not p.one("#tap-stop").is_enabled())
+    column = [e.text for e in p.all("#tap-rows th")].index("price")
+    assert all(float(r.find_elements(By.TAG_NAME, "td")[column].text) > 2 for r in p.all("#tap-rows tbody tr"))
+    p.fits("tap")
+
+
+def completes(p):
+    """Control and space, an arrow, Enter: the word stands in the text."""
+    p.fill(config="name: x\nsink:\n  - {type: Std")
+    box = p.one("[name=config]")
+    p.driver.execute_script("arguments[0].focus(); arguments[0].setSelectionRange(arguments[0].value.length, arguments[0].value.length)", box)
+    ActionChains(p.driver).key_down(Keys.CONTROL).send_keys(" ").key_up(Keys.CONTROL).perform()
+    until("a suggestion", lambda: any("Stdout" in e.text for e in p.all("#completions li")))
+    box.send_keys(Keys.ENTER)
+    until("the word", lambda: box.get_attribute("value").endswith("type: Stdout"))
+
+
 def test_a_task_from_its_form_to_a_rollback(person, console):
     p = person
     p.go("/tasks")
     p.press("New task")
     until("the form", lambda: p.all("[name=config]"))
+    completes(p)
     p.fill(name="clicks", tags="ads, live", config=JOB.replace("type: Filter", "type: Filtre"))
     until("a squiggle", lambda: p.all(".editor mark.error"))
     mark = p.one(".editor mark.error")
@@ -212,16 +250,38 @@ def test_a_task_from_its_form_to_a_rollback(person, console):
     p.go("/tasks/1/versions/2")
     assert [e.text for e in p.all(".diff .add")][1:] == ["+  - {type: Filter, name: dear, config: {where: price > 2}}"]
     p.fits("diff")
-    p.go("/tasks/1/checkpoints")
-    assert "savepoint" in p.one("tbody").text
-    p.fits("checkpoints")
-    row = next(r for r in p.all("tbody tr") if "savepoint" in r.text)
-    row.find_element(By.CSS_SELECTOR, "input[type=checkbox]").click()
-    row.find_element(By.TAG_NAME, "button").click()
+    p.go("/tasks/1")
+    p.press("Start")
     p.reaches("running")
+    until("more rows", lambda: len(out(console).splitlines()) > len(rows))
+    taps(p)
+    p.go("/tasks/1")
     p.press("Stop")
     p.reaches("stopped")
+    p.go("/tasks/1/checkpoints")
+    p.fits("checkpoints")
+    row = next(r for r in p.all("tbody tr") if "savepoint" in r.text)
+    row.find_element(By.CSS_SELECTOR, "a.button").click()
+    # What it does is said before, in the words of the command line.
+    assert "would publish again what the checkpoints" in p.text("#refused") and "`out`" in p.text("#refused")
+    slot = p.one("[name=from]").get_attribute("value")
+    said = subprocess.run([str(BINARY), "checkpoints", "preview", slot, "topology.yaml"], cwd=console.folder / "tasks/1/job", capture_output=True, text=True)
+    assert said.returncode == 1 and p.text("#refused").splitlines()[0] in said.stderr
+    p.fits("restore")
+    before = out(console)
+    p.one("[name=accept_duplicates]").click()
+    p.press("Start from there")
+    p.reaches("running")
+    until("rows that come again", lambda: len(out(console).splitlines()) > len(before.splitlines()))
+    p.press("Stop")
+    p.reaches("stopped")
+    again = out(console)
+    assert again.startswith(before) and len(set(again.splitlines())) < len(again.splitlines()), "as was said, rows are there twice"
     p.go("/tasks/1")
+    p.press("Roll back to this")
+    until("what changes", lambda: p.all("#diff"))
+    assert "the state of the one part that has any survives" in p.text("#diff") and "going on from checkpoint" in p.text("#foreseen")
+    p.fits("rollback")
     p.press("Roll back to this")
     until("the third version", lambda: "back to version 1" in p.text("main"))
     p.go("/operations")
@@ -231,6 +291,112 @@ def test_a_task_from_its_form_to_a_rollback(person, console):
     p.go("/users")
     p.fits("users")
     assert p.complains() == []
+
+
+LETTERS = """name: washed
+run_env:
+  checkpoint: {interval: 200ms, dir: state}
+stores:
+  towns: {type: Embedded, config: {path: table, key: "{{k}}", load: towns.csv}}
+streams:
+  events:
+    config:
+      source: {type: File, config: {path: in.jsonl, mode: follow}}
+      operates:
+        - {type: StringToMap, config: {format: json, fields: {k: string, n: TYPE}}}
+transforms:
+  - {type: Lookup, name: placed, config: {store: towns, fields: [town]}}
+sink:
+  - {type: File, name: out, config: {path: out.jsonl}}
+"""
+
+
+def test_dead_letters_are_replayed_and_a_record_is_shown(person, console):
+    p = person
+    p.go("/tasks/new")
+    p.fill(name="washed", config=LETTERS.replace("TYPE", "bigint"))
+    p.press("Save")
+    until("the task", lambda: re.search(r"/tasks/\d+$", p.driver.current_url))
+    task = p.driver.current_url.rsplit("/", 1)[1]
+    job = console.folder / f"tasks/{task}/job"
+    (job / "towns.csv").write_text("k,town\na,Linz\nb,Graz\n")
+    (job / "in.jsonl").write_text('{"k":"a","n":1}\n{"k":"b","n":"many"}\n')
+    p.press("Start")
+    p.reaches("running")
+    until("a row", lambda: (job / "out.jsonl").exists() and "Linz" in (job / "out.jsonl").read_text())
+    until("a dead letter in the figures", lambda: p.text("#rejected") == "1")
+    p.press("Stop")
+    p.reaches("stopped")
+    p.go(f"/tasks/{task}/edit")
+    p.fill(config=LETTERS.replace("TYPE", "string"))
+    p.press("Save")
+    until("the version", lambda: p.driver.current_url.endswith(f"/tasks/{task}"))
+    p.press("Start")
+    p.reaches("running")
+    p.go(f"/tasks/{task}/rejects")
+    assert "wrong-type" in p.text("tbody")
+    p.fits("rejects")
+    p.one("[name=letter]").click()
+    p.press("Replay the chosen ones")
+    until("the words", lambda: p.all("#words"))
+    assert "1 of 1 dead letters" in p.text("#words") and "the running job reads them now" in p.text("#words")
+    p.fits("replay")
+    p.press("Replay them")
+    until("the row", lambda: (job / "out.jsonl").read_text().splitlines()[1:] == ['{"k":"b","n":"many","town":"Graz"}'])
+
+    def done():
+        p.go(f"/tasks/{task}/rejects")
+        return "written by all sinks" in p.text("#replays") and "not yet" not in p.text("#replays")
+    until("its end", done)
+    p.press("Replay all of the file")
+    until("the words", lambda: p.all("#words"))
+    assert "1 were replayed before" in p.text("#words") and not p.all("[name=go]")
+    p.go("/stores")
+    p.fill(store="towns", name="towns")
+    Select(p.one("[name=task]")).select_by_value(task)
+    p.press("Allow")
+    until("the store", lambda: "/records/towns/" in p.text("tbody"))
+    p.fits("stores")
+    p.go("/records/towns/b")
+    assert p.text("#record tbody").split() == ["town", "Graz"]
+    p.fits("record")
+    p.go(f"/tasks/{task}")
+    p.press("Stop")
+    p.reaches("stopped")
+    assert p.complains() == []
+
+
+def test_a_job_whose_store_is_away_is_blocked(person, console):
+    redis = servers.Server("redis", 1).start()
+    p = person
+    try:
+        p.go("/tasks/new")
+        p.fill(name="waits", config=f"""name: waits
+stores:
+  users: {{type: Redis, config: {{url: "redis://127.0.0.1:{redis.port}", key: "{{{{uid}}}}"}}}}
+streams:
+  events:
+    config:
+      source: {{type: Generator, config: {{profile: ad_exposures, rate: 50}}}}
+      operates:
+        - {{type: StringToMap, config: {{format: json, fields: {{uid: string}}}}}}
+transforms:
+  - {{type: Lookup, config: {{store: users, fields: [city]}}}}
+sink:
+  - {{type: "Null"}}
+""")
+        p.press("Save")
+        until("the task", lambda: re.search(r"/tasks/\d+$", p.driver.current_url))
+        p.press("Start")
+        p.reaches("running")
+        redis.kill()
+        p.reaches("blocked: waiting for a server")
+        redis.start()
+        p.reaches("running")
+        p.press("Stop")
+        p.reaches("stopped")
+    finally:
+        redis.end()
 
 
 def mails(server):

@@ -9,7 +9,7 @@ mod stop;
 mod watch;
 
 pub(crate) use start::command;
-pub use start::{check_from, start};
+pub use start::{check_from, counts, start};
 pub use stop::{Stop, kill, restart, savepoint, stop};
 pub use watch::{recall, watch};
 

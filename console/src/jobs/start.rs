@@ -6,6 +6,7 @@ use crate::accounts::Role;
 use crate::process;
 use crate::settings::{self, FILE, Settings};
 use crate::tasks::{self, Task};
+use crate::view::{Counts, View};
 use crate::web::Visitor;
 use crate::{App, Refusal, audit};
 use rusqlite::params;
@@ -20,6 +21,14 @@ use std::time::Instant;
 
 /// A log that is longer when a run begins is put aside, bytes.
 const MAX_LOG: u64 = 16 << 20;
+/// What a run had counted when it ended.
+const SUMMARY: &str = "summary.json";
+
+/// What the newest run has counted so far, or in all.
+pub fn counts(app: &App, task: i64, view: &View) -> Counts {
+    let ended = || serde_json::from_slice(&fs::read(app.control(task).join(SUMMARY)).ok()?).ok();
+    if view.state.lives() { view.counts() } else { ended().unwrap_or_else(|| view.counts()) }
+}
 
 /// What `from` may be: words and numbers, and paths that the task may read.
 ///
@@ -147,6 +156,9 @@ fn spawn(
     if start.replay.is_empty() {
         command.arg("--from").arg(&start.from);
     }
+    let summary = control.join(SUMMARY);
+    let _ = fs::remove_file(&summary);
+    command.arg("--summary").arg(&summary);
     for file in &start.replay {
         command.arg("--replay").arg(file);
     }

@@ -152,6 +152,8 @@ async fn lives(app: &Arc<App>, job: &Job, t: &Task, told: Option<Told>) -> Resul
             inner.view.restarts = told.restarts;
             inner.view.say(State::Restarting, told.reason.as_deref().unwrap_or_default(), clock);
         }
+        // It has answered before: until it counts as stalled, nothing else is known of it.
+        Err(_) if matches!(inner.view.state, State::Running | State::Backpressured | State::Blocked) && told.phase == "running" => {}
         Err(_) => inner.view.say(State::Starting, "", clock),
     }
     if !t.wanted && !std::mem::replace(&mut inner.stop_asked, true) {

@@ -6,7 +6,7 @@ use crate::accounts::{self, Role};
 use crate::jobs::{self, Start, Stop};
 use crate::settings::Settings;
 use crate::tasks::{self, Task};
-use crate::view::{Point, State as JobState};
+use crate::view::{Counts, Point, State as JobState};
 use crate::{App, Refusal, audit, checkpoints, look};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -37,6 +37,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/tasks/{name}/rejects/{number}", get(letters))
         .route("/api/v1/tasks/{name}/replay", post(replay))
         .route("/api/v1/tasks/{name}/log", get(log))
+        .route("/api/v1/tasks/{name}/points", get(points))
         .route("/api/v1/tasks/{name}/outputs", get(outputs))
         .route("/api/v1/tasks/{name}/tap", get(tapped))
         .route("/api/v1/records/{store}/{key}", get(record))
@@ -58,6 +59,10 @@ struct Told {
     reason: String,
     restarts: u32,
     uptime_seconds: f64,
+    /// Of the newest run.
+    counts: Counts,
+    /// Most restarts of its strategy; null: without end, or none.
+    restarts_of: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     figures: Option<Point>,
 }
@@ -68,6 +73,8 @@ fn told(app: &App, t: Task) -> Done<Told> {
     Ok(Told {
         tags,
         figures: view.last(),
+        counts: jobs::counts(app, t.id, &view),
+        restarts_of: view.of,
         state: view.state,
         restarts: view.restarts,
         uptime_seconds: if view.state.lives() { view.uptime } else { 0.0 },
@@ -263,6 +270,11 @@ async fn log(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, 
     Ok(Json(json!({"text": text, "next": next})))
 }
 
+async fn points(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Vec<Point>>> {
+    let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
+    Ok(Json(app.jobs.of(t.id).view().history.into()))
+}
+
 async fn outputs(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Value>> {
     let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
     let all = tap::outputs(&app, &t).await?;
@@ -329,6 +341,12 @@ const CALLS: &[(&str, &str, &str, Role)] = &[
         Role::Operator,
     ),
     ("/api/v1/tasks/{name}/log", "get", "The job's log after a byte (?after=N): {text, next}", Role::Viewer),
+    (
+        "/api/v1/tasks/{name}/points",
+        "get",
+        "The points of its charts, half an hour back, oldest first; null is what was not known",
+        Role::Viewer,
+    ),
     ("/api/v1/tasks/{name}/outputs", "get", "What of the running job can be tapped: [{name, fields}]", Role::Operator),
     (
         "/api/v1/tasks/{name}/tap",

@@ -121,6 +121,13 @@ fn live(app: &App, l: &Look, v: &Visitor, t: &Task, view: &View) -> Done<Markup>
         (l.t("Processors"), f(|p| p.cpu, draw::count)),
         (l.t("Restarts"), view.restarts.to_string()),
     ];
+    let counts = jobs::counts(app, t.id, view);
+    let totals = [
+        (l.t("Rows in"), "in", counts.records_in),
+        (l.t("Rows out"), "out", counts.records_out),
+        (l.t("Rejected"), "rejected", counts.rejected),
+        (l.t("Lost"), "lost", counts.lost),
+    ];
     Ok(html! {
         p { (state(l, view)) " " @if view.since > 0 { (time(view.since)) } }
         @if !view.reason.is_empty() { p class="problem" id="reason" { (view.reason) } }
@@ -131,7 +138,10 @@ fn live(app: &App, l: &Look, v: &Visitor, t: &Task, view: &View) -> Done<Markup>
                 button { (l.t("Be silent for 8 hours")) }
             } }
         } }
-        dl class="figures" { @for (name, value) in &rows { div { dt { (name) } dd { (value) } } } }
+        dl class="figures" {
+            @for (name, value) in &rows { div { dt { (name) } dd { (value) } } }
+            @for (name, id, value) in totals { div { dt { (name) } dd id=(id) { (value) } } }
+        }
         div class="graph" tabindex="0" role="region" aria-label=(l.t("Graph")) { (draw::graph(&picture, Some(view), tap.as_deref())) }
         @if let Some(to) = &tap { p class="note" { (l.t("Choose a part or an arrow to see its rows, or an output by name:")) " " a href=(to) { (l.t("Tap")) } } }
         @if !points.is_empty() {

@@ -181,16 +181,43 @@ fn encoded(fields: &[(&str, &str)]) -> String {
 /// Pages and calls with the numbers of a task, by method.
 fn places(id: i64, name: &str) -> BTreeMap<String, &'static str> {
     let mut all = BTreeMap::new();
-    for p in ["", "/live", "/edit", "/log", "/log/file", "/rejects", "/checkpoints", "/versions/1", "/versions/1?with=1"] {
+    for p in [
+        "",
+        "/live",
+        "/edit",
+        "/log",
+        "/log/file",
+        "/rejects",
+        "/checkpoints",
+        "/versions/1",
+        "/versions/1?with=1",
+        "/rejects/0",
+        "/tap",
+        "/tap/rows?output=s",
+        "/restore?from=1",
+        "/versions/1/rollback",
+    ] {
         all.insert(format!("/tasks/{id}{p}"), "GET");
     }
-    for p in ["/start", "/stop", "/savepoint", "/restart", "/kill", "/delete", "/alarms/test", "/alarms/silence", "/versions/1/rollback"] {
+    for p in [
+        "/start",
+        "/stop",
+        "/savepoint",
+        "/restart",
+        "/kill",
+        "/delete",
+        "/alarms/test",
+        "/alarms/silence",
+        "/versions/1/rollback",
+        "/restore",
+        "/replay",
+    ] {
         all.insert(format!("/tasks/{id}{p}"), "POST");
     }
-    for p in ["", "/versions", "/versions/1", "/checkpoints", "/log"] {
+    for p in ["", "/versions", "/versions/1", "/checkpoints", "/log", "/points", "/preview", "/outputs", "/tap?output=s", "/rejects/0"] {
         all.insert(format!("/api/v1/tasks/{name}{p}"), "GET");
     }
-    for p in ["/start", "/stop", "/savepoint", "/kill"] {
+    for p in ["/start", "/stop", "/savepoint", "/kill", "/replay"] {
         all.insert(format!("/api/v1/tasks/{name}{p}"), "POST");
     }
     all

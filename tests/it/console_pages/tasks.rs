@@ -163,3 +163,34 @@ async fn the_document_names_the_calls_that_are_there() {
     }
     assert_eq!(document["paths"].as_object().unwrap().len(), 11);
 }
+
+#[tokio::test]
+async fn stores_are_an_administrators_business_and_records_their_teams() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    admin.post("/teams", &[("name", "other")]).await;
+    let with_store = FINE
+        .replace("streams:", "stores:\n  users: {type: Embedded, config: {path: t, key: \"{{id}}\"}}\nstreams:")
+        .replace("sink:", "transforms:\n  - {type: Lookup, config: {store: users, fields: [town]}}\nsink:");
+    let made = admin.post("/tasks/new", &[("name", "job"), ("team", "1"), ("config", &with_store), ("do", "save")]).await;
+    assert_eq!(made.status, StatusCode::SEE_OTHER, "{}", made.text);
+    let editor = admin.hires("eve", "editor", &["1"]).await;
+    for (path, fields) in [("/stores", &[("task", "1"), ("store", "users"), ("name", "users")][..]), ("/stores/users/delete", &[])] {
+        assert_eq!(editor.post(path, fields).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    assert_eq!(editor.get("/stores").await.status, StatusCode::FORBIDDEN);
+    for (store, name) in [("user", "users"), ("users", ""), ("users", "a/b"), ("users", ".."), ("users", "<b>")] {
+        let refused = admin.post("/stores", &[("task", "1"), ("store", store), ("name", name)]).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{store} {name}");
+    }
+    let refused = editor.get("/records/users/1").await;
+    assert!(refused.status == StatusCode::FORBIDDEN && refused.text.contains("an administrator must allow it first"), "{}", refused.text);
+    assert_eq!(admin.post("/stores", &[("task", "1"), ("store", "users"), ("name", "users")]).await.status, StatusCode::SEE_OTHER);
+    // Who is not of the team learns no more than of a task; who is gets as far as the executable, which is not here.
+    let stranger = admin.hires("sam", "viewer", &["2"]).await;
+    assert_eq!(stranger.get("/records/users/1").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(editor.get("/records/users/1").await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(editor.get(&format!("/records/users/{}", "x".repeat(5000))).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(admin.post("/stores/users/delete", &[]).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(editor.get("/records/users/1").await.status, StatusCode::FORBIDDEN);
+}

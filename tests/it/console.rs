@@ -55,7 +55,7 @@ pub struct Api {
     pub token: String,
 }
 
-pub struct Http(tokio::runtime::Runtime, reqwest::Client);
+pub struct Http(tokio::runtime::Runtime, pub reqwest::Client);
 
 impl Http {
     pub fn new() -> Http {

@@ -7,7 +7,6 @@ mod accounts;
 mod alarms;
 mod audit;
 mod checkpoints;
-mod complete;
 mod draw;
 mod figures;
 mod jobs;

@@ -149,7 +149,7 @@ function completions(text, list) {
   const hide = () => { list.hidden = true; list.replaceChildren(); text.removeAttribute("aria-activedescendant"); };
   const choose = (item) => {
     const at = text.selectionStart;
-    text.setSelectionRange(at - Number(list.dataset.word), at);
+    text.setSelectionRange(at - Number(item.dataset.word), at);
     document.execCommand("insertText", false, item.dataset.text);
     hide();
   };
@@ -162,21 +162,21 @@ function completions(text, list) {
     const at = text.selectionStart;
     const before = text.value.slice(0, at);
     try {
-      const answer = await fetch("/complete", { method: "POST", body: new URLSearchParams({ before }), headers: { "x-csrf-token": csrf } });
+      const answer = await fetch("/complete", { method: "POST", body: new URLSearchParams({ before, after: text.value.slice(at), id: text.form.elements.id?.value ?? "" }), headers: { "x-csrf-token": csrf } });
       if (!answer.ok || text.selectionStart !== at) return hide();
-      const { word, suggestions } = await answer.json();
+      const { suggestions } = await answer.json();
       if (!suggestions.length) return hide();
-      list.dataset.word = String(word.length);
       list.replaceChildren(...suggestions.map((s, i) => {
         const item = document.createElement("li");
-        Object.assign(item, { id: `completion-${i}`, textContent: s.about ? `${s.text.trim()} — ${s.about}` : s.text });
+        Object.assign(item, { id: `completion-${i}`, textContent: s.about ? `${s.label} — ${s.about}` : s.label });
         item.setAttribute("role", "option");
         item.dataset.text = s.text;
+        item.dataset.word = String(s.word.length);
         item.addEventListener("mousedown", (e) => { e.preventDefault(); choose(item); });
         return item;
       }));
       const lines = before.split("\n");
-      const column = lines[lines.length - 1].length - word.length;
+      const column = lines[lines.length - 1].length - suggestions[0].word.length;
       list.style.top = `${lines.length * 20 + 12 - text.scrollTop}px`;
       list.style.left = `${Math.min(column * 7.8 + 12 - text.scrollLeft, text.clientWidth * 0.5)}px`;
       list.hidden = false;

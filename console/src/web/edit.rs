@@ -13,11 +13,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
-use millrace_plan::Planned;
+use millrace_plan::{Options, Planned, ide};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 type Done<T> = Result<T, Refusal>;
 
@@ -267,17 +267,36 @@ pub async fn lint(State(app): State<Arc<App>>, v: Visitor, form: Form) -> Done<J
     Ok(Json(json!({"problems": own, "graph": draw::graph(&planned.graph, None, None).into_string()})))
 }
 
-/// What may be written where the caret is: `before` is the text in front of it.
-pub async fn complete(v: Visitor, form: Form) -> Done<Json<Value>> {
-    static SCHEMA: OnceLock<Value> = OnceLock::new();
+/// Suggestions at most.
+const SUGGESTIONS: usize = 60;
+
+/// What may be written where the caret is, between `before` and `after`: as the language server has it. `word` is what a suggestion takes the
+/// place of.
+pub async fn complete(State(app): State<Arc<App>>, v: Visitor, form: Form) -> Done<Json<Value>> {
     v.must_be(Role::Editor)?;
-    let before = form.get("before").replace("\r\n", "\n");
-    if before.len() > MAX_CONFIG {
+    let (before, after) = (form.get("before").replace("\r\n", "\n"), form.get("after").replace("\r\n", "\n"));
+    if before.len() + after.len() > MAX_CONFIG {
         return Err(Refusal::bad("the configuration is too long"));
     }
+    // Number 0 belongs to no task.
+    let id = match form.trimmed("id").parse::<i64>() {
+        Ok(id) => tasks::find(&app, &v, id, Role::Editor)?.id,
+        Err(_) => 0,
+    };
+    let (dir, confine) = (app.job_folder(id), app.confine(id));
     let work = move || {
-        let (word, all) = crate::complete::complete(&before, SCHEMA.get_or_init(millrace_plan::json_schema));
-        json!({"word": word, "suggestions": all})
+        let options = Options { variables: Some(BTreeMap::new()), confine: Some(confine), placeholders: true, ..Options::default() };
+        let text = format!("{before}{after}");
+        let doc = ide::Document { name: settings::FILE, text: &text, dir: &dir, options: &options };
+        let all =
+            ide::complete(&doc, before.len()).into_iter().filter(|c| c.replace.end >= before.len() && c.replace.start <= before.len());
+        let one = |c: ide::Completion| {
+            let about = if c.about.is_empty() { c.detail } else { c.about.replace('\n', " ") };
+            let about = about.split_inclusive(". ").next().unwrap_or_default().trim().to_string();
+            json!({"label": c.label, "text": c.insert, "about": about, "word": &before[c.replace.start..]})
+        };
+        let fits = |c: &ide::Completion| c.label.to_lowercase().starts_with(&before[c.replace.start..].to_lowercase());
+        json!({"suggestions": all.filter(fits).take(SUGGESTIONS).map(one).collect::<Vec<_>>()})
     };
     Ok(Json(tokio::task::spawn_blocking(work).await.map_err(|e| Refusal::failed(e.to_string()))?))
 }

@@ -194,3 +194,27 @@ async fn stores_are_an_administrators_business_and_records_their_teams() {
     assert_eq!(admin.post("/stores/users/delete", &[]).await.status, StatusCode::SEE_OTHER);
     assert_eq!(editor.get("/records/users/1").await.status, StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn what_may_stand_at_the_caret_is_suggested() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    let stream = "streams:\n  s:\n    config:\n      source: {type: Inline, config: {rows: [{id: 1, town: a}]}}\n";
+    let cases = [
+        ("", "", "streams"),
+        ("name: x\nsink:\n  - {type: Std", "", "Stdout"),
+        ("name: x\nsink:\n  - {type: Std", "}\n", "Stdout"),
+        ("streams:\n  s:\n    config:\n      source: {type: ", "", "Kafka"),
+        ("streams:\n  s:\n    config:\n      source:\n        type: File\n        config:\n          pa", "", "path"),
+        (&format!("{stream}transforms:\n  - {{type: Filter, config: {{where: to"), "", "town"),
+        (&format!("{stream}sink:\n  - {{type: Stdout, input: "), "", "s"),
+    ];
+    for (before, after, wanted) in cases {
+        let found = admin.post("/complete", &[("before", before), ("after", after)]).await.json();
+        let one = found["suggestions"].as_array().unwrap().iter().find(|s| s["label"] == wanted);
+        let one = one.unwrap_or_else(|| panic!("{wanted} is not suggested after {before:?}: {found}"));
+        assert!(before.ends_with(one["word"].as_str().unwrap()) && one["text"].as_str().unwrap().starts_with(wanted), "{one}");
+    }
+    let viewer = admin.hires("vic", "viewer", &["1"]).await;
+    assert_eq!(viewer.post("/complete", &[("before", "")]).await.status, StatusCode::FORBIDDEN);
+}

@@ -180,8 +180,8 @@ def out(console):
 def taps(p):
     """From the graph to the rows of an output, with a condition that is wrong at first."""
     p.go("/tasks/1")
-    link = until("an arrow that leads to its rows", lambda: p.all("#live .graph a[aria-label=dear]"))[0].get_attribute("href")
-    p.driver.get(p.driver.execute_script("return new URL(arguments[0].baseVal ?? arguments[0], location).href", link))
+    find = "return document.querySelector('#live .graph a[aria-label=dear]')?.getAttribute('href')"
+    p.go(until("an arrow that leads to its rows", lambda: p.driver.execute_script(find)))
     assert Select(p.one("[name=output]")).first_selected_option.text == "dear" and "price" in p.text("#tap-fields")
     p.fill(where="prize > 2")
     p.press("Show")
@@ -203,7 +203,7 @@ def completes(p):
     box = p.one("[name=config]")
     p.driver.execute_script("arguments[0].focus(); arguments[0].setSelectionRange(arguments[0].value.length, arguments[0].value.length)", box)
     ActionChains(p.driver).key_down(Keys.CONTROL).send_keys(" ").key_up(Keys.CONTROL).perform()
-    until("a suggestion", lambda: any("Stdout" in e.text for e in p.all("#completions li")))
+    until("a suggestion", lambda: "Stdout" in p.text("#completions li"))
     box.send_keys(Keys.ENTER)
     until("the word", lambda: box.get_attribute("value").endswith("type: Stdout"))
 

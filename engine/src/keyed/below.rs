@@ -138,7 +138,7 @@ impl Below {
     /// Sends what is in the chunk; the next one's number.
     fn send(&mut self) -> u64 {
         let next = self.chunk.number + 1;
-        self.writer.write(std::mem::replace(&mut self.chunk, Chunk::new(next)));
+        self.writer.write(std::mem::replace(&mut self.chunk, self.writer.empty(next)));
         next
     }
 

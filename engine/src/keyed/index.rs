@@ -1,33 +1,145 @@
 //! Where keys lie: hash -> place, in tables that stay small, so that no growth holds up a row.
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+/// Places a table at which the next one is split off: none then holds more than twice as many, but by chance.
+const FULL: usize = 1500;
+/// Slots of a table, unless chance has it that they do not do: 32 KiB.
+const SLOTS: usize = 4096;
+/// Slots that the first table has at first, so that a small state stays small.
+const FEW: usize = 16;
 
-/// Places a table at which the next one is split off. None then holds much more than twice as many, which is what 4,096 buckets take.
-const FULL: usize = 1700;
-const ROOM: usize = 3584;
+/// What a slot holds: 32 bits of the hash, mixed, and the place.
+const EMPTY: u64 = u64::MAX;
 
-/// Places by their keys' hashes, as linear hashing has it: the lowest bits of a hash choose one of n tables. Tables come one at a time,
-/// as the places become more; the next to be split is number n less the greatest power of two in n. So an insert moves some thousand
-/// places at most, a tenth of a millisecond, however many keys there are.
+/// Open addressing with linear probing (Knuth, The Art of Computer Programming 3, 6.4, algorithms L and R): a look-up reads one cache line
+/// mostly, and that one can be asked for before it is needed, see [`Index::ahead`].
+struct Table {
+    slots: Box<[u64]>,
+    len: usize,
+}
+
+impl Table {
+    /// `slots`: a power of two.
+    fn new(slots: usize) -> Table {
+        Table { slots: vec![EMPTY; slots].into(), len: 0 }
+    }
+
+    /// Where the search for a hash begins: its highest bits, as the lowest chose the table.
+    #[inline]
+    fn home(&self, mixed: u32) -> usize {
+        (u64::from(mixed) * self.slots.len() as u64 >> 32) as usize
+    }
+
+    #[inline]
+    fn next(&self, i: usize) -> usize {
+        (i + 1) & (self.slots.len() - 1)
+    }
+
+    /// The slot with the place that `is` the one wanted; or the free one where it would be.
+    #[inline]
+    fn find(&self, mixed: u32, is: impl Fn(u32) -> bool) -> Result<u32, usize> {
+        let mut i = self.home(mixed);
+        loop {
+            let slot = self.slots[i];
+            if slot == EMPTY {
+                return Err(i);
+            }
+            if (slot >> 32) as u32 == mixed && is(slot as u32) {
+                return Ok(slot as u32);
+            }
+            i = self.next(i);
+        }
+    }
+
+    /// Adds a place that is not there; `free`: the slot where it would be.
+    #[inline]
+    fn put(&mut self, mixed: u32, place: u32, free: usize) {
+        self.slots[free] = u64::from(mixed) << 32 | u64::from(place);
+        self.len += 1;
+        // Linear probing becomes slow when nearly full, and must find an end.
+        if self.len > self.slots.len() / 8 * 7 {
+            self.grow();
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let old = std::mem::replace(self, Table::new(self.slots.len() * 2));
+        old.entries().for_each(|slot| self.add(slot));
+    }
+
+    fn add(&mut self, slot: u64) {
+        let mixed = (slot >> 32) as u32;
+        if let Err(free) = self.find(mixed, |_| false) {
+            self.put(mixed, slot as u32, free);
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().copied().filter(|&s| s != EMPTY)
+    }
+
+    /// Takes a place out; false: it was not there. What lies behind it moves up, so that no slot need be marked as once used.
+    fn remove(&mut self, mixed: u32, place: u32) -> bool {
+        let wanted = u64::from(mixed) << 32 | u64::from(place);
+        let mut i = self.home(mixed);
+        while self.slots[i] != wanted {
+            if self.slots[i] == EMPTY {
+                return false;
+            }
+            i = self.next(i);
+        }
+        let mask = self.slots.len() - 1;
+        let mut behind = self.next(i);
+        while self.slots[behind] != EMPTY {
+            let home = self.home((self.slots[behind] >> 32) as u32);
+            // Whether the hole lies on its way from its home to where it is.
+            if behind.wrapping_sub(home) & mask >= behind.wrapping_sub(i) & mask {
+                self.slots[i] = self.slots[behind];
+                i = behind;
+            }
+            behind = self.next(behind);
+        }
+        self.slots[i] = EMPTY;
+        self.len -= 1;
+        true
+    }
+}
+
+/// Places by their keys' hashes, as linear hashing has it (Litwin 1980): the lowest bits of a hash choose one of n tables. Tables come one at a
+/// time, as the places become more; the next to be split is number n less the greatest power of two in n. So an insert moves some thousand
+/// places at most, some hundredths of a millisecond, however many keys there are.
 pub struct Index {
-    tables: Vec<HashTable<u32>>,
+    tables: Vec<Table>,
     /// The greatest power of two in their number.
     low: usize,
     len: usize,
-    /// Room for the next split.
-    spare: HashTable<u32>,
 }
 
-/// What hashbrown sees: all hashes of a table have their lowest bits in common, so these must not choose the bucket.
+/// The bits that choose table and slot, and tell most hashes apart: each depends on many of the hash's, of which the keys of a worker have some
+/// in common.
 #[inline]
-fn inner(hash: u64) -> u64 {
-    hash.rotate_right(32)
+fn mix(hash: u64) -> u32 {
+    (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+/// Asks for what will soon be read, without waiting for it: so the cache misses of several keys overlap, whatever the branches between them.
+#[inline]
+pub fn ahead<T>(things: &[T]) {
+    const LINE: usize = 64;
+    let (first, size) = (things.as_ptr().cast::<i8>(), size_of_val(things));
+    let offsets = (0..size).step_by(LINE).chain(size.checked_sub(1));
+    #[cfg(target_arch = "x86_64")]
+    for at in offsets {
+        // SAFETY: a prefetch reads nothing that the program could see and faults nowhere; the addresses are within `things`.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(first.add(at)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (first, offsets);
 }
 
 impl Index {
     pub fn new() -> Index {
-        Index { tables: vec![HashTable::new()], low: 1, len: 0, spare: HashTable::new() }
+        Index { tables: vec![Table::new(FEW)], low: 1, len: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -36,29 +148,39 @@ impl Index {
 
     /// The table of a hash.
     #[inline]
-    fn table(&self, hash: u64) -> usize {
-        let i = hash as usize & (2 * self.low - 1);
+    fn table(&self, mixed: u32) -> usize {
+        let i = mixed as usize & (2 * self.low - 1);
         // Without a branch, which would be guessed wrong half of the time, and the reads behind it begun at the wrong table.
         i - (self.low & usize::from(i >= self.tables.len()).wrapping_neg())
+    }
+
+    /// Asks for the slot where the search for this hash begins.
+    #[inline]
+    pub fn ahead(&self, hash: u64) {
+        let mixed = mix(hash);
+        let table = &self.tables[self.table(mixed)];
+        ahead(&table.slots[table.home(mixed)..][..1]);
     }
 
     /// The place that `is` the one wanted, among those that may have this hash.
     #[inline]
     pub fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
-        self.tables[self.table(hash)].find(inner(hash), |&p| is(p)).copied()
+        let mixed = mix(hash);
+        self.tables[self.table(mixed)].find(mixed, is).ok()
     }
 
-    /// The place that `is` the one wanted; None: there is none, and `place` was added. `hash_of` gives the hash of any place that is there.
+    /// The place that `is` the one wanted; None: there is none, and `place` was added.
     #[inline]
-    pub fn find_or_insert(&mut self, hash: u64, place: u32, is: impl Fn(u32) -> bool, hash_of: impl Fn(u32) -> u64) -> Option<u32> {
+    pub fn find_or_insert(&mut self, hash: u64, place: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
         if self.len >= FULL * self.tables.len() {
-            self.split(&hash_of);
+            self.split();
         }
-        let table = self.table(hash);
-        match self.tables[table].entry(inner(hash), |&p| is(p), |&p| inner(hash_of(p))) {
-            Entry::Occupied(found) => Some(*found.get()),
-            Entry::Vacant(room) => {
-                room.insert(place);
+        let mixed = mix(hash);
+        let table = self.table(mixed);
+        match self.tables[table].find(mixed, is) {
+            Ok(found) => Some(found),
+            Err(free) => {
+                self.tables[table].put(mixed, place, free);
                 self.len += 1;
                 None
             }
@@ -66,35 +188,30 @@ impl Index {
     }
 
     #[cold]
-    fn split(&mut self, hash_of: impl Fn(u32) -> u64) {
+    fn split(&mut self) {
         let (n, low) = (self.tables.len(), self.low);
-        let spare = std::mem::take(&mut self.spare);
-        let mut old = std::mem::replace(&mut self.tables[n - low], spare);
-        self.tables.push(HashTable::new());
+        let old = std::mem::replace(&mut self.tables[n - low], Table::new(SLOTS));
+        self.tables.push(Table::new(SLOTS));
         self.low = 1 << (n + 1).ilog2();
-        for table in [n - low, n] {
-            self.tables[table].reserve(ROOM, |&p| inner(hash_of(p)));
+        for slot in old.entries() {
+            let table = self.table((slot >> 32) as u32);
+            self.tables[table].add(slot);
         }
-        for place in old.drain() {
-            let hash = hash_of(place);
-            let table = self.table(hash);
-            self.tables[table].insert_unique(inner(hash), place, |&p| inner(hash_of(p)));
-        }
-        self.spare = old;
     }
 
     /// Takes a place out; false: it was not there.
     #[inline]
     pub fn remove(&mut self, hash: u64, place: u32) -> bool {
-        let table = self.table(hash);
-        let found = self.tables[table].find_entry(inner(hash), |&p| p == place);
-        self.len -= usize::from(found.is_ok());
-        found.map(|f| f.remove()).is_ok()
+        let mixed = mix(hash);
+        let table = self.table(mixed);
+        let found = self.tables[table].remove(mixed, place);
+        self.len -= usize::from(found);
+        found
     }
 
     /// All places, in no order.
     pub fn places(&self) -> impl Iterator<Item = u32> {
-        self.tables.iter().flatten().copied()
+        self.tables.iter().flat_map(Table::entries).map(|slot| slot as u32)
     }
 }
 
@@ -112,7 +229,7 @@ mod tests {
             let hash = |place: u32| if place.is_multiple_of(5) { alike(u64::from(place)) } else { spread(u64::from(place)) };
             let (mut index, mut model) = (Index::new(), HashMap::new());
             for place in 0..20_000u32 {
-                assert_eq!(index.find_or_insert(hash(place), place, |p| p == place, hash), None);
+                assert_eq!(index.find_or_insert(hash(place), place, |p| p == place), None);
                 model.insert(place, hash(place));
                 let gone = spread(u64::from(place)) as u32 % 27_000;
                 if place.is_multiple_of(3) {
@@ -125,7 +242,7 @@ mod tests {
                 let there = model.contains_key(&place);
                 assert_eq!(index.find(hash(place), |p| p == place).is_some(), there);
                 if there {
-                    assert_eq!(index.find_or_insert(hash(place), u32::MAX, |p| p == place, hash), Some(place));
+                    assert_eq!(index.find_or_insert(hash(place), u32::MAX, |p| p == place), Some(place));
                 }
             }
             let mut places: Vec<u32> = index.places().collect();
@@ -141,10 +258,9 @@ mod tests {
         let hash = |place: u32| u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let mut index = Index::new();
         for place in 0..300_000 {
-            index.find_or_insert(hash(place), place, |p| p == place, hash);
-            let (longest, room) = (index.tables.iter().map(HashTable::len), index.tables.iter().map(HashTable::capacity));
+            index.find_or_insert(hash(place), place, |p| p == place);
             if place % 1000 == 0 {
-                assert!(longest.max() < Some(3 * FULL) && room.max() < Some(8 * FULL));
+                assert!(index.tables.iter().all(|t| t.len < 3 * FULL && t.slots.len() <= SLOTS));
             }
         }
     }

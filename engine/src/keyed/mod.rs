@@ -10,6 +10,7 @@ mod context;
 mod index;
 mod meta;
 mod operator;
+mod order;
 mod record;
 mod snapshot;
 mod state;

@@ -235,10 +235,12 @@ impl KeyedRunner {
                 let from = self.scratch.len();
                 key.write(&batch.row(i), &mut self.scratch);
                 *f = (Key::hash(&self.scratch[from..]), self.scratch.len(), None);
+                self.state.keys.ahead(f.0);
             }
             for f in &mut found[..rows.len()] {
                 f.2 = self.state.keys.touch(f.0);
             }
+            found[..rows.len()].iter().filter_map(|f| f.2).for_each(|p| self.state.keys.touch_at(p));
             if self.state.has_cold() {
                 self.load(&found[..rows.len()])?;
             }

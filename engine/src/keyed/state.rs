@@ -1,7 +1,7 @@
 //! State in memory: a table of keys, each with its cells.
 
 use super::cells::Cell;
-use super::index::Index;
+use super::index::{Index, ahead};
 use std::collections::VecDeque;
 
 /// A key's bytes; the usual short ones lie in place.
@@ -223,7 +223,7 @@ impl Keys {
             return p;
         }
         let place = if self.free == NO_PLACE { self.unused } else { self.free };
-        if let Some(p) = self.index.find_or_insert(hash, place, is, |p| heads.get(p)[0].hash) {
+        if let Some(p) = self.index.find_or_insert(hash, place, is) {
             return p;
         }
         self.settle_in(place, key, hash);
@@ -253,14 +253,23 @@ impl Keys {
         *head = Head { hash, refs: 0, chunk, flags: head.flags & CHANGED[self.now], key: KeyBytes::new(key) };
     }
 
-    /// Where the key of a hash probably is. Reads what will be needed, so that the cache misses of several keys overlap.
+    /// Asks for where the search for a hash begins: the first of three steps in which a group of keys is brought near, each for all of them.
     #[inline]
-    pub fn touch(&self, hash: u64) -> Option<u32> {
-        let place = self.index.find(hash, |p| self.head(p).hash == hash);
-        place.inspect(|&p| self.touch_at(p))
+    pub fn ahead(&self, hash: u64) {
+        self.index.ahead(hash);
     }
 
-    /// As [`touch`](Self::touch), of a known place.
+    /// Where the key of a hash probably is; asks for what is there.
+    #[inline]
+    pub fn touch(&self, hash: u64) -> Option<u32> {
+        let place = self.index.find(hash, |_| true);
+        place.inspect(|&p| {
+            ahead(self.heads.get(p));
+            ahead(self.cells.get(p));
+        })
+    }
+
+    /// Reads what is at a place and behind it.
     #[inline]
     pub fn touch_at(&self, place: u32) {
         let read: u32 = self.cells.get(place).iter().map(Cell::peek).sum();
@@ -443,8 +452,8 @@ impl Keys {
     /// Bytes that the keys in memory take, about: from a sample.
     pub fn bytes(&self) -> u64 {
         const SAMPLE: u32 = 512;
-        // A place in the index takes 5 bytes, and some of its places are free.
-        let fixed = size_of::<Head>() + self.cells.each * size_of::<Cell>() + 8;
+        // A place in the index takes 8 bytes, and half of its slots are free.
+        let fixed = size_of::<Head>() + self.cells.each * size_of::<Cell>() + 16;
         let step = (self.unused / SAMPLE).max(1);
         let (mut seen, mut heap) = (0u64, 0u64);
         for place in (0..self.unused).step_by(step as usize).filter(|&p| !self.head(p).is_vacant()) {

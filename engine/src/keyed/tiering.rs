@@ -1,5 +1,7 @@
 //! The threads that bring state into its tier, and a tier's checkpoints into storage: one a state, so that what is written stays in order.
 
+use super::index::ahead;
+use super::order::order;
 use crate::checkpoint::{Ack, Body, Spot, Uploads};
 use crate::control::Shared;
 use millrace_durable::{FileRef, JobLog, Piece, StateInfo};
@@ -19,6 +21,8 @@ use std::time::Duration;
 const IN_FLIGHT: (usize, u64) = (48 << 20, 24);
 /// As many chunks are that.
 const CHUNKS: usize = 3;
+/// So many changes are asked for before they are read.
+const AHEAD: usize = 8;
 const PAUSE: Duration = Duration::from_micros(200);
 /// The format of a piece that lies in a tier, in manifests.
 pub const FORMAT: &str = "rocksdb";
@@ -101,6 +105,7 @@ pub struct Line {
 const DELETED: u32 = u32::MAX;
 
 /// Changes on their way to a tier.
+#[derive(Default)]
 pub struct Chunk {
     /// From 1, in the order of sending.
     pub number: u64,
@@ -112,7 +117,7 @@ pub struct Chunk {
 
 impl Chunk {
     pub fn new(number: u64) -> Chunk {
-        Chunk { number, bytes: vec![], lines: vec![], ranges: vec![] }
+        Chunk { number, ..Chunk::default() }
     }
 
     /// Adds a change: what writes the key, and what writes the value; None deletes.
@@ -127,17 +132,24 @@ impl Chunk {
         self.lines.push(Line { at: at as u32, key: (behind - at) as u32, value });
     }
 
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.lines.clear();
+        self.ranges.clear();
+    }
+
     fn key(&self, l: &Line) -> &[u8] {
         &self.bytes[l.at as usize..][..l.key as usize]
     }
 
-    fn write(mut self, tier: &dyn Tier) -> Result<(), Fault> {
-        let mut lines = std::mem::take(&mut self.lines);
+    fn write(&self, tier: &dyn Tier) -> Result<(), Fault> {
         // Of several changes of one key the last one counts.
-        lines.sort_by(|a, b| self.key(a).cmp(self.key(b)));
-        let last = |i: usize| lines.get(i + 1).is_none_or(|next| self.key(next) != self.key(&lines[i]));
-        let mut entries = (0..lines.len()).filter(|&i| last(i)).map(|i| {
-            let l = &lines[i];
+        let order = order(self.lines.len(), |i| self.key(&self.lines[i]));
+        let mut entries = order.iter().enumerate().map(|(i, &at)| {
+            // They lie in another order than they are read in.
+            order.get(i + 2 * AHEAD).into_iter().for_each(|&at| ahead(&self.lines[at as usize..][..1]));
+            order.get(i + AHEAD).into_iter().for_each(|&at| ahead(self.key(&self.lines[at as usize])));
+            let l = &self.lines[at as usize];
             let value = &self.bytes[(l.at + l.key) as usize..];
             (self.key(l), (l.value != DELETED).then(|| &value[..l.value as usize]))
         });
@@ -178,6 +190,8 @@ pub struct Writer {
     /// Bytes of a chunk: what the tier writes at a time.
     pub chunk: usize,
     most: usize,
+    /// A chunk that is written, for its room.
+    spare: Arc<Mutex<Option<Chunk>>>,
     tasks: Option<Sender<Task>>,
     landed: Arc<AtomicU64>,
     shared: Arc<Shared>,
@@ -189,7 +203,9 @@ impl Writer {
         let (tasks, todo) = channel();
         let landed: Arc<AtomicU64> = Arc::default();
         let most = shared.memory.share(IN_FLIGHT.1, IN_FLIGHT.0);
-        let worker = Work { tier, checkpoints: folder.with_extension("checkpoints"), landed: landed.clone(), shared: shared.clone(), kept };
+        let spare: Arc<Mutex<Option<Chunk>>> = Arc::default();
+        let checkpoints = folder.with_extension("checkpoints");
+        let worker = Work { tier, checkpoints, landed: landed.clone(), spare: spare.clone(), shared: shared.clone(), kept };
         let run = move || {
             let shared = worker.shared.clone();
             if catch_unwind(AssertUnwindSafe(|| worker.run(&todo))).is_err() {
@@ -198,7 +214,7 @@ impl Writer {
         };
         let thread = std::thread::Builder::new().name("state".into()).spawn(run);
         let thread = thread.map_err(|e| Fault::refused(format!("threads for state cannot be started: {e}")))?;
-        Ok(Writer { chunk: most / CHUNKS, most, tasks: Some(tasks), landed, shared: shared.clone(), thread: Some(thread) })
+        Ok(Writer { chunk: most / CHUNKS, most, spare, tasks: Some(tasks), landed, shared: shared.clone(), thread: Some(thread) })
     }
 
     fn send(&self, task: Task) {
@@ -206,6 +222,12 @@ impl Writer {
             // A thread that is gone has told why.
             let _ = tasks.send(task);
         }
+    }
+
+    /// An empty chunk, in the room of one that is written if there is one: fresh memory costs more than what is put into it.
+    pub fn empty(&self, number: u64) -> Chunk {
+        let spare = self.spare.lock().unwrap_or_else(|e| e.into_inner()).take();
+        Chunk { number, ..spare.unwrap_or_default() }
     }
 
     pub fn write(&self, chunk: Chunk) {
@@ -253,6 +275,7 @@ struct Work {
     tier: Arc<dyn Tier>,
     checkpoints: PathBuf,
     landed: Arc<AtomicU64>,
+    spare: Arc<Mutex<Option<Chunk>>>,
     shared: Arc<Shared>,
     kept: Option<Kept>,
 }
@@ -264,13 +287,15 @@ impl Work {
                 return;
             }
             match task {
-                Task::Write(chunk) => {
+                Task::Write(mut chunk) => {
                     let (number, bytes) = (chunk.number, chunk.bytes.len());
                     if let Err(fault) = chunk.write(&*self.tier) {
                         return self.shared.fail(fault);
                     }
                     self.shared.memory.in_flight.fetch_sub(bytes, SeqCst);
                     self.landed.store(number, SeqCst);
+                    chunk.clear();
+                    *self.spare.lock().unwrap_or_else(|e| e.into_inner()) = Some(chunk);
                 }
                 Task::Save(save) => self.save(*save),
             }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Written files that are not yet merged: from so many on merging begins, and writing waits.
-const MERGED_FROM: i32 = 12;
+const MERGED_FROM: i32 = 16;
 const CROWDED: u64 = 48;
 const ALL: &str = "default";
 const MERGE_PAUSE: Duration = Duration::from_millis(5);

@@ -11,7 +11,7 @@ const FEW: usize = 16;
 const EMPTY: u64 = u64::MAX;
 
 /// Open addressing with linear probing (Knuth, The Art of Computer Programming 3, 6.4, algorithms L and R): a look-up reads one cache line
-/// mostly, and that one can be asked for before it is needed, see [`Index::ahead`].
+/// mostly, and that one can be read before it is needed, see [`Index::first`].
 struct Table {
     slots: Box<[u64]>,
     len: usize,
@@ -122,21 +122,6 @@ fn mix(hash: u64) -> u32 {
     (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
-/// Asks for what will soon be read, without waiting for it: so the cache misses of several keys overlap, whatever the branches between them.
-#[inline]
-pub fn ahead<T>(things: &[T]) {
-    const LINE: usize = 64;
-    let (first, size) = (things.as_ptr().cast::<i8>(), size_of_val(things));
-    let offsets = (0..size).step_by(LINE).chain(size.checked_sub(1));
-    #[cfg(target_arch = "x86_64")]
-    for at in offsets {
-        // SAFETY: a prefetch reads nothing that the program could see and faults nowhere; the addresses are within `things`.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(first.add(at)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (first, offsets);
-}
-
 impl Index {
     pub fn new() -> Index {
         Index { tables: vec![Table::new(FEW)], low: 1, len: 0 }
@@ -154,12 +139,12 @@ impl Index {
         i - (self.low & usize::from(i >= self.tables.len()).wrapping_neg())
     }
 
-    /// Asks for the slot where the search for this hash begins.
+    /// Reads where the search for a hash begins; the result means nothing.
     #[inline]
-    pub fn ahead(&self, hash: u64) {
+    pub fn first(&self, hash: u64) -> u64 {
         let mixed = mix(hash);
         let table = &self.tables[self.table(mixed)];
-        ahead(&table.slots[table.home(mixed)..][..1]);
+        table.slots[table.home(mixed)]
     }
 
     /// The place that `is` the one wanted, among those that may have this hash.

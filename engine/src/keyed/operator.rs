@@ -4,6 +4,7 @@ use super::asker::{Answered, Asker};
 use super::below::Below;
 use super::cells::KeyState;
 use super::context::{Cx, Effects, KeyedState};
+use super::state::{GROUP, Wanted};
 use super::tiering::{FORMAT, Kept, META, Save, TierRoom, Writer, fetch};
 use crate::checkpoint::{Ack, Body, Boundary, Saved, Spot, Uploads};
 use crate::control::{RunOptions, Shared};
@@ -25,9 +26,6 @@ use timely::progress::frontier::MutableAntichain;
 
 /// How often the clock is looked at while processing-time timers are set.
 const TICK: Duration = Duration::from_millis(5);
-
-/// Rows or timers whose keys are looked for together.
-const GROUP: usize = 16;
 
 /// Bytes from which on state gets a tier before it is saved: less is quicker written as a whole.
 const SMALL: u64 = 1 << 20;
@@ -230,24 +228,21 @@ impl KeyedRunner {
         for begin in (0..batch.len()).step_by(GROUP) {
             let rows = begin..batch.len().min(begin + GROUP);
             self.scratch.clear();
-            let mut found = [(0u64, 0usize, None); GROUP];
-            for (f, i) in found.iter_mut().zip(rows.clone()) {
+            let mut group = [Wanted::default(); GROUP];
+            let group = &mut group[..rows.len()];
+            for (wanted, i) in group.iter_mut().zip(rows.clone()) {
                 let from = self.scratch.len();
                 key.write(&batch.row(i), &mut self.scratch);
-                *f = (Key::hash(&self.scratch[from..]), self.scratch.len(), None);
-                self.state.keys.ahead(f.0);
+                *wanted = Wanted { hash: Key::hash(&self.scratch[from..]), end: self.scratch.len(), hint: None };
             }
-            for f in &mut found[..rows.len()] {
-                f.2 = self.state.keys.touch(f.0);
-            }
-            found[..rows.len()].iter().filter_map(|f| f.2).for_each(|p| self.state.keys.touch_at(p));
+            self.state.keys.bring(group);
             if self.state.has_cold() {
-                self.load(&found[..rows.len()])?;
+                self.load(group)?;
             }
             let mut from = 0;
-            for ((hash, to, hint), i) in found.into_iter().zip(rows) {
-                let place = self.state.keys.place(&self.scratch[from..to], hash, hint);
-                from = to;
+            for (wanted, i) in group.iter().zip(rows) {
+                let place = self.state.keys.place(&self.scratch[from..wanted.end], wanted.hash, wanted.hint);
+                from = wanted.end;
                 self.state.enter(place);
                 let entry = self.state.keys.entry(place);
                 let mut state = KeyState::new(entry.cells);
@@ -264,13 +259,13 @@ impl KeyedRunner {
         Ok(())
     }
 
-    /// Brings keys into memory that rows are for: hash, where its bytes end in the scratch, place if it is known.
-    fn load(&mut self, found: &[(u64, usize, Option<u32>)]) -> Result<(), Fault> {
+    /// Brings keys into memory that rows are for; their bytes are in the scratch.
+    fn load(&mut self, group: &[Wanted]) -> Result<(), Fault> {
         let mut from = 0;
         let mut cold: Vec<(&[u8], u64)> = Vec::with_capacity(GROUP);
-        for &(hash, to, hint) in found {
-            let key = &self.scratch[from..to];
-            from = to;
+        for &Wanted { hash, end, hint } in group {
+            let key = &self.scratch[from..end];
+            from = end;
             // A place that was found by the hash alone may be another key's.
             if hint.is_none_or(|p| self.state.keys.key(p) != key) && self.state.keys.find(key, hash).is_none() {
                 cold.push((key, hash));
@@ -298,7 +293,7 @@ impl KeyedRunner {
         while let Some((at, place, tag)) = self.state.work.next_due(domain, time) {
             if count.is_multiple_of(GROUP as u32) {
                 // What is due next, read ahead: the misses of a group overlap.
-                self.state.work.next_timers(domain, GROUP).for_each(|p| self.state.keys.touch_at(p));
+                self.state.work.next_timers(domain, GROUP).for_each(|p| self.state.keys.touch(p));
             }
             if domain == TimeDomain::Processing {
                 self.state.work.now = self.state.work.now.max(at);

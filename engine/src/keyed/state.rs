@@ -1,8 +1,9 @@
 //! State in memory: a table of keys, each with its cells.
 
 use super::cells::Cell;
-use super::index::{Index, ahead};
+use super::index::Index;
 use std::collections::VecDeque;
+use std::hint::black_box;
 
 /// A key's bytes; the usual short ones lie in place.
 enum KeyBytes {
@@ -118,6 +119,19 @@ impl Head {
     }
 }
 
+/// Keys or timers that are worked on together, so that their cache misses overlap: at most so many.
+pub const GROUP: usize = 16;
+
+/// A key that is about to be worked on.
+#[derive(Clone, Copy, Default)]
+pub struct Wanted {
+    pub hash: u64,
+    /// Where its bytes end in those of its group.
+    pub end: usize,
+    /// Where it probably is.
+    pub hint: Option<u32>,
+}
+
 /// All keys of a worker's operator that are in memory.
 ///
 /// Invariant: a key whose cells are empty and that has no timer, hold or ask is not in the table, unless a tier must still be told. Places
@@ -210,7 +224,7 @@ impl Keys {
         Entry { key: head.key.get(), refs: &mut head.refs, cells: self.cells.get_mut(place) }
     }
 
-    /// The place of a key, which is made if it is not there. `hint`: what [`touch`](Self::touch) gave for it, however long ago.
+    /// The place of a key, which is made if it is not there. `hint`: what [`bring`](Self::bring) gave for it, however long ago.
     #[inline]
     pub fn place(&mut self, key: &[u8], hash: u64, hint: Option<u32>) -> u32 {
         let heads = &self.heads;
@@ -253,27 +267,28 @@ impl Keys {
         *head = Head { hash, refs: 0, chunk, flags: head.flags & CHANGED[self.now], key: KeyBytes::new(key) };
     }
 
-    /// Asks for where the search for a hash begins: the first of three steps in which a group of keys is brought near, each for all of them.
+    /// Reads where the search for a hash begins, then where its key probably is, then what lies there and behind it: taken step by step for a group
+    /// of keys, without a branch that waits for memory, their cache misses overlap. (Prefetch instructions do less: they wait for the page.)
     #[inline]
-    pub fn ahead(&self, hash: u64) {
-        self.index.ahead(hash);
-    }
-
-    /// Where the key of a hash probably is; asks for what is there.
-    #[inline]
-    pub fn touch(&self, hash: u64) -> Option<u32> {
-        let place = self.index.find(hash, |_| true);
-        place.inspect(|&p| {
-            ahead(self.heads.get(p));
-            ahead(self.cells.get(p));
-        })
+    pub fn bring(&self, group: &mut [Wanted]) {
+        black_box(group.iter().fold(0, |read, w| read ^ self.index.first(w.hash)));
+        let (mut places, mut n) = ([0; GROUP], 0);
+        for (i, w) in group.iter_mut().take(GROUP).enumerate() {
+            w.hint = self.index.find(w.hash, |_| true);
+            places[n.min(i)] = w.hint.unwrap_or(0);
+            n += usize::from(w.hint.is_some());
+        }
+        let places = &places[..n];
+        let read = |&p: &u32| self.head(p).hash ^ u64::from(self.cells.get(p).first().is_some_and(Cell::is_empty));
+        black_box(places.iter().map(read).fold(0, |all, one| all ^ one));
+        places.iter().for_each(|&p| self.touch(p));
     }
 
     /// Reads what is at a place and behind it.
     #[inline]
-    pub fn touch_at(&self, place: u32) {
+    pub fn touch(&self, place: u32) {
         let read: u32 = self.cells.get(place).iter().map(Cell::peek).sum();
-        std::hint::black_box(read.wrapping_add(self.head(place).refs));
+        black_box(read.wrapping_add(self.head(place).refs));
     }
 
     /// A call for this key is over. Forgets the key if nothing is kept for it.
@@ -509,7 +524,9 @@ mod tests {
             for (k, keep) in ops {
                 let bytes = k.to_be_bytes();
                 let hash = Key::hash(&bytes);
-                let hint = keys.touch(hash).or(last);
+                let mut wanted = [Wanted { hash, ..Wanted::default() }];
+                keys.bring(&mut wanted);
+                let hint = wanted[0].hint.or(last);
                 let p = keys.place(&bytes, hash, hint);
                 last = Some(p);
                 let mut s = KeyState::new(keys.entry(p).cells);

@@ -1,6 +1,5 @@
 //! The threads that bring state into its tier, and a tier's checkpoints into storage: one a state, so that what is written stays in order.
 
-use super::index::ahead;
 use super::order::order;
 use crate::checkpoint::{Ack, Body, Spot, Uploads};
 use crate::control::Shared;
@@ -9,6 +8,7 @@ use millrace_sdk::tier::{Tier, TierFile, Tiers};
 use millrace_sdk::{Fault, point};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -21,7 +21,7 @@ use std::time::Duration;
 const IN_FLIGHT: (usize, u64) = (48 << 20, 24);
 /// As many chunks are that.
 const CHUNKS: usize = 3;
-/// So many changes are asked for before they are read.
+/// So many changes are read before they are needed.
 const AHEAD: usize = 8;
 const PAUSE: Duration = Duration::from_micros(200);
 /// The format of a piece that lies in a tier, in manifests.
@@ -147,8 +147,8 @@ impl Chunk {
         let order = order(self.lines.len(), |i| self.key(&self.lines[i]));
         let mut entries = order.iter().enumerate().map(|(i, &at)| {
             // They lie in another order than they are read in.
-            order.get(i + 2 * AHEAD).into_iter().for_each(|&at| ahead(&self.lines[at as usize..][..1]));
-            order.get(i + AHEAD).into_iter().for_each(|&at| ahead(self.key(&self.lines[at as usize])));
+            black_box(order.get(i + 2 * AHEAD).map(|&at| self.lines[at as usize].at));
+            black_box(order.get(i + AHEAD).and_then(|&at| self.key(&self.lines[at as usize]).first()).copied());
             let l = &self.lines[at as usize];
             let value = &self.bytes[(l.at + l.key) as usize..];
             (self.key(l), (l.value != DELETED).then(|| &value[..l.value as usize]))

@@ -8,7 +8,7 @@ export SERVICES_LIB ?= $(MILLRACE_CACHE)/services
 MILLRACE = $(CARGO_TARGET_DIR)/release/millrace
 PYTHON = $(MILLRACE_CACHE)/venv/bin/python
 
-.PHONY: help run build test unit fuzz e2e fmt bench bench-lint bench-quick bench-state big soak chaos
+.PHONY: help run build test unit fuzz e2e fmt bench bench-console bench-lint bench-quick bench-state big soak chaos
 
 help:
 	@grep -E '^# make|^## ' Makefile | sed 's/^#* *//'
@@ -64,6 +64,10 @@ bench: build
 ## make bench-lint   lint of 1,000 files of 200 lines, completion in the language server: 10 seconds
 bench-lint: build
 	bench/lint.py
+
+## make bench-console  200 tasks, 20 of them running: how long the list takes, how much memory the console: a minute
+bench-console: build
+	bench/console.py
 
 ## make bench-state  checkpoints of state on disk: J2, J3, J4 with one every 10 s, what is uploaded after 1 %, recovery of 1 GB
 bench-state: build

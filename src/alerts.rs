@@ -173,7 +173,11 @@ fn tried(whom: &str, mut call: impl FnMut() -> Result<(), String>) {
 fn post(to: &WebhookPlan, body: &Value) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
-        let client = reqwest::Client::builder().timeout(to.timeout).build().map_err(|e| e.without_url().to_string())?;
+        let client = reqwest::Client::builder()
+            .timeout(to.timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|e| e.without_url().to_string())?;
         let mut request = client.post(&to.url.0).header("content-type", "application/json").body(body.to_string());
         for (name, value) in &to.headers {
             request = request.header(name, &value.0);

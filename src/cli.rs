@@ -232,6 +232,9 @@ pub struct ServeArgs {
     /// The key with which secrets are sealed, 64 hexadecimal digits. Default: `console.key` in the folder, which the first start makes
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// A folder of control groups (cgroup v2) that is the console's to manage, for limits of jobs. Default: the one that systemd delegates
+    #[arg(long, value_name = "FOLDER")]
+    pub cgroup: Option<PathBuf>,
     /// A folder that jobs may use beside their own; may be repeated
     #[arg(long, value_name = "FOLDER")]
     pub allow_folder: Vec<PathBuf>,
@@ -499,6 +502,15 @@ pub struct RunArgs {
     /// Files that a process of the run may have open
     #[arg(long, hide = true, value_name = "N", requires = "task")]
     pub open_files: Option<u64>,
+    /// Resident memory that all processes of the run may have together
+    #[arg(long, hide = true, value_name = "SIZE", requires = "task", value_parser = millrace_sdk::config::Size::parse)]
+    pub memory_limit: Option<millrace_sdk::config::Size>,
+    /// Processors that the run may use
+    #[arg(long, hide = true, value_name = "N", requires = "task")]
+    pub cpu: Option<f64>,
+    /// The control group that holds the run
+    #[arg(long, hide = true, value_name = "FOLDER", requires = "task")]
+    pub cgroup: Option<PathBuf>,
     /// Set by the job's supervisor
     #[arg(long, hide = true, env = crate::supervise::VARIABLE, value_parser = crate::supervise::Supervised::parse)]
     pub supervised: Option<crate::supervise::Supervised>,

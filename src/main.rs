@@ -9,6 +9,7 @@ mod control;
 mod diff;
 mod exit;
 mod fmt;
+mod limits;
 mod lint;
 mod lsp;
 mod new;

@@ -28,8 +28,8 @@ pub fn figures() -> Process {
     }
 }
 
-/// Bytes that a job may take where its topology says nothing: three quarters of what the machine has, or the control group allows.
-pub fn memory() -> Option<u64> {
+/// Bytes that a job may take where its topology says nothing: three quarters of what the machine has, the control group or `limit` allows.
+pub fn memory(limit: Option<u64>) -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let total = info.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.split_whitespace().next()?.parse::<u64>().ok()? << 10;
     let group = fs::read_to_string("/proc/self/cgroup").ok();
@@ -37,7 +37,7 @@ pub fn memory() -> Option<u64> {
     // In a container its own group is the root, in most of them.
     let files = [format!("/sys/fs/cgroup{group}/memory.max"), "/sys/fs/cgroup/memory.max".into()];
     let limits = files.iter().filter_map(|f| fs::read_to_string(f).ok()?.trim().parse::<u64>().ok());
-    Some(limits.chain([total]).min()? / 4 * 3)
+    Some(limits.chain([total]).chain(limit).min()? / 4 * 3)
 }
 
 /// User and system time: fields 14 and 15 of `stat`, in clock ticks; the second field may hold spaces and ends with a bracket.

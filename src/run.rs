@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::tap::Outputs;
 use crate::task::Journal;
 use crate::watch::{self, Watch};
-use crate::{cluster, control, lint, process, record, report, supervise};
+use crate::{cluster, control, limits, lint, process, record, report, supervise};
 use millrace_engine::replay;
 use millrace_engine::summary::{FaultClass, FaultSummary};
 use millrace_engine::{Control, Event, Progress, Reporter, Request, RunOptions, StartFrom, Summary};
@@ -36,10 +36,20 @@ pub fn run(args: &RunArgs, member: &MemberArgs) -> ExitCode {
 /// The console's folder of the run, for its supervisor.
 pub fn journal(args: &RunArgs) -> Result<Option<Arc<Journal>>, Exit> {
     let (Some(folder), Some(run), None) = (&args.task, args.task_run, args.supervised) else { return Ok(None) };
-    Journal::open(folder, run, args.open_files).map(|j| Some(Arc::new(j))).map_err(|e| {
+    let told = |e: String| {
         eprintln!("error: {e}");
         Exit::Dependency
-    })
+    };
+    let mut journal = Journal::open(folder, run).map_err(told)?;
+    match limits::set(args) {
+        Ok(memory) => journal.memory = memory,
+        Err(e) => {
+            journal.fault(&e, None, true);
+            journal.ended(Exit::Dependency as u8);
+            return Err(told(e));
+        }
+    }
+    Ok(Some(Arc::new(journal)))
 }
 
 /// The exit code.
@@ -52,7 +62,7 @@ fn planned(args: &RunArgs, member: &MemberArgs, journal: Option<&Arc<Journal>>) 
         eprintln!("error: {e}");
         return Exit::Bug as u8;
     }
-    let (workers, memory) = (workers(args), process::memory());
+    let (workers, memory) = (workers(args), process::memory(args.memory_limit.map(|m| m.bytes)));
     let options = millrace_plan::Options { workers, memory, ..lint::options(&args.set) };
     let mut planned = millrace_plan::load(&args.file, &options);
     planned.diagnostics.retain(|d| d.severity != Severity::Note || args.dry_run);

@@ -41,6 +41,7 @@ fn options(args: ServeArgs) -> Result<Options, Fault> {
         listen: args.listen,
         public_url: args.public_url,
         key_file: args.key_file,
+        cgroup: args.cgroup,
         tls: args.tls_cert.zip(args.tls_key),
         executable: std::env::current_exe().map_err(here)?,
         allow: Confine { folders, addresses: args.allow_address },

@@ -6,6 +6,7 @@
 
 use crate::alerts::Alerts;
 use crate::exit::Exit;
+use crate::limits::Memory;
 use crate::run::{RESCALED, Rescaled};
 use crate::task::Journal;
 use millrace_engine::Event;
@@ -32,6 +33,8 @@ use std::time::{Duration, Instant};
 pub const VARIABLE: &str = "MILLRACE_SUPERVISED";
 /// How long the others may go on when one has ended badly: they notice it themselves, and end in order.
 const GRACE: Duration = Duration::from_secs(5);
+/// How often the memory of children that have a limit is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long the report of a child that has ended may take to arrive.
 const REPORT: Duration = Duration::from_secs(2);
 /// A line of the report; the other one there may be is a fault in JSON.
@@ -107,6 +110,8 @@ struct End {
     begun: bool,
     /// It went on with other workers, as a later run does too.
     rescaled: Option<Rescaled>,
+    /// It was ended for a limit: which, and how far it was above it.
+    above: Option<String>,
 }
 
 impl End {
@@ -133,6 +138,9 @@ impl End {
     }
 
     fn reason(&self) -> String {
+        if let Some(above) = &self.above {
+            return above.clone();
+        }
         if let Some(signal) = self.status.signal() {
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
             return format!("killed by {name} ({signal})");
@@ -249,7 +257,7 @@ pub fn supervise(strategy: RestartPlan, calls: Calls<'_>, alerts: Option<&Alerts
                 return Exit::Dependency as u8;
             }
         };
-        journal.iter().for_each(|j| j.fault(&end.reason(), end.fault.as_ref()));
+        journal.iter().for_each(|j| j.fault(&end.reason(), end.fault.as_ref(), end.above.is_some()));
         begun |= end.begun;
         rescaled = end.rescaled.or(rescaled);
         let tell = |event: Event| alerts.iter().for_each(|a| a.tell(event.clone()));
@@ -296,10 +304,13 @@ fn children(reins: &Arc<Reins>, calls: Vec<Call>, told: [u128; 3], journal: Opti
     drop(ended);
     // The first that ended badly says why; whether the run had begun is true of all or none.
     let (mut why, mut count, mut begun) = (None::<End>, 0, false);
+    let memory = journal.and_then(|j| j.memory.as_ref());
+    let (ended, mut above) = (memory.map_or(0, Memory::ended), None);
     loop {
-        let end = match &why {
-            None => ends.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-            Some(_) => ends.recv_timeout(GRACE),
+        let end = match (&why, memory) {
+            (None, None) => ends.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            (None, Some(_)) => ends.recv_timeout(LOOK),
+            (Some(_), _) => ends.recv_timeout(GRACE),
         };
         match end {
             Ok(end) => {
@@ -311,11 +322,19 @@ fn children(reins: &Arc<Reins>, calls: Vec<Call>, told: [u128; 3], journal: Opti
                 }
             }
             Err(mpsc::RecvTimeoutError::Timeout) if why.as_ref().is_some_and(|w| !w.status.success()) => reins.lock().signal(Signal::KILL),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let state = reins.lock();
+                let pids = state.children.iter().map(|p| p.as_raw_nonzero().get());
+                above = above.or_else(|| memory.filter(|_| why.is_none())?.above(pids));
+                if above.is_some() {
+                    state.signal(Signal::KILL);
+                }
+            }
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
     }
-    Ok(why.filter(|_| count == all).map(|w| End { begun, ..w }))
+    let above = above.or_else(|| memory.filter(|m| m.ended() > ended).map(Memory::reason));
+    Ok(why.filter(|_| count == all).map(|w| End { begun, above, ..w }))
 }
 
 struct Child {
@@ -376,6 +395,6 @@ impl Child {
         let lines = || text.split(|b| *b == b'\n');
         let fault = lines().find_map(|l| serde_json::from_slice(l).ok());
         let rescaled = lines().filter_map(|l| Rescaled::parse(std::str::from_utf8(l).ok()?.strip_prefix(RESCALED)?).ok()).last();
-        Ok(End { status, fault, begun: lines().any(|l| l == BEGUN.as_bytes()), rescaled })
+        Ok(End { status, fault, begun: lines().any(|l| l == BEGUN.as_bytes()), rescaled, above: None })
     }
 }

@@ -7,6 +7,7 @@
 //! the standard input, so that there is no moment between in which a second start would be possible.
 
 use crate::exit::Exit;
+use crate::limits::Memory;
 use millrace_engine::summary::FaultSummary;
 use millrace_plan::plan::RestartPlan;
 use rustix::fs::FlockOperation;
@@ -26,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Journal {
     folder: PathBuf,
     state: Mutex<Value>,
+    /// What the supervisor holds its children to.
+    pub memory: Option<Memory>,
     _lock: File,
 }
 
@@ -34,12 +37,9 @@ impl Journal {
     ///
     /// # Errors
     /// Another run holds the folder, or it cannot be written.
-    pub fn open(folder: &Path, run: u64, open_files: Option<u64>) -> Result<Journal, String> {
+    pub fn open(folder: &Path, run: u64) -> Result<Journal, String> {
         // Fails for the leader of a process group: then somebody has started it by hand in a terminal.
         let _ = rustix::process::setsid();
-        if let Some(files) = open_files {
-            limit_files(files)?;
-        }
         let told = |e: std::io::Error| format!("`{}` cannot be written: {e}", folder.display());
         let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
         let lock = handed(folder).map_or_else(open, Ok).map_err(told)?;
@@ -55,7 +55,7 @@ impl Journal {
         let state = json!({
             "run": run, "pid": std::process::id(), "ticks": ticks(), "phase": "starting", "begun": false, "restarts": 0, "of": null,
         });
-        let journal = Journal { folder: folder.into(), state: Mutex::new(state), _lock: lock };
+        let journal = Journal { folder: folder.into(), state: Mutex::new(state), memory: None, _lock: lock };
         journal.write(&journal.lock()).map_err(told)?;
         Ok(journal)
     }
@@ -105,8 +105,12 @@ impl Journal {
     }
 
     /// Why a process of it ended; the last one counts.
-    pub fn fault(&self, reason: &str, fault: Option<&FaultSummary>) {
-        self.tell(|s| (s["reason"], s["fault"]) = (reason.into(), serde_json::to_value(fault).unwrap_or_default()));
+    /// `limit`: it was above one of its limits, so that a start from outside is no help.
+    pub fn fault(&self, reason: &str, fault: Option<&FaultSummary>, limit: bool) {
+        self.tell(|s| {
+            (s["reason"], s["fault"]) = (reason.into(), serde_json::to_value(fault).unwrap_or_default());
+            s["limit"] = limit.into();
+        });
     }
 
     pub fn ended(&self, exit: u8) {
@@ -130,11 +134,4 @@ fn handed(folder: &Path) -> Option<File> {
 fn ticks() -> Option<u64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-fn limit_files(most: u64) -> Result<(), String> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).min(most);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: Some(hard) })
-        .map_err(|e| format!("the limit of {most} open files cannot be set: {e}"))
 }

@@ -3,27 +3,16 @@
 //! A rule that holds for long enough fires once, and once more when it has ceased to hold. What fires within a moment is told in one message.
 //! The states of alarms are in the database, so that a console that is started again neither forgets nor repeats.
 
+use crate::notify::{Event, Message};
 use crate::store::{all, first};
 use crate::tasks::Task;
 use crate::view::{State, View};
 use crate::{App, Refusal, audit};
-use lettre::message::{Mailbox, header::ContentType};
-use lettre::{Message, SmtpTransport, Transport};
+use lettre::message::Mailbox;
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::sync::mpsc;
-
-/// What fires within this time goes into one message.
-const GROUP: Duration = Duration::from_secs(2);
-/// How long a receiver may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Calls of a receiver that fails, and the pause between two.
-const TRIES: u32 = 3;
-const PAUSE: Duration = Duration::from_secs(2);
 
 /// What a rule looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,29 +181,11 @@ fn shown(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// A message about a task.
-#[derive(Clone, Debug)]
-struct Event {
-    task: i64,
-    name: String,
-    receivers: Receivers,
-    text: String,
-    resolved: bool,
-}
-
-/// What is known of rules between two looks, and the way to the receivers.
+/// What is known of rules between two looks.
+#[derive(Default)]
 pub struct Alarms {
     since: Mutex<HashMap<(i64, String), i64>>,
     rules: Mutex<HashMap<i64, (i64, Arc<(Vec<Rule>, Receivers)>)>>,
-    events: mpsc::UnboundedSender<Event>,
-    heard: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
-}
-
-impl Default for Alarms {
-    fn default() -> Alarms {
-        let (events, heard) = mpsc::unbounded_channel();
-        Alarms { since: Mutex::default(), rules: Mutex::default(), events, heard: Mutex::new(Some(heard)) }
-    }
 }
 
 /// An alarm that has fired and not ceased.
@@ -273,9 +244,9 @@ fn compare(app: &App, t: &Task, view: &View) -> Result<(), Refusal> {
                 }
             }
         };
-        // Without figures it is not known whether it has ceased.
-        let known = rule.what == What::Liveness || view.last().is_some();
-        change(app, t, &rules.1, &key, why.filter(|_| held), known)?;
+        // Without figures it is not known whether it has ceased, unless somebody wanted the job to end.
+        let known = rule.what == What::Liveness || view.last().is_some() || matches!(view.state, State::Stopped | State::Finished);
+        change(app, t, &key, why.filter(|_| held), known)?;
     }
     let keys: Vec<String> = rules.0.iter().map(Rule::key).collect();
     for old in firing(app, t.id)?.into_iter().filter(|f| !keys.contains(&f.rule)) {
@@ -284,7 +255,7 @@ fn compare(app: &App, t: &Task, view: &View) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn change(app: &App, t: &Task, receivers: &Receivers, key: &str, why: Option<String>, known: bool) -> Result<(), Refusal> {
+fn change(app: &App, t: &Task, key: &str, why: Option<String>, known: bool) -> Result<(), Refusal> {
     let now = app.clock.now();
     let there = app
         .store
@@ -294,7 +265,7 @@ fn change(app: &App, t: &Task, receivers: &Receivers, key: &str, why: Option<Str
         (Some(_), None) if known => (format!("{key}: it has ceased"), true),
         _ => return Ok(()),
     };
-    let silent = app.store.run(|db| {
+    app.store.run(|db| {
         let silent = first(db, "SELECT 1 FROM silences WHERE task = ?1 AND rule = ?2 AND until > ?3", params![t.id, key, now], |_| Ok(()))?;
         match resolved {
             true => db.execute("DELETE FROM alarms WHERE task = ?1 AND rule = ?2", params![t.id, key])?,
@@ -303,18 +274,22 @@ fn change(app: &App, t: &Task, receivers: &Receivers, key: &str, why: Option<Str
                 db.execute(sql, params![t.id, key, now, text, silent.is_none()])?
             }
         };
-        Ok(silent.is_some())
+        // Whoever was told of it is told of its end.
+        if (!resolved && silent.is_none()) || (resolved && there == Some(true)) {
+            let sql = "INSERT INTO notices (task, time, text, resolved) VALUES (?1, ?2, ?3, ?4)";
+            db.execute(sql, params![t.id, now, text, resolved])?;
+        }
+        Ok(())
     })?;
     audit::note(app, "console", "", Some(t.id), if resolved { "alarm-resolved" } else { "alarm" }, &text);
-    // Whoever was told of it is told of its end.
-    if (!resolved && !silent) || (resolved && there == Some(true)) {
-        let event = Event { task: t.id, name: t.name.clone(), receivers: receivers.clone(), text, resolved };
-        let _ = app.alarms.events.send(event);
-    }
     Ok(())
 }
 
-fn rules(app: &App, t: &Task) -> Result<Arc<(Vec<Rule>, Receivers)>, Refusal> {
+/// A task's rules and receivers, of its newest version.
+///
+/// # Errors
+/// The database.
+pub fn rules(app: &App, t: &Task) -> Result<Arc<(Vec<Rule>, Receivers)>, Refusal> {
     let mut known = app.alarms.rules.lock().unwrap_or_else(|e| e.into_inner());
     if let Some((version, rules)) = known.get(&t.id)
         && *version == t.version
@@ -336,85 +311,11 @@ pub async fn test(app: Arc<App>, t: Task) -> Result<(), Refusal> {
     if receivers == Receivers::default() {
         return Err(Refusal::conflict("the task has no receivers of alarms"));
     }
-    let event = Event { task: t.id, name: t.name, receivers, text: "this is a test".into(), resolved: false };
-    tell(&app, vec![event]).await.map_err(Refusal::conflict)
-}
-
-/// Tells what fires, until the console ends.
-pub async fn teller(app: Arc<App>) {
-    let Some(mut heard) = app.alarms.heard.lock().unwrap_or_else(|e| e.into_inner()).take() else { return };
-    while let Some(event) = heard.recv().await {
-        tokio::time::sleep(GROUP).await;
-        let mut groups: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
-        groups.entry(event.task).or_default().push(event);
-        while let Ok(more) = heard.try_recv() {
-            groups.entry(more.task).or_default().push(more);
-        }
-        for events in groups.into_values() {
-            let app = app.clone();
-            tokio::spawn(async move {
-                let task = events.first().map(|e| e.task);
-                for n in 1..=TRIES {
-                    match tell(&app, events.clone()).await {
-                        Ok(()) => return,
-                        Err(e) if n == TRIES => {
-                            tracing::error!("an alarm reached nobody: {e}");
-                            audit::note_failed(&app, "console", "", task, "tell-alarm", &e);
-                        }
-                        Err(_) => tokio::time::sleep(PAUSE * n).await,
-                    }
-                }
-            });
-        }
-    }
-}
-
-/// `Err` says what happened, without addresses.
-async fn tell(app: &Arc<App>, events: Vec<Event>) -> Result<(), String> {
-    let Some(one) = events.first() else { return Ok(()) };
-    let link = format!("{}/tasks/{}", app.options.url(), one.task);
-    let mark = |e: &Event| if e.resolved { "resolved" } else { "alarm" };
-    let lines: String = events.iter().map(|e| format!("{}: {}\n", mark(e), e.text)).collect();
-    let more = if events.len() > 1 { format!(" and {} more", events.len() - 1) } else { String::new() };
-    let subject = format!("millrace {}: {} {}{more}", one.name, mark(one), one.text.split(':').next().unwrap_or_default());
-    let text = format!("task {}\n{lines}{link}\n", one.name);
-    if !one.receivers.webhook.is_empty() {
-        let body = json!({
-            "task": one.name, "link": link, "text": text,
-            "events": events.iter().map(|e| json!({"resolved": e.resolved, "text": e.text})).collect::<Vec<_>>(),
-        });
-        post(app, &one.receivers.webhook, &body).await?;
-    }
-    if !one.receivers.mails.is_empty() {
-        let (app, to) = (app.clone(), one.receivers.mails.clone());
-        tokio::task::spawn_blocking(move || mail(&app, &to, &subject, &text)).await.map_err(|e| e.to_string())??;
+    let message = Message::of(&app, &t, receivers, &[Event { text: "this is a test".into(), resolved: false }]);
+    for channel in message.channels() {
+        message.send(&app, channel).await.map_err(Refusal::conflict)?;
     }
     Ok(())
-}
-
-async fn post(app: &App, url: &str, body: &serde_json::Value) -> Result<(), String> {
-    // What was allowed once may be allowed no more.
-    app.options.allow.address(url)?;
-    // A redirect would lead past what is allowed.
-    let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
-    let client = client.map_err(|e| e.without_url().to_string())?;
-    let sent = client.post(url).header("content-type", "application/json").body(body.to_string()).send().await;
-    match sent.map_err(|e| e.without_url().to_string())?.status() {
-        s if s.is_success() => Ok(()),
-        s => Err(format!("the webhook answers {s}")),
-    }
-}
-
-fn mail(app: &App, to: &[String], subject: &str, text: &str) -> Result<(), String> {
-    let server = app.options.smtp.as_ref().ok_or("the console has no mail server: --smtp")?;
-    let mailbox = |a: &str| a.parse::<Mailbox>().map_err(|e| e.to_string());
-    let mut message = Message::builder().from(mailbox(&app.options.mail_from)?).subject(subject).header(ContentType::TEXT_PLAIN);
-    for to in to {
-        message = message.to(mailbox(to)?);
-    }
-    let message = message.body(text.to_string()).map_err(|e| e.to_string())?;
-    let transport = SmtpTransport::from_url(&server.0).map_err(|e| e.to_string())?.timeout(Some(PATIENCE)).build();
-    transport.send(&message).map(drop).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

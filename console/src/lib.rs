@@ -11,7 +11,9 @@ mod draw;
 mod figures;
 mod jobs;
 mod lang;
+mod limits;
 mod look;
+mod notify;
 mod process;
 mod refusal;
 mod serve;
@@ -19,6 +21,7 @@ mod settings;
 mod socket;
 mod store;
 mod tasks;
+mod tls;
 mod vault;
 mod view;
 mod web;
@@ -42,6 +45,7 @@ pub struct App {
     pub(crate) store: Store,
     pub(crate) vault: vault::Vault,
     pub(crate) clock: Clock,
+    pub(crate) limits: limits::Limits,
     pub(crate) logins: Arc<Semaphore>,
     pub(crate) taps: Arc<Semaphore>,
     pub(crate) jobs: jobs::Jobs,
@@ -60,7 +64,9 @@ impl App {
         let failed = |r: Refusal| Fault::refused(r.message);
         let password = accounts::first_admin(&store, clock.now()).map_err(failed)?;
         store.run(audit::settle).map_err(failed)?;
+        let limits = limits::Limits::find(options.cgroup.as_deref())?;
         let app = App {
+            limits,
             options,
             store,
             vault,

@@ -33,6 +33,8 @@ pub struct Told {
     pub reason: Option<String>,
     pub fault: Option<Value>,
     pub exit: Option<u8>,
+    /// Its last process was ended for a limit.
+    pub limit: bool,
 }
 
 /// What the newest supervisor has told; None: nothing yet.

@@ -1,6 +1,7 @@
 //! The server: one port, HTTP/1.1, with TLS if there is a certificate.
 
 use crate::App;
+use crate::tls::acceptor;
 use crate::web::{Peer, router};
 use axum::body::Body;
 use axum::extract::Request;
@@ -35,6 +36,8 @@ pub struct Options {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The key of secrets; None: `console.key` in the folder.
     pub key_file: Option<PathBuf>,
+    /// A folder of control groups (cgroup v2) that is the console's to manage; None: one that the system has delegated, if it has.
+    pub cgroup: Option<PathBuf>,
     /// The executable that runs jobs.
     pub executable: PathBuf,
     /// What jobs may reach beside their own folders, and alarms may speak to.
@@ -88,7 +91,7 @@ pub fn serve(options: Options) -> Result<(), Fault> {
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener).map_err(refused)?;
         tokio::spawn(crate::jobs::watch(app.clone()));
-        tokio::spawn(crate::alarms::teller(app.clone()));
+        tokio::spawn(crate::notify::teller(app.clone()));
         tokio::select! {
             () = accept(listener, acceptor, app) => {}
             () = asked_to_end() => {}
@@ -109,18 +112,6 @@ async fn asked_to_end() {
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
-}
-
-fn acceptor((cert, key): &(PathBuf, PathBuf)) -> Result<tokio_native_tls::TlsAcceptor, Fault> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|e| Fault::refused(format!("`{}` cannot be read: {e}", path.display())));
-    let refused = |e: native_tls::Error| {
-        Fault::refused(format!("the certificate cannot be used: {e}"))
-            .hint("--tls-cert is a PEM file with the chain, --tls-key one with the key in PKCS #8 (`BEGIN PRIVATE KEY`)")
-    };
-    let identity = native_tls::Identity::from_pkcs8(&read(cert)?, &read(key)?).map_err(refused)?;
-    let mut builder = native_tls::TlsAcceptor::builder(identity);
-    builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));
-    builder.build().map(Into::into).map_err(refused)
 }
 
 async fn accept(listener: TcpListener, acceptor: Option<tokio_native_tls::TlsAcceptor>, app: Arc<App>) {

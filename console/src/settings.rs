@@ -15,6 +15,8 @@ pub const MAX_CONFIG: usize = 1 << 20;
 pub const MAX_VARIABLES: usize = 64 << 10;
 /// Shorter secrets stand in every line by chance: they are not starred.
 pub const SHORTEST_SECRET: usize = 4;
+/// A process has some 40 MiB before it has read a row, and needs at least 64 MiB for what it reads.
+const LEAST_MEMORY: u64 = 128 << 20;
 /// What messages call the configuration, and its file in the task's folder.
 pub const FILE: &str = "topology.yaml";
 
@@ -34,6 +36,10 @@ pub struct Settings {
     pub processes: Option<u16>,
     /// Files that a process may have open; None: the system's limit.
     pub open_files: Option<u64>,
+    /// Resident memory of all its processes together, `2GiB`; empty: no limit.
+    pub memory_limit: String,
+    /// Processors; None: all.
+    pub cpu: Option<f64>,
     pub restart: Restart,
     pub alarms: Vec<Rule>,
     /// Who is told of alarms.
@@ -115,6 +121,7 @@ impl Settings {
         if self.open_files.is_some_and(|n| n < 64) {
             return Err(Refusal::bad("a job cannot do with less than 64 open files"));
         }
+        self.check_limits()?;
         if self.description.chars().count() > 2000 || self.tags.len() > 20 || self.tags.iter().any(|t| t.chars().count() > 40) {
             return Err(Refusal::bad("a description has at most 2,000 characters, a task at most 20 tags of 40"));
         }
@@ -122,11 +129,35 @@ impl Settings {
         self.alarms.iter().try_for_each(Rule::check)
     }
 
+    fn check_limits(&self) -> Result<(), Refusal> {
+        let size = |text: &str| if text.is_empty() { None } else { Size::parse(text).ok().map(|s| s.bytes) };
+        if !self.memory_limit.is_empty() {
+            let fine = self.memory_limit.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
+            match size(&self.memory_limit).filter(|_| fine) {
+                None => return Err(Refusal::bad(format!("`{}` is no size: write `512MiB` or `2GiB`", self.memory_limit))),
+                Some(n) if n < LEAST_MEMORY => return Err(Refusal::bad("a job cannot do with a memory limit of less than 128MiB")),
+                Some(n) if size(&self.memory).is_some_and(|m| m.saturating_mul(self.processes.unwrap_or(1).into()) >= n) => {
+                    return Err(Refusal::bad("the memory of the job's processes must be less than their memory limit"));
+                }
+                Some(_) => {}
+            }
+        }
+        match self.cpu.is_none_or(|n| (0.01..=1024.0).contains(&n)) {
+            true => Ok(()),
+            false => Err(Refusal::bad("a job may use from 0.01 to 1,024 processors")),
+        }
+    }
+
     /// `--set` for the run.
     pub fn set(&self) -> Vec<(String, String)> {
         let mut all = vec![];
-        if !self.memory.is_empty() {
-            all.push(("run_env.memory".into(), self.memory.clone()));
+        // Each process knows the limit, but not that it shares it.
+        let shared = || {
+            let processes = self.processes.filter(|n| *n > 1)?;
+            Some((Size::parse(&self.memory_limit).ok()?.bytes / 4 * 3 / u64::from(processes)).to_string())
+        };
+        if let Some(memory) = Some(self.memory.clone()).filter(|m| !m.is_empty()).or_else(shared) {
+            all.push(("run_env.memory".into(), memory));
         }
         all.extend(self.restart.set().map(|r| ("run_env.restart".into(), r)));
         all

@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 /// The schema's steps, in order; what is published never changes.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
+];
 /// How long a statement waits for another program that looks into the database.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
 

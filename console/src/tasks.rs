@@ -227,6 +227,7 @@ pub fn delete(app: &App, t: &Task) -> Result<(), Refusal> {
         0 => Err(Refusal::conflict("the task's job is to run: stop it first")),
         _ => Ok(()),
     })?;
+    app.limits.forget(t.id);
     match std::fs::remove_dir_all(app.task_folder(t.id)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Refusal::failed(format!("the task's folder is left behind: {e}"))),
         _ => Ok(()),

@@ -59,6 +59,7 @@ impl AlertOn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Webhook {
     /// `http://…` or `https://…`; never shown, as such addresses carry tokens.
+    #[schemars(extend("x-address" = true))]
     pub url: Secret,
     /// Headers by name. Default: none but the content's type.
     #[serde(default)]
@@ -72,6 +73,7 @@ pub(crate) struct Webhook {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mail {
     /// The server's name.
+    #[schemars(extend("x-address" = true))]
     pub host: String,
     /// Default: 25 with `tls: none`, 587 with starttls, 465 with tls.
     pub port: Option<u16>,

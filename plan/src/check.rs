@@ -20,15 +20,29 @@ pub(crate) struct Checked {
     pub secrets: Vec<Span>,
     /// Paths of the file system and their places.
     pub paths: Vec<(Span, String)>,
+    /// Addresses of servers (`x-address`) and their places.
+    pub addresses: Vec<(Span, String)>,
+    /// Keys of maps that are handed to a client library as they are (`x-properties`).
+    pub properties: Vec<(Span, String)>,
     /// Whether something in it was broken before it came here.
     pub bad: bool,
 }
 
 /// Checks a node against a schema. `owner`: where to point when a key is missing.
 pub(crate) fn check(sources: &Sources, node: &Node, schema: &Value, owner: Span) -> Checked {
-    let mut c = Checker { sources, root: schema, found: vec![], secrets: vec![], paths: vec![], bad: false, depth: 0 };
+    let mut c = Checker {
+        sources,
+        root: schema,
+        found: vec![],
+        secrets: vec![],
+        paths: vec![],
+        addresses: vec![],
+        properties: vec![],
+        bad: false,
+        depth: 0,
+    };
     let value = c.value(node, schema, owner);
-    Checked { value, found: c.found, secrets: c.secrets, paths: c.paths, bad: c.bad }
+    Checked { value, found: c.found, secrets: c.secrets, paths: c.paths, addresses: c.addresses, properties: c.properties, bad: c.bad }
 }
 
 /// Where a part's problem stands in the file.
@@ -81,6 +95,8 @@ struct Checker<'a> {
     found: Vec<Found>,
     secrets: Vec<Span>,
     paths: Vec<(Span, String)>,
+    addresses: Vec<(Span, String)>,
+    properties: Vec<(Span, String)>,
     bad: bool,
     depth: usize,
 }
@@ -91,6 +107,9 @@ impl<'a> Checker<'a> {
         if node.is_bad() {
             self.bad = true;
             return None;
+        }
+        if schema.get("x-properties") == Some(&Value::Bool(true)) {
+            self.properties.extend(node.entries().iter().map(|e| (e.key_span, e.key.clone())));
         }
         let Some(rules) = schema.as_object() else { return Some(self.free(node)) };
         if self.null_is_a_word(node, schema) {
@@ -239,7 +258,7 @@ impl<'a> Checker<'a> {
             [only] => self.value(node, only, owner),
             _ => {
                 // The first without problems, else the one with fewest.
-                let mut best: Option<(Option<Value>, Vec<Found>, Vec<Span>, Vec<(Span, String)>, bool)> = None;
+                let mut best: Option<(Option<Value>, Checker)> = None;
                 for schema in fitting {
                     if self.depth > 8 {
                         break;
@@ -250,19 +269,23 @@ impl<'a> Checker<'a> {
                         found: vec![],
                         secrets: vec![],
                         paths: vec![],
+                        addresses: vec![],
+                        properties: vec![],
                         bad: false,
                         depth: self.depth + 1,
                     };
                     let value = trial.value(node, schema, owner);
-                    if best.as_ref().is_none_or(|b| trial.found.len() < b.1.len()) {
-                        best = Some((value, trial.found, trial.secrets, trial.paths, trial.bad));
+                    if best.as_ref().is_none_or(|b| trial.found.len() < b.1.found.len()) {
+                        best = Some((value, trial));
                     }
                 }
-                let Some((value, found, secrets, paths, bad)) = best else { return Some(free(node)) };
-                self.found.extend(found);
-                self.secrets.extend(secrets);
-                self.paths.extend(paths);
-                self.bad |= bad;
+                let Some((value, trial)) = best else { return Some(free(node)) };
+                self.found.extend(trial.found);
+                self.secrets.extend(trial.secrets);
+                self.paths.extend(trial.paths);
+                self.addresses.extend(trial.addresses);
+                self.properties.extend(trial.properties);
+                self.bad |= trial.bad;
                 value
             }
         }
@@ -435,6 +458,9 @@ impl<'a> Checker<'a> {
         let Content::Scalar(s) = &node.content else { return self.wrong(node, "a text") };
         let format = rules.get("format").and_then(Value::as_str).unwrap_or("");
         let before = self.errors();
+        if rules.get("x-address") == Some(&Value::Bool(true)) {
+            self.addresses.push((node.span, s.text.clone()));
+        }
         match format {
             "secret" => {
                 self.secrets.push(node.span);

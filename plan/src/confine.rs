@@ -1,19 +1,61 @@
 //! What a topology may reach when it is not its user's own: folders and addresses that somebody else has allowed.
 //!
-//! Paths are those that a part's schema calls so; addresses are the values of the keys by which parts name servers. A test of the
-//! console holds that the list of keys is complete.
+//! Paths and addresses are those that the schemas of parts and of `run_env` call so (`PathText`, `x-address`): there is no list of keys
+//! here that a new part could be missing from. A test of the console holds that every text of every source, sink and store is either marked
+//! or known to lead nowhere.
 
 use crate::diagnostic::{Found, Report};
 use crate::source::Span;
-use crate::yaml::{Content, Entry, Node, snake_case};
+use crate::yaml::Node;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
-/// Keys whose values are addresses, or lists of them.
-const ADDRESSES: &[&str] = &["brokers", "endpoint", "host", "listen", "thrift", "url"];
-/// Maps that are handed to a client library as they are: keys that hold any of these words would lead round the list.
-const PROPERTIES: &str = "properties";
-const PROPERTY_WORDS: &[&str] = &["location", "url", "path", "file", "cmd", "library", "provider", "servers", "broker.list"];
+/// What may stand in maps that are handed to a client library as they are, by name or, with a point at its end, by its beginning: the library (librdkafka) has others that name files,
+/// programs, plug-ins and servers.
+const HARMLESS: &[&str] = &[
+    "acks",
+    "allow.auto.create.topics",
+    "api.version.",
+    "auto.offset.reset",
+    "batch.",
+    "broker.address.",
+    "check.crcs",
+    "client.id",
+    "client.rack",
+    "compression.",
+    "connections.max.idle.ms",
+    "consume.",
+    "coordinator.",
+    "debug",
+    "delivery.",
+    "enable.",
+    "fetch.",
+    "group.",
+    "heartbeat.",
+    "isolation.level",
+    "linger.ms",
+    "log_level",
+    "max.",
+    "message.",
+    "metadata.max.",
+    "partition.assignment.strategy",
+    "partitioner",
+    "queue.",
+    "queued.",
+    "queuing.",
+    "receive.",
+    "reconnect.",
+    "request.",
+    "retries",
+    "retry.",
+    "session.",
+    "socket.",
+    "statistics.",
+    "sticky.",
+    "topic.metadata.",
+    "transaction.",
+];
 
 /// Folders and addresses that are allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +93,6 @@ impl Confine {
         };
         let within = |folder: &PathBuf| std::fs::canonicalize(folder).is_ok_and(|f| real.starts_with(f));
         if self.folders.iter().any(within) { Ok(()) } else { refused() }
-    }
-
-    /// Whether the value of a key is taken for an address.
-    pub fn looks_at(key: &str) -> bool {
-        ADDRESSES.contains(&key)
     }
 
     /// Whether a server may be spoken to: `host`, `host:port`, or a URL.
@@ -105,46 +142,49 @@ fn parts(address: &str) -> Option<(String, Option<String>)> {
 
 /// Tells what a topology names and may not reach.
 pub(crate) fn check(report: &mut Report, limits: &Confine, root: &Node, base: &Path) {
-    let mut found: Vec<(Span, String)> = vec![];
+    let mut ports = HashMap::new();
+    beside(root, &mut ports);
+    let mut found: Vec<(Span, String)> = lent(root).into_iter().collect();
+    let fine = |key: &str| HARMLESS.iter().any(|h| if h.ends_with('.') { key.starts_with(h) } else { key == *h });
+    for (span, key) in report.properties.iter().filter(|(_, key)| !fine(key)) {
+        found.push((*span, format!("the property `{key}` may not be set here")));
+    }
     for (span, path) in &report.paths {
         let done = if path.contains("://") { limits.address(path) } else { limits.path(base, path) };
         found.extend(done.err().map(|why| (*span, why)));
     }
-    walk(limits, root, &mut found);
+    for (span, text) in &report.addresses {
+        for one in text.split(',').map(str::trim).filter(|a| !a.is_empty()) {
+            // `listen: 9464` is a port of this machine alone.
+            let one = if one.parse::<u16>().is_ok() { format!("127.0.0.1:{one}") } else { one.to_string() };
+            let whole = match ports.get(span) {
+                Some(port) if !one.contains(':') => format!("{one}:{port}"),
+                _ => one,
+            };
+            found.extend(limits.address(&whole).err().map(|why| (*span, why)));
+        }
+    }
     for (span, why) in found {
         report.push(Found::error("not-allowed", span, why).hint("ask the administrator, who says what jobs may reach"));
     }
 }
 
-fn walk(limits: &Confine, node: &Node, found: &mut Vec<(Span, String)>) {
+/// The `port` that stands beside a value, by the value's place.
+fn beside(node: &Node, ports: &mut HashMap<Span, String>) {
+    let port = node.get("port").and_then(Node::text);
     for entry in node.entries() {
-        let key = snake_case(&entry.key);
-        if Confine::looks_at(&key) {
-            addresses(limits, node, &entry.value, found);
-        } else if key == PROPERTIES {
-            let leads = |e: &&Entry| PROPERTY_WORDS.iter().any(|w| e.key.to_ascii_lowercase().contains(w));
-            found.extend(
-                entry.value.entries().iter().filter(leads).map(|e| (e.key_span, format!("the property `{}` may not be set here", e.key))),
-            );
-        }
-        walk(limits, &entry.value, found);
+        ports.extend(port.map(|p| (entry.value.span, p.to_string())));
+        beside(&entry.value, ports);
     }
-    node.items().iter().for_each(|n| walk(limits, n, found));
+    node.items().iter().for_each(|n| beside(n, ports));
 }
 
-fn addresses(limits: &Confine, map: &Node, value: &Node, found: &mut Vec<(Span, String)>) {
-    value.items().iter().for_each(|n| addresses(limits, map, n, found));
-    let Content::Scalar(s) = &value.content else { return };
-    let port = map.get("port").and_then(Node::text);
-    for one in s.text.split(',').map(str::trim).filter(|a| !a.is_empty()) {
-        // `listen: 9464` is a port of this machine alone.
-        let one = if one.parse::<u16>().is_ok() { format!("127.0.0.1:{one}") } else { one.to_string() };
-        let whole = match port {
-            Some(port) if !one.contains(':') => format!("{one}:{port}"),
-            _ => one,
-        };
-        found.extend(limits.address(&whole).err().map(|why| (value.span, why)));
-    }
+/// A storage without keys: its client would ask the machine for those that the console's host has.
+fn lent(root: &Node) -> Option<(Span, String)> {
+    let checkpoint = root.get("run_env")?.get("checkpoint")?;
+    let dir = checkpoint.get("dir").filter(|d| d.text().is_some_and(|t| t.starts_with("s3://")))?;
+    let own = checkpoint.get("s3").is_some_and(|s3| s3.get("access_key").is_some());
+    (!own).then(|| (dir.span, "a storage needs `s3.access_key` and `s3.secret_key` here: those of the machine are not lent".into()))
 }
 
 #[cfg(test)]

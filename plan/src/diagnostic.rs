@@ -136,6 +136,10 @@ pub(crate) struct Report {
     pub found: Vec<Found>,
     /// Paths that the topology names, with their places.
     pub paths: Vec<(Span, String)>,
+    /// Addresses of servers that it names.
+    pub addresses: Vec<(Span, String)>,
+    /// Keys that are handed to a client library as they are.
+    pub properties: Vec<(Span, String)>,
     /// Stretches of the text had to be taken out in which whole parts or their names may have stood.
     pub damaged: bool,
     /// Names of uses of fragments that could not be followed: what their parts are called is not known.

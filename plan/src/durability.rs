@@ -56,6 +56,7 @@ pub(crate) enum CheckpointMode {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct S3 {
     /// `http://…` or `https://…` of a storage that is not Amazon's. Default: Amazon's of the region.
+    #[schemars(extend("x-address" = true))]
     pub endpoint: Option<String>,
     /// Default: `AWS_REGION` of the environment, else us-east-1.
     pub region: Option<String>,
@@ -115,6 +116,7 @@ pub(crate) enum RestartKind {
 pub(crate) struct Metrics {
     /// Address and port, or a port of 127.0.0.1. The port 0 takes a free one and logs it. Nothing but figures and probes is served, to
     /// everybody who reaches the address. Default: 127.0.0.1:9464.
+    #[schemars(extend("x-address" = true))]
     pub listen: Option<String>,
 }
 
@@ -206,6 +208,10 @@ fn s3(report: &mut Report, s: S3, at: &Places) -> S3Plan {
     let place = |key: &str| node.and_then(|n| n.get(key)).map_or(at.key("s3"), |n| n.span);
     if s.endpoint.as_ref().is_some_and(|e| !e.starts_with("http://") && !e.starts_with("https://")) {
         report.push(Found::error("invalid-config", place("endpoint"), "an endpoint begins with `http://` or `https://`"));
+    }
+    // It becomes part of the server's name.
+    if s.region.as_ref().is_some_and(|r| r.is_empty() || !r.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')) {
+        report.push(Found::error("invalid-config", place("region"), "a region has letters, digits and `-` only"));
     }
     match (&s.access_key, &s.secret_key) {
         (Some(_), None) => report.push(Found::error("missing-key", place("access_key"), "`access_key` without `secret_key`")),

@@ -470,6 +470,8 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     out.tainted = checked.found.iter().any(|f| f.severity == Severity::Error) || checked.bad || report.sources.has_hole(node.span);
     report.found.extend(checked.found.into_iter().filter(|f| !wiring_told(f)));
     report.paths.extend(checked.paths);
+    report.addresses.extend(checked.addresses);
+    report.properties.extend(checked.properties);
     for s in checked.secrets {
         report.sources.hide(s);
     }
@@ -536,6 +538,8 @@ pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Repo
     let clean = checked.found.iter().all(|f| f.severity != Severity::Error) && !checked.bad;
     report.found.extend(checked.found);
     report.paths.extend(checked.paths);
+    report.addresses.extend(checked.addresses);
+    report.properties.extend(checked.properties);
     for s in checked.secrets {
         report.sources.hide(s);
     }

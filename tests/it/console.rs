@@ -24,14 +24,18 @@ pub struct Console {
     child: Child,
     pub url: String,
     /// The one-time password, at a first start.
-    first: Option<String>,
+    pub first: Option<String>,
 }
 
 impl Console {
     pub fn start(data: &Path) -> Console {
+        Console::with(data, &[])
+    }
+
+    pub fn with(data: &Path, args: &[&str]) -> Console {
         let mut command = millrace();
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env_remove("MILLRACE_TOKEN").env_remove("MILLRACE_CONSOLE");
-        let mut child = command.env("SECRET_OF_THE_HOST", "seen").stdout(Stdio::piped()).spawn().expect("starts");
+        let mut child = command.args(args).env("SECRET_OF_THE_HOST", "seen").stdout(Stdio::piped()).spawn().expect("starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let mut first = None;
         loop {
@@ -41,6 +45,10 @@ impl Console {
             }
             first = line.split("with the password ").nth(1).and_then(|r| r.split(',').next()).map(String::from).or(first);
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn kill(&mut self) {
@@ -53,15 +61,21 @@ impl Console {
 pub struct Api {
     pub url: String,
     pub token: String,
+    /// The person's session: its cookie, and its forms' token.
+    pub session: (String, String),
 }
 
-pub struct Http(tokio::runtime::Runtime, pub reqwest::Client);
+pub struct Http(pub tokio::runtime::Runtime, pub reqwest::Client);
 
 impl Http {
     pub fn new() -> Http {
+        Http::with(|builder| builder)
+    }
+
+    pub fn with(change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> Http {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
-        Http(runtime, client)
+        let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        Http(runtime, change(builder).build().expect("a client"))
     }
 
     pub fn send(&self, request: reqwest::RequestBuilder) -> (u16, String, String) {
@@ -90,7 +104,7 @@ pub fn enter(console: &Console) -> Api {
     let (status, _, text) = post("/account/password", &cookie, &[("_csrf", &csrf), ("old", &first), ("new", PASSWORD)]);
     assert_eq!(status, 303, "{text}");
     let (_, _, page) = post("/account/tokens", &cookie, &[("_csrf", &csrf), ("name", "t"), ("role", "admin"), ("days", "1")]);
-    Api { url: console.url.clone(), token: between(&page, "id=\"secret\">") }
+    Api { url: console.url.clone(), token: between(&page, "id=\"secret\">"), session: (cookie, csrf) }
 }
 
 impl Api {
@@ -128,7 +142,7 @@ impl Api {
 
     /// A console that was started anew has another port.
     pub fn at(&self, console: &Console) -> Api {
-        Api { url: console.url.clone(), token: self.token.clone() }
+        Api { url: console.url.clone(), token: self.token.clone(), session: self.session.clone() }
     }
 
     /// Stops the job and waits for the operation.
@@ -160,7 +174,7 @@ pub fn rows(data: &Path, task: i64) -> String {
 }
 
 /// What the job has written is what an undisturbed run writes, each row once and in order.
-fn assert_once(data: &Path, task: i64, tmp: &Path) {
+pub fn assert_once(data: &Path, task: i64, tmp: &Path) {
     let got = rows(data, task);
     let n = got.lines().count();
     assert!(n > 0 && got.ends_with('\n'));
@@ -300,7 +314,7 @@ fn whatever_is_killed_comes_back_and_writes_each_row_once() {
 }
 
 /// Runs that the console began of itself count as old.
-fn forget_recoveries(data: &Path) {
+pub fn forget_recoveries(data: &Path) {
     let script =
         format!("import sqlite3\nd=sqlite3.connect({:?})\nd.execute('UPDATE runs SET time = 0')\nd.commit()\n", data.join("console.db"));
     let o = Command::new("python3").args(["-c", &script]).output().expect("python3");
@@ -317,13 +331,28 @@ fn a_job_that_stands_still_is_started_again() {
     api.start("job");
     api.reaches("job", "running");
     until("rows", || (!rows(&data, 1).is_empty()).then_some(()));
-    let supervisor = told(&data, 1)["pid"].as_i64().expect("a supervisor");
-    for pid in children(supervisor).into_iter().chain([supervisor]) {
-        assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().expect("kill").success());
+    let mut api = api;
+    let stop = |pid: i64| assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().expect("kill").success());
+    // The job with its supervisor, the job alone, and both while there is no console.
+    for (run, all, away) in [(2, true, false), (3, false, false), (4, true, true)] {
+        let supervisor = told(&data, 1)["pid"].as_i64().expect("a supervisor");
+        if away {
+            console.kill();
+        }
+        children(supervisor).into_iter().for_each(stop);
+        if all {
+            stop(supervisor);
+        }
+        if away {
+            console = Console::start(&data);
+            api = api.at(&console);
+        }
+        until("another run", || (api.task("job")["run"] == run && api.task("job")["state"] == "running").then_some(()));
+        assert_eq!(children(supervisor), [0_i64; 0], "nothing is left of the run before");
+        let before = rows(&data, 1).lines().count();
+        until("more rows", || (rows(&data, 1).lines().count() > before).then_some(()));
+        forget_recoveries(&data);
     }
-    until("another run", || (api.task("job")["run"] == 2 && api.task("job")["state"] == "running").then_some(()));
-    let before = rows(&data, 1).lines().count();
-    until("more rows", || (rows(&data, 1).lines().count() > before).then_some(()));
     assert_eq!(api.stop("job", false)["result"], "done");
     assert_once(&data, 1, tmp.path());
     // A job that dies again and again is left to its operators.

@@ -67,6 +67,7 @@ use std::sync::{Arc, OnceLock};
 #[serde(deny_unknown_fields)]
 pub struct ClickHouseSink {
     /// The server's HTTP port: `http://host:8123`, `https://host:8443`.
+    #[schemars(extend("x-address" = true))]
     url: String,
     /// The table.
     table: String,

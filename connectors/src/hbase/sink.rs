@@ -67,6 +67,7 @@ const MAX_WAITING: usize = 20_000;
 #[serde(deny_unknown_fields)]
 pub struct HBaseSink {
     /// The gateway, `host:port`.
+    #[schemars(extend("x-address" = true))]
     thrift: String,
     /// The table, `namespace:table` outside the default namespace. It must exist.
     table: String,

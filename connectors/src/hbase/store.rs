@@ -49,6 +49,7 @@ pub const MAX_KEY: usize = i16::MAX as usize;
 #[serde(deny_unknown_fields)]
 pub struct HBaseStore {
     /// The gateway, `host:port`.
+    #[schemars(extend("x-address" = true))]
     thrift: String,
     /// The table, `namespace:table` outside the default namespace. It must exist.
     table: String,

@@ -53,6 +53,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[serde(deny_unknown_fields)]
 pub struct KafkaSink {
     /// Where the cluster is first asked: `host:port,host:port`.
+    #[schemars(extend("x-address" = true))]
     brokers: String,
     /// Topic, or a template of it over the row.
     topic: TemplateText,
@@ -90,6 +91,7 @@ pub struct KafkaSink {
     security: Security,
     /// Further settings of the client library, as librdkafka names them.
     #[serde(default)]
+    #[schemars(extend("x-properties" = true))]
     properties: Ordered<serde_json::Value>,
 }
 

@@ -56,6 +56,7 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields)]
 pub struct Kafka {
     /// Where the cluster is first asked: `host:port,host:port`.
+    #[schemars(extend("x-address" = true))]
     brokers: String,
     /// Topics; one that begins with `^` is a regular expression over names of topics.
     topics: OneOrMany<String>,
@@ -87,6 +88,7 @@ pub struct Kafka {
     security: Security,
     /// Further settings of the client library, as librdkafka names them.
     #[serde(default)]
+    #[schemars(extend("x-properties" = true))]
     properties: Ordered<serde_json::Value>,
 }
 

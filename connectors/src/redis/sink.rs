@@ -57,6 +57,7 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields)]
 pub struct RedisSink {
     /// The server: `redis://host:6379/0`, `rediss://` for TLS. The number is that of the database.
+    #[schemars(extend("x-address" = true))]
     url: String,
     /// User's name, where the server has users. Default: none.
     username: Option<String>,

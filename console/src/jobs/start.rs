@@ -169,6 +169,6 @@ fn spawn(
         command.arg("--set").arg(format!("{key}={value}"));
     }
     command.args(settings.workers.iter().flat_map(|n| ["--workers".to_string(), n.to_string()]));
-    command.args(settings.open_files.iter().flat_map(|n| ["--open-files".to_string(), n.to_string()]));
+    command.args(app.limits.args(settings, t.id));
     command.stdin(lock).stdout(log.try_clone()?).stderr(log).spawn()
 }

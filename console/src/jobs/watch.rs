@@ -202,7 +202,7 @@ fn gone(app: &App, job: &Job, t: &Task, told: Option<Told>) -> Result<(), Refusa
     }
     if let Some(told) = told.as_ref().filter(|told| told.phase == "ended") {
         let exit = told.exit.unwrap_or(u8::MAX);
-        if t.wanted && exit > 128 && told.of == Some(0) {
+        if t.wanted && exit > 128 && told.of == Some(0) && !told.limit {
             // Killed from outside, and no strategy of its own says anything of that.
             return dead(app, job, t, Some(told), told.reason.as_deref().unwrap_or("its process was killed"));
         }

@@ -69,6 +69,8 @@ fn read(form: &Form) -> (Settings, Vec<Refusal>) {
         workers: number(form, "workers", &mut wrong),
         processes: number(form, "processes", &mut wrong),
         open_files: number(form, "open_files", &mut wrong),
+        memory_limit: form.trimmed("memory_limit").into(),
+        cpu: number(form, "cpu", &mut wrong),
         restart: restart(form, &mut wrong),
         alarms,
         receivers: Receivers {
@@ -352,7 +354,10 @@ fn page(app: &App, l: &Look, v: &Visitor, s: &Settings, about: &About) -> Done<M
                     label { (l.t("Workers")) input name="workers" inputmode="numeric" value=(shown(s.workers.map(Into::into))); }
                     label { (l.t("Processes")) input name="processes" inputmode="numeric" value=(shown(s.processes.map(Into::into))); }
                     label { (l.t("Open files, at most")) input name="open_files" inputmode="numeric" value=(shown(s.open_files)); }
+                    label { (l.t("Memory limit, as 4GiB")) input name="memory_limit" value=(s.memory_limit) aria-describedby="limits"; }
+                    label { (l.t("Processors, at most")) input name="cpu" inputmode="decimal" value=(s.cpu.map_or_else(String::new, |n| n.to_string())) aria-describedby="limits"; }
                 }
+                p class="note" id="limits" { (l.t(app.limits.about())) }
                 (restarts(l, &s.restart))
                 (alarms(l, s))
                 div class="row" {

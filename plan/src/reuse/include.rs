@@ -97,6 +97,12 @@ impl Includer<'_> {
         }
     }
 
+    fn outside(&mut self, node: &Node, text: &str) -> Option<Node> {
+        let found = Found::error("include-outside", node.span, format!("`{text}` lies outside the topology's folder"));
+        self.fail(found.hint("allow its folder: `--include-from DIR`"));
+        None
+    }
+
     /// Reads a file and what it includes itself. None: it was told why not, or the file was included before.
     fn one(&mut self, node: &Node, dir: &Path, shown: &Path) -> Option<Node> {
         let Some(text) = node.text() else {
@@ -109,6 +115,8 @@ impl Includer<'_> {
         let (file, shown) = (dir.join(text), clean(&shown.join(text)));
         let path = match std::fs::canonicalize(&file) {
             Ok(p) => p,
+            // What is there and what is not outside is nobody's business.
+            Err(_) if !self.allowed.iter().any(|dir| there(&file).starts_with(dir)) => return self.outside(node, text),
             Err(e) => {
                 let found = Found::error("missing-file", node.span, format!("cannot read `{text}`: {e}"));
                 self.fail(found.suggest(near(&file, text)).hint("paths begin at the folder of the file that includes"));
@@ -116,9 +124,7 @@ impl Includer<'_> {
             }
         };
         if !self.allowed.iter().any(|dir| path.starts_with(dir)) {
-            let found = Found::error("include-outside", node.span, format!("`{text}` lies outside the topology's folder"));
-            self.fail(found.hint("allow its folder: `--include-from DIR`"));
-            return None;
+            return self.outside(node, text);
         }
         if let Some(at) = self.chain.iter().position(|(p, _)| *p == path) {
             let found = Found::error("include-cycle", node.span, format!("`{text}` is being included already"));
@@ -229,4 +235,9 @@ fn near(path: &Path, written: &str) -> Option<String> {
     let names: Vec<String> = std::fs::read_dir(path.parent()?).ok()?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
     let near = did_you_mean(name, names.iter().map(String::as_str))?;
     Some(format!("{}{near}", written.strip_suffix(name)?))
+}
+
+/// The nearest folder above a path that is there, without links.
+fn there(path: &Path) -> PathBuf {
+    path.ancestors().skip(1).find_map(|p| std::fs::canonicalize(p).ok()).unwrap_or_default()
 }

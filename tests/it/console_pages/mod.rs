@@ -67,6 +67,7 @@ impl Site {
             public_url: None,
             tls: None,
             key_file: None,
+            cgroup: None,
             executable: "/nonexistent".into(),
             allow,
             smtp: None,

@@ -55,27 +55,80 @@ async fn a_viewer_changes_nothing() {
     }
 }
 
+/// What changes something and belongs to no task.
+const FIXED: &[&str] = &[
+    "/logout",
+    "/account/password",
+    "/account/tokens",
+    "/account/tokens/1/delete",
+    "/account/look",
+    "/users",
+    "/users/1",
+    "/users/1/password",
+    "/teams",
+    "/stores",
+    "/stores/1/delete",
+    "/tasks/new",
+    "/tasks/bulk",
+    "/tasks/1/edit",
+    "/lint",
+    "/complete",
+];
+
+/// The lists by which pages and calls are attacked have all that the routers have.
+#[test]
+fn no_page_is_forgotten() {
+    let sources = [include_str!("../../../console/src/web/mod.rs"), include_str!("../../../console/src/web/api.rs")];
+    let routes = sources.iter().flat_map(|s| s.split(".route(").skip(1)).map(|r| {
+        let path = r.split('"').nth(1).expect("a path").replace("{number}", "1").replace("{name}", "1").replace("{id}", "1");
+        (path, r.split(".route(").next().unwrap_or_default().lines().next().unwrap_or_default().to_string())
+    });
+    let places: Vec<(String, &str)> =
+        places(1, "1").into_iter().map(|(p, m)| (p.split('?').next().unwrap_or_default().into(), m)).collect();
+    let mut seen = 0;
+    for (path, handlers) in routes.filter(|(path, _)| !path.contains("/records/")) {
+        let of_task = path.starts_with("/tasks/1") || path.starts_with("/api/v1/tasks/1");
+        for (method, what) in [("GET", "get("), ("POST", "post(")] {
+            if handlers.split('"').last().is_some_and(|h| h.contains(what)) {
+                let listed = places.iter().any(|(p, m)| p.replace("rejects/0", "rejects/1") == path && *m == method);
+                let fixed = FIXED.contains(&path.as_str());
+                assert!(listed || fixed || (!of_task && (method == "GET" || path == "/login")), "{method} {path} is attacked by no test");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 40, "{seen} routes were read");
+}
+
+#[tokio::test]
+async fn a_recorded_request_is_worth_nothing_after_the_logout() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    let id = admin.makes("job", "1").await;
+    let eve = admin.hires("eve", "editor", &["1"]).await;
+    let recorded = |p: &Person| {
+        let request = p.request("POST", &format!("/tasks/{id}/delete")).header("origin", format!("http://{HOST}"));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.body(Body::from(encoded(&[("name", "job"), ("_csrf", &p.csrf)]))).unwrap()
+    };
+    let before = recorded(&eve);
+    eve.post("/logout", &[]).await;
+    assert!(matches!(site.send(before).await.status.as_u16(), 303 | 401 | 403));
+    // Neither does it fit the next session of the same person.
+    let again = site.user("eve", PASSWORD).await;
+    let mut mixed = recorded(&again);
+    *mixed.body_mut() = Body::from(encoded(&[("name", "job"), ("_csrf", &eve.csrf)]));
+    assert_eq!(site.send(mixed).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(admin.get(&format!("/tasks/{id}")).await.status, StatusCode::OK, "the task is there");
+}
+
 #[tokio::test]
 async fn forged_requests_are_refused() {
     let site = Site::new();
     let admin = site.admin().await;
     let id = admin.makes("job", "1").await;
     let other = admin.hires("eva", "editor", &["1"]).await;
-    let fixed = [
-        "/logout",
-        "/account/password",
-        "/account/tokens",
-        "/account/look",
-        "/users",
-        "/users/1",
-        "/users/1/password",
-        "/teams",
-        "/tasks/new",
-        "/tasks/bulk",
-        "/lint",
-        "/tasks/1/edit",
-    ];
-    let paths = places(id, "job").into_iter().filter(|(_, m)| *m == "POST").map(|(p, _)| p).chain(fixed.map(String::from));
+    let paths = places(id, "job").into_iter().filter(|(_, m)| *m == "POST").map(|(p, _)| p).chain(FIXED.iter().map(ToString::to_string));
     for path in paths {
         let own = format!("http://{HOST}");
         let cases = [

@@ -10,7 +10,6 @@ use http_body_util::BodyExt;
 use millrace_console::{App, Options, Peer, router};
 use millrace_plan::Confine;
 use millrace_sdk::Clock;
-use std::collections::BTreeMap;
 use tower::ServiceExt;
 
 const HOST: &str = "127.0.0.1:8800";
@@ -180,8 +179,8 @@ fn encoded(fields: &[(&str, &str)]) -> String {
 }
 
 /// Pages and calls with the numbers of a task, by method.
-fn places(id: i64, name: &str) -> BTreeMap<String, &'static str> {
-    let mut all = BTreeMap::new();
+fn places(id: i64, name: &str) -> Vec<(String, &'static str)> {
+    let mut all = vec![];
     for p in [
         "",
         "/live",
@@ -198,7 +197,7 @@ fn places(id: i64, name: &str) -> BTreeMap<String, &'static str> {
         "/restore?from=1",
         "/versions/1/rollback",
     ] {
-        all.insert(format!("/tasks/{id}{p}"), "GET");
+        all.push((format!("/tasks/{id}{p}"), "GET"));
     }
     for p in [
         "/start",
@@ -213,13 +212,13 @@ fn places(id: i64, name: &str) -> BTreeMap<String, &'static str> {
         "/restore",
         "/replay",
     ] {
-        all.insert(format!("/tasks/{id}{p}"), "POST");
+        all.push((format!("/tasks/{id}{p}"), "POST"));
     }
     for p in ["", "/versions", "/versions/1", "/checkpoints", "/log", "/points", "/preview", "/outputs", "/tap?output=s", "/rejects/0"] {
-        all.insert(format!("/api/v1/tasks/{name}{p}"), "GET");
+        all.push((format!("/api/v1/tasks/{name}{p}"), "GET"));
     }
     for p in ["/start", "/stop", "/savepoint", "/kill", "/replay"] {
-        all.insert(format!("/api/v1/tasks/{name}{p}"), "POST");
+        all.push((format!("/api/v1/tasks/{name}{p}"), "POST"));
     }
     all
 }

@@ -49,8 +49,10 @@ pub fn graph(picture: &Picture, view: Option<&View>, tap: Option<&str>) -> Marku
         .collect();
     let width = places.iter().map(|p| p.0).max().unwrap_or(0) + WIDTH + 8;
     let height = places.iter().map(|p| p.1).max().unwrap_or(0) + HEIGHT + 8;
+    // A picture has nothing in it that can be chosen.
+    let role = if tap.is_some() { "group" } else { "img" };
     html! {
-        svg xmlns="http://www.w3.org/2000/svg" width=(width) height=(height) viewBox=(format!("0 0 {width} {height}")) role="img" aria-label="graph" {
+        svg xmlns="http://www.w3.org/2000/svg" width=(width) height=(height) viewBox=(format!("0 0 {width} {height}")) role=(role) aria-label="graph" {
             defs { marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto" {
                 path d="M0 0L8 4L0 8" class="arrow" {}
             } }

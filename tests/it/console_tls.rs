@@ -36,7 +36,7 @@ fn certificate(key: &PKey<Private>, since: i64) -> X509 {
 }
 
 fn now() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs().cast_signed()
+    millrace_sdk::Clock::System.now() / 1_000_000
 }
 
 #[test]

@@ -55,8 +55,14 @@ class Console:
         self.token = re.search('id="secret">([^<]+)<', page)[1]
 
     def ask(self, method, path, body=None, **headers):
-        self.http.request(method, path, body, {"cookie": self.cookie, **headers})
-        answer = self.http.getresponse()
+        try:
+            self.http.request(method, path, body, {"cookie": self.cookie, **headers})
+            answer = self.http.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError):
+            # The console closes connections that were silent for some seconds.
+            self.http.close()
+            self.http.request(method, path, body, {"cookie": self.cookie, **headers})
+            answer = self.http.getresponse()
         return answer.status, answer.headers, answer.read().decode()
 
     def form(self, path, **fields):

@@ -28,20 +28,20 @@ pub fn options(set: &Set) -> Options {
 /// A text to check.
 enum Input {
     File(PathBuf),
-    Stdin(String),
+    Stdin(Vec<u8>),
 }
 
 impl Input {
     fn check(&self, options: &Options) -> Vec<Diagnostic> {
         match self {
             Input::File(path) => millrace_plan::load(path, options).diagnostics,
-            Input::Stdin(text) => stdin(text, options),
+            Input::Stdin(bytes) => stdin(bytes, options),
         }
     }
 }
 
-fn stdin(text: &str, options: &Options) -> Vec<Diagnostic> {
-    millrace_plan::load_text("<stdin>", text, Path::new("."), options).diagnostics
+fn stdin(bytes: &[u8], options: &Options) -> Vec<Diagnostic> {
+    millrace_plan::load_bytes("<stdin>", bytes, Path::new("."), options).diagnostics
 }
 
 pub fn lint(args: &LintArgs) -> Exit {
@@ -49,14 +49,22 @@ pub fn lint(args: &LintArgs) -> Exit {
     let options = Options { style: args.style, ..options(&args.set) };
     let mut files = Vec::new();
     for f in args.files.iter().filter(|f| f.as_os_str() != "-") {
-        if f.is_dir() { collect(f, &["streams:"], &mut files) } else { files.push(f.clone()) }
+        let before = files.len();
+        if f.is_dir() {
+            collect(f, &["streams:", "transforms:", "sink:"], &mut files)
+        } else {
+            files.push(f.clone())
+        }
+        if files.len() == before {
+            eprintln!("warning: there are no topologies in `{}`", f.display());
+        }
     }
     files.sort();
     files.dedup();
     let mut inputs: Vec<Input> = files.into_iter().map(Input::File).collect();
     if args.files.iter().any(|f| f.as_os_str() == "-") {
-        let mut text = String::new();
-        if let Err(e) = std::io::stdin().read_to_string(&mut text) {
+        let mut text = Vec::new();
+        if let Err(e) = std::io::stdin().read_to_end(&mut text) {
             eprintln!("error: cannot read standard input: {e}");
             return Exit::Dependency;
         }
@@ -130,7 +138,10 @@ fn mend(input: &Input, args: &LintArgs, options: &Options, failed: &mut bool) ->
             // Lint says why.
             Err(_) => return String::new(),
         },
-        Input::Stdin(text) => ("<stdin>".to_string(), text.clone()),
+        Input::Stdin(bytes) => match String::from_utf8(bytes.clone()) {
+            Ok(text) => ("<stdin>".to_string(), text),
+            Err(_) => return String::new(),
+        },
     };
     let mark = if raw.starts_with('\u{feff}') { "\u{feff}" } else { "" };
     let old = raw.strip_prefix('\u{feff}').unwrap_or(&raw).to_string();
@@ -142,7 +153,7 @@ fn mend(input: &Input, args: &LintArgs, options: &Options, failed: &mut bool) ->
                 let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 millrace_plan::load_text(&name, &new, dir, options).diagnostics
             }
-            Input::Stdin(_) => stdin(&new, options),
+            Input::Stdin(_) => stdin(new.as_bytes(), options),
         };
         let own: Vec<&Diagnostic> = found.iter().filter(|d| d.file == name).collect();
         let fixed = fix::apply(&new, &own);
@@ -192,7 +203,10 @@ pub fn collect(dir: &Path, keys: &[&str], files: &mut Vec<PathBuf>) {
         if path.is_dir() {
             collect(&path, keys, files);
         } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml")
-            && std::fs::read_to_string(&path).is_ok_and(|t| t.lines().any(|l| keys.iter().any(|k| l.starts_with(k))))
+            && std::fs::read(&path).is_ok_and(|bytes| {
+                let text = String::from_utf8_lossy(&bytes);
+                text.trim_start_matches('\u{feff}').lines().any(|l| keys.iter().any(|k| l.starts_with(k)))
+            })
         {
             files.push(path);
         }

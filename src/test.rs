@@ -8,7 +8,7 @@ use crate::report;
 use millrace_engine::summary::FaultSummary;
 use millrace_plan::cases::Case;
 use millrace_plan::{Options, diagnostic};
-use millrace_sdk::{Clock, Severity};
+use millrace_sdk::{Clock, Reached, Severity};
 use millrace_testing::coverage::Coverage;
 use millrace_testing::fix::{self, Edit};
 use millrace_testing::junit::{self, Entry};
@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 struct Suite {
     file: PathBuf,
     cases: Vec<Case>,
+    /// Ways through its expressions and templates, where these are asked for.
+    reached: Option<Reached>,
 }
 
 /// A test that was run.
@@ -87,7 +89,11 @@ fn suites(args: &TestArgs, options: &Options) -> Result<Vec<Suite>, Exit> {
         let planned = millrace_plan::load(&file, options);
         errors.extend(planned.diagnostics.into_iter().filter(|d| d.severity == Severity::Error));
         let wanted = |c: &Case| args.filter.as_ref().is_none_or(|f| c.name.contains(f.as_str()));
-        suites.push(Suite { file, cases: planned.cases.into_iter().filter(wanted).collect() });
+        suites.push(Suite {
+            file,
+            cases: planned.cases.into_iter().filter(wanted).collect(),
+            reached: args.coverage.then(Reached::default),
+        });
     }
     if errors.is_empty() {
         return Ok(suites);
@@ -104,10 +110,12 @@ fn topology_of(file: &Path) -> PathBuf {
 }
 
 /// Runs a test of a topology.
-fn run_one(file: &Path, case: &Case, options: &Options) -> Ran {
+fn run_one(suite: &Suite, case: &Case, options: &Options) -> Ran {
+    let file = &suite.file;
     let began = Instant::now();
     let clock = Clock::fixed(case.start.unwrap_or(0));
-    let options = Options { clock, whole: case.outputs().map(String::from).collect(), ..options.clone() };
+    let reached = suite.reached.clone();
+    let options = Options { clock, reached, whole: case.outputs().map(String::from).collect(), ..options.clone() };
     let planned = millrace_plan::load(file, &options);
     let outcome = match planned.plan {
         Some(plan) => run(plan, case),
@@ -132,7 +140,7 @@ fn run_all(suites: &[Suite], options: &Options) -> Vec<Vec<Ran>> {
     let work = || {
         let mut done = vec![];
         while let Some(&(s, c)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push(((s, c), run_one(&suites[s].file, &suites[s].cases[c], options)));
+            done.push(((s, c), run_one(&suites[s], &suites[s].cases[c], options)));
         }
         done
     };
@@ -213,6 +221,7 @@ fn coverage(suite: &Suite, results: &[Ran], options: &Options) -> String {
     let Some(plan) = millrace_plan::load(&suite.file, options).plan else { return String::new() };
     let mut coverage = Coverage::new(&plan);
     results.iter().for_each(|r| coverage.add(&r.outcome));
+    suite.reached.iter().for_each(|r| coverage.add_ways(r));
     let missed = coverage.missed();
     let mut out = format!("coverage: {} of {} parts, ports and branches are reached\n", coverage.len() - missed.len(), coverage.len());
     for what in missed {

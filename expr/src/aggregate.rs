@@ -220,7 +220,7 @@ impl Aggregates {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { zone: TimeZone::UTC, null_on_error: false }
+        Settings { zone: TimeZone::UTC, null_on_error: false, reached: None }
     }
 }
 

@@ -44,7 +44,7 @@ impl Settings {
     pub(crate) fn new(env: &Env) -> Settings {
         // The planner has checked the zone's name.
         let zone = TimeZone::get(&env.time_zone).unwrap_or(TimeZone::UTC);
-        Settings { zone, null_on_error: env.on_error == OnError::Null }
+        Settings { zone, null_on_error: env.on_error == OnError::Null, reached: env.reached.clone() }
     }
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn with_scratch<T>(f: impl FnOnce(&mut Scratch) -> T) -> T {
 impl Expr {
     /// Names and paths that the expression reads; empty where it does not parse (compiling says why).
     pub fn fields(text: &str) -> Vec<String> {
-        let settings = Settings { zone: TimeZone::UTC, null_on_error: false };
+        let settings = Settings { zone: TimeZone::UTC, null_on_error: false, reached: None };
         let mut c = Compiler::new(text, None, &settings);
         c.run();
         let mut seen = vec![];

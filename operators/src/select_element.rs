@@ -368,7 +368,11 @@ fn prune(columns: &mut Vec<Column>, wanted: &Demand, key: &[String]) {
 
 /// Where an old name, a path or a JSONPath leads.
 fn take(old: &str, input: &SchemaRef, place: &Place) -> Result<(Take, Type), Problem> {
-    let path = Path::parse(old).map_err(|e| Problem::error("invalid-path", place.clone(), format!("`{old}` is no JSONPath: {e}")))?;
+    let path = Path::parse(old).map_err(|(at, why)| {
+        let end = old[at..].chars().next().map_or(old.len(), |c| at + c.len_utf8());
+        let start = if at < old.len() { at } else { old.char_indices().next_back().map_or(0, |(i, _)| i) };
+        Problem::error("invalid-path", place.clone().range(start..end), format!("`{old}` is no JSONPath: {why}"))
+    })?;
     let access = match path.field() {
         None => None,
         Some(field) => {

@@ -280,7 +280,7 @@ fn useless(given: &[(&'static str, bool)], format: &str) -> Result<(), Vec<Probl
 fn explain(e: FormatError) -> Vec<Problem> {
     let mut place = Place::at([e.key]);
     place.range = e.range;
-    vec![Problem::error("invalid-format", place, e.message)]
+    vec![Problem::error("invalid-format", place, e.message).suggest(e.suggestion)]
 }
 
 /// What the parser gives.

@@ -46,6 +46,9 @@ pub(crate) fn apply(report: &mut Report) {
     let complete = !report.has_errors();
     for (i, a) in allows.into_iter().enumerate().filter(|(i, _)| !used[*i]) {
         // What an included file allows, other topologies may need.
+        if a.id.starts_with("style-") && !report.style && ids::page(&a.id).is_some() {
+            continue;
+        }
         if a.span.src != 0 && !refused[i] && ids::page(&a.id).is_some() {
             continue;
         }

@@ -1,6 +1,7 @@
 //! From a wired topology to a plan: what is wanted, backwards; what there is, forwards.
 
 use crate::diagnostic::{Found, Report};
+use crate::mend;
 use crate::plan::{
     Input, Node as PlanNode, NodeId, NodeKind, Operate, OperatorNode, Plan, PortRef, SinkNode, SourceNode, StorePlan, WatermarkPlan,
 };
@@ -134,7 +135,7 @@ impl<'a> Builder<'a> {
     fn stream(&mut self, item: usize, s: usize) {
         let (t, graph) = (self.t, self.graph);
         let stream = &t.streams[s];
-        let mut sure = !stream.tainted;
+        let mut sure = !stream.holes;
         // A retry stream's rows are those of the join's left input.
         let parse = match stream.retry {
             true => match self.retry_parser(item) {
@@ -208,6 +209,9 @@ impl<'a> Builder<'a> {
                     }
                 }
                 Err(problems) => {
+                    let (inputs, wanted) = ([edge.clone()], vec![demands[i + 1].clone(); spec.ports().len()]);
+                    let mended = used.map(|u| mend::mended(u, &problems, &self.bind(&inputs, &wanted))).unwrap_or_default();
+                    let problems: Vec<_> = problems.into_iter().chain(mended.more).collect();
                     match used {
                         Some(u) => u.tell(self.report, problems, shaky),
                         None => stream.source.tell(
@@ -216,7 +220,10 @@ impl<'a> Builder<'a> {
                             false,
                         ),
                     }
-                    (edge, sure) = (Edge::new(stand_in()), false);
+                    match mended.outputs.into_iter().flatten().next() {
+                        Some(e) => edge = e,
+                        None => (edge, sure) = (Edge::new(stand_in()), false),
+                    }
                 }
             }
             if used.is_some_and(|u| u.tainted) {
@@ -340,6 +347,11 @@ impl<'a> Builder<'a> {
                 ok = false;
             }
         }
+        if w.idle_after.is_some_and(|d| d.micros == 0) {
+            let found = Found::error("out-of-range", at("idle_after"), "a partition would be idle at once: `idle_after` is more than 0");
+            self.report.push(found.hint("leave it out where a partition without rows should hold up the others"));
+            ok = false;
+        }
         if !sure {
             return None;
         }
@@ -350,6 +362,12 @@ impl<'a> Builder<'a> {
             self.report.push(found.hint(format!("after `operates` the fields are {}", names.join(", "))));
             return None;
         };
+        let ty = schema.field(slot).ty;
+        if matches!(ty, millrace_sdk::Type::Boolean | millrace_sdk::Type::Array | millrace_sdk::Type::Map) {
+            let message = format!("`{}` is {ty}: it holds no time", w.field.0);
+            self.report.push(Found::error("wrong-type", at("field"), message).hint("name a field with a number, a text or a timestamp"));
+            return None;
+        }
         format.filter(|_| ok).map(|format| WatermarkPlan {
             field: slot,
             format,
@@ -412,8 +430,15 @@ impl<'a> Builder<'a> {
                 }
             }
             Err(problems) => {
-                part.tell(self.report, problems, !sure);
-                self.unknown(item);
+                let mended = mend::mended(part, &problems, &self.bind(&edges, &demands));
+                part.tell(self.report, problems.into_iter().chain(mended.more).collect(), !sure);
+                match mended.outputs {
+                    Some(mut outputs) => {
+                        outputs.push(Edge::new(Reject::schema()));
+                        self.built.flows[item] = Some(Flow { edges: outputs, sure });
+                    }
+                    None => self.unknown(item),
+                }
             }
         }
     }
@@ -457,7 +482,10 @@ impl<'a> Builder<'a> {
                 self.node(item, part.part_name(), kind, &[], part.parallelism);
             }
             Ok(_) => {}
-            Err(problems) => part.tell(self.report, problems, !sure),
+            Err(problems) => {
+                let more = mend::mended(part, &problems, &self.bind(&edges, &demands)).more;
+                part.tell(self.report, problems.into_iter().chain(more).collect(), !sure);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! `tests:`: rows in, rows out, on a virtual clock. Read here into what happens one after the other; `millrace test` runs it.
 
+use crate::build::Built;
 use crate::diagnostic::{Found, Report};
 use crate::scalar;
 use crate::source::Span;
@@ -9,9 +10,10 @@ use crate::yaml::{Content, Entry, Node};
 use millrace_sdk::config::Duration;
 use millrace_sdk::convert::{TimeFormat, TimeReader};
 use millrace_sdk::problem::did_you_mean;
-use millrace_sdk::{Severity, Val};
+use millrace_sdk::{SchemaRef, Severity, Val};
 use serde_json::Value;
 use std::ops::Range;
+use std::path::Path;
 
 mod shape;
 
@@ -131,7 +133,7 @@ pub struct WantedRow {
 
 /// A test as it is written, and what it says if it can be run.
 pub(crate) struct Written {
-    node: Node,
+    pub node: Node,
     pub case: Option<Case>,
 }
 
@@ -391,7 +393,7 @@ fn datum(node: &Node) -> Datum {
 }
 
 /// Names in `tests` are streams, stores and outputs.
-pub(crate) fn check(report: &mut Report, t: &Topology, graph: &Graph) {
+pub(crate) fn check(report: &mut Report, t: &Topology, graph: &Graph, built: &Built, base_dir: &Path) {
     let streams: Vec<&str> = t.streams.iter().map(|s| s.name.as_str()).collect();
     let stores: Vec<&str> = t.stores.iter().map(|s| s.0.as_str()).collect();
     let port_names = |i: &crate::wiring::Item| i.ports.iter().flatten().map(|p| output_name(&i.name, &p.name)).collect::<Vec<_>>();
@@ -415,8 +417,52 @@ pub(crate) fn check(report: &mut Report, t: &Topology, graph: &Graph) {
                 graph.items.iter().any(|i| i.name == head && i.ports.is_none() && !matches!(i.what, What::Sink(_)))
             };
             named(report, holder.get("expect"), "output", &outputs, unknown_ports);
+            for e in holder.get("expect").map(Node::entries).unwrap_or_default() {
+                expected_file(report, &e.value, base_dir);
+                if let Some(schema) = schema_of_sink(t, graph, built, &e.key) {
+                    expected_fields(report, &e.value, &schema);
+                }
+            }
         }
         named(report, test.node.get("stores"), "store", &stores, |_| false);
+    }
+}
+
+/// A word that is neither `none` nor the name of a file.
+fn expected_file(report: &mut Report, node: &Node, base_dir: &Path) {
+    let Content::Scalar(s) = &node.content else { return };
+    let word = !s.text.is_empty() && s.text.bytes().all(|c| c.is_ascii_alphabetic());
+    if word && s.text != "none" && !base_dir.join(&s.text).exists() {
+        let found = Found::error("bad-test", node.span, format!("`{}` is neither `none` nor a file", s.text));
+        let near =
+            did_you_mean(&s.text, ["none"]).or_else(|| ["nothing", "empty", "nil"].contains(&s.text.as_str()).then(|| "none".into()));
+        report.push(found.suggest(near).hint("write `none`, a number of rows, the rows themselves, or the path of a file of them"));
+    }
+}
+
+/// The fields of what a test sees of a sink; None: they are not known. Outputs that nobody reads whole have fewer fields here than in a test.
+fn schema_of_sink(t: &Topology, graph: &Graph, built: &Built, name: &str) -> Option<SchemaRef> {
+    let sink = graph.items.iter().find(|i| i.name == name)?;
+    let What::Sink(n) = sink.what else { return None };
+    let [wire] = &sink.wires[..] else { return None };
+    t.sinks[n].part.sink().filter(|s| s.demand().all)?;
+    let flow = built.flows[wire.from].as_ref().filter(|f| f.sure)?;
+    flow.edges.get(wire.port?).map(|e| e.schema.clone()).filter(|s| s.tail().is_none())
+}
+
+/// Fields that the output never has: an expectation of one cannot hold.
+fn expected_fields(report: &mut Report, node: &Node, schema: &SchemaRef) {
+    let lists = ["exact", "unordered", "subset"].into_iter().filter_map(|key| node.get(key)).chain([node]);
+    for row in lists.flat_map(Node::items) {
+        for e in row.entries().iter().filter(|e| !matches!(e.value.content, Content::Null)) {
+            let known = |f: &millrace_sdk::Field| *f.name == *e.key || e.key.starts_with('_');
+            if !schema.fields().iter().any(known) {
+                let names: Vec<&str> = schema.visible().map(|(_, f)| &*f.name).collect();
+                let found = Found::warning("unknown-field", e.key_span, format!("no row has a field `{}` here: this cannot hold", e.key));
+                report
+                    .push(found.suggest(did_you_mean(&e.key, names.iter().copied())).hint(format!("the fields are {}", names.join(", "))));
+            }
+        }
     }
 }
 

@@ -3,12 +3,15 @@
 use crate::diagnostic::Found;
 use crate::scalar;
 use crate::source::{Sources, Span};
+use crate::spelling::{is_amount, leading_zero, odd_scalar, plain_secret, unknown_key};
 use crate::yaml::{Content, Entry, Node, Scalar, snake_case};
 use millrace_sdk::config::{Duration, Size};
 use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::{Place, Severity, Step, Type};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+
+mod fill;
 
 /// `$ref`s followed in a row; a schema that leads further is its author's mistake.
 const MAX_REFS: usize = 32;
@@ -26,10 +29,24 @@ pub(crate) struct Checked {
     pub properties: Vec<(Span, String)>,
     /// Whether something in it was broken before it came here.
     pub bad: bool,
+    /// Whether something was left out that may have named fields.
+    pub lost: bool,
+    /// Where values were left out or replaced: the keys that lead there.
+    pub filled: Vec<Vec<String>>,
 }
 
 /// Checks a node against a schema. `owner`: where to point when a key is missing.
 pub(crate) fn check(sources: &Sources, node: &Node, schema: &Value, owner: Span) -> Checked {
+    checked(sources, node, schema, owner, false)
+}
+
+/// The same, but a value that does not fit or is missing is replaced by some other one where that names no fields: the part can be made,
+/// and what hangs on its other keys is looked at.
+pub(crate) fn check_filling(sources: &Sources, node: &Node, schema: &Value, owner: Span) -> Checked {
+    checked(sources, node, schema, owner, true)
+}
+
+fn checked(sources: &Sources, node: &Node, schema: &Value, owner: Span, fill: bool) -> Checked {
     let mut c = Checker {
         sources,
         root: schema,
@@ -39,10 +56,15 @@ pub(crate) fn check(sources: &Sources, node: &Node, schema: &Value, owner: Span)
         addresses: vec![],
         properties: vec![],
         bad: false,
+        lost: false,
+        fill,
+        filled: vec![],
         depth: 0,
+        path: vec![],
     };
     let value = c.value(node, schema, owner);
-    Checked { value, found: c.found, secrets: c.secrets, paths: c.paths, addresses: c.addresses, properties: c.properties, bad: c.bad }
+    let Checker { found, secrets, paths, addresses, properties, bad, lost, filled, .. } = c;
+    Checked { value, found, secrets, paths, addresses, properties, bad, lost, filled }
 }
 
 /// Where a part's problem stands in the file.
@@ -98,7 +120,12 @@ struct Checker<'a> {
     addresses: Vec<(Span, String)>,
     properties: Vec<(Span, String)>,
     bad: bool,
+    lost: bool,
+    fill: bool,
+    filled: Vec<Vec<String>>,
     depth: usize,
+    /// The keys that lead here.
+    path: Vec<String>,
 }
 
 impl<'a> Checker<'a> {
@@ -212,7 +239,11 @@ impl<'a> Checker<'a> {
         };
         if !names.contains(&s.text) {
             let near = did_you_mean(&s.text, names.iter().map(String::as_str))
-                .or_else(|| names.iter().find(|n| snake_case(n) == snake_case(&s.text)).cloned());
+                .or_else(|| names.iter().find(|n| snake_case(n) == snake_case(&s.text)).cloned())
+                .or_else(|| {
+                    let mut longer = names.iter().filter(|n| n.to_lowercase().starts_with(&s.text.to_lowercase()));
+                    longer.next().filter(|_| s.text.len() > 1 && longer.next().is_none()).cloned()
+                });
             self.found.push(
                 Found::error("unknown-value", node.span, format!("unknown value `{}`", s.text))
                     .suggest(near.clone())
@@ -272,10 +303,14 @@ impl<'a> Checker<'a> {
                         addresses: vec![],
                         properties: vec![],
                         bad: false,
+                        lost: false,
+                        fill: self.fill,
+                        filled: vec![],
                         depth: self.depth + 1,
+                        path: self.path.clone(),
                     };
                     let value = trial.value(node, schema, owner);
-                    if best.as_ref().is_none_or(|b| trial.found.len() < b.1.found.len()) {
+                    if best.as_ref().is_none_or(|(_, b)| trial.found.len() < b.found.len()) {
                         best = Some((value, trial));
                     }
                 }
@@ -286,6 +321,8 @@ impl<'a> Checker<'a> {
                 self.addresses.extend(trial.addresses);
                 self.properties.extend(trial.properties);
                 self.bad |= trial.bad;
+                self.lost |= trial.lost;
+                self.filled.extend(trial.filled);
                 value
             }
         }
@@ -356,11 +393,14 @@ impl<'a> Checker<'a> {
         // A required key that is there with a slip of the pen is told once.
         let mut meant: Vec<&str> = vec![];
         for e in node.entries() {
+            let (errors, told) = (self.errors(), self.filled.len());
+            self.path.push(snake_case(&e.key));
             let name = properties.get_key_value(&e.key).or_else(|| properties.get_key_value(&snake_case(&e.key)));
             if let Some((name, schema)) = name {
                 if let Some((_, first)) = seen.iter().find(|(n, _)| n == name) {
                     let found = Found::error("duplicate-key", e.key_span, format!("the key `{name}` stands twice in one map"));
                     self.found.push(found.second(*first, "first defined here"));
+                    self.path.pop();
                     continue;
                 }
                 seen.push((name, e.key_span));
@@ -370,16 +410,18 @@ impl<'a> Checker<'a> {
                     && !self.takes_map(schema)
                     && !self.null_is_a_word(&e.value, schema)
                 {
+                    self.path.pop();
                     continue;
                 }
-                match self.value(&e.value, schema, e.key_span) {
+                let must = required(rules).any(|r| r == name);
+                match self.value(&e.value, schema, e.key_span).or_else(|| self.filler(schema, must)) {
                     Some(v) => drop(out.insert(name.clone(), v)),
-                    None => whole &= !required(rules).any(|r| r == name),
+                    None => whole &= !must,
                 }
             } else {
                 match rules.get("additionalProperties").or_else(|| rules.get("unevaluatedProperties")) {
                     Some(extra) if extra.is_object() => {
-                        if let Some(v) = self.value(&e.value, extra, e.key_span) {
+                        if let Some(v) = self.value(&e.value, extra, e.key_span).or_else(|| self.filler(extra, true)) {
                             out.insert(e.key.clone(), v);
                         }
                     }
@@ -397,20 +439,43 @@ impl<'a> Checker<'a> {
                         // Read as what was likely meant, so that its value is looked at too.
                         if let Some((name, schema)) = near {
                             meant.push(name);
-                            if let Some(v) = self.value(&e.value, schema, e.key_span) {
+                            let before = self.found.len();
+                            if let Some(v) = self.value(&e.value, schema, e.key_span).or_else(|| self.filler(schema, true)) {
                                 out.insert(name.clone(), v);
                             }
+                            // A value that does not fit says that another key was meant.
+                            if matches!(e.value.content, Content::Scalar(_)) && !required(rules).any(|r| r == name) {
+                                self.found.truncate(before);
+                            }
+                            if let Some(last) = self.path.last_mut() {
+                                *last = name.clone();
+                            }
+                        } else {
+                            self.lost |= !is_amount(&e.value);
                         }
                     }
                 }
             }
+            if self.errors() > errors && self.filled.len() == told {
+                self.filled.push(self.path.clone());
+            }
+            self.path.pop();
         }
         for name in required(rules) {
             if seen.iter().any(|(n, _)| *n == name) {
                 continue;
             }
-            whole &= out.contains_key(name);
-            if !meant.contains(&name) && !hole {
+            let told = meant.contains(&name);
+            if !out.contains_key(name) {
+                match properties.get(name).filter(|_| !hole).and_then(|s| self.filler(s, true)) {
+                    Some(v) => {
+                        self.filled.push(self.path.iter().cloned().chain([name.to_string()]).collect());
+                        out.insert(name.to_string(), v);
+                    }
+                    None => whole = false,
+                }
+            }
+            if !told && !hole {
                 let mut found = Found::error("missing-key", owner, format!("the key `{name}` is missing"));
                 if let Some(d) = properties.get(name).and_then(|p| p.get("description")).and_then(Value::as_str) {
                     found = found.hint(format!("{name}: {}", first_sentence(d)));
@@ -440,7 +505,7 @@ impl<'a> Checker<'a> {
         let hole = self.sources.has_hole(node.span);
         self.bad |= hole;
         let out: Vec<Value> =
-            items.iter().enumerate().filter_map(|(i, n)| self.value(n, tuple.and_then(|t| t.get(i)).unwrap_or(each), n.span)).collect();
+            items.iter().enumerate().filter_map(|(i, n)| self.item(n, tuple.and_then(|t| t.get(i)).unwrap_or(each))).collect();
         let bound = |key: &str| rules.get(key).and_then(Value::as_u64);
         let count = items.len() as u64;
         let before = self.errors();
@@ -452,6 +517,12 @@ impl<'a> Checker<'a> {
         }
         let whole = self.errors() == before && (tuple.is_none() || out.len() == items.len());
         whole.then_some(Value::Array(out))
+    }
+
+    fn item(&mut self, node: &Node, schema: &Value) -> Option<Value> {
+        let value = self.value(node, schema, node.span);
+        self.lost |= value.is_none();
+        value
     }
 
     fn string(&mut self, node: &Node, rules: &Map<String, Value>) -> Option<Value> {
@@ -479,6 +550,7 @@ impl<'a> Checker<'a> {
                 }
             }
             "type" if Type::parse(&s.text).is_none() => {
+                let near = did_you_mean(&s.text, Type::NAMES.iter().copied()).filter(|n| Type::parse(n).is_some());
                 let found = Found::error("unknown-type", node.span, format!("unknown type `{}`", s.text));
                 self.found.push(match s.text.trim().to_ascii_lowercase().starts_with("decimal(") {
                     true => found.hint("write decimal(p,s): p digits in all, 1 to 38, of which s behind the point, 0 to p"),
@@ -486,6 +558,8 @@ impl<'a> Checker<'a> {
                         .suggest(did_you_mean(&s.text, Type::NAMES.iter().copied()))
                         .hint(format!("types are {}", Type::NAMES.join(", "))),
                 });
+                // Read as what was likely meant; else as a type of which nothing is known.
+                return Some(near.unwrap_or_else(|| "any".into()).into());
             }
             "expr" | "template" => self.cut_at_hash(node, s),
             _ => {}
@@ -652,37 +726,6 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// A secret that is written out; a variable or a file would keep it out of the topology.
-pub(crate) fn plain_secret(node: &Node, s: &Scalar) -> Option<Found> {
-    (!s.text.is_empty() && !s.from_outside()).then(|| {
-        Found::warning("plain-secret", node.span, "a secret is written out in the topology")
-            .hint("take it from the environment, `${NAME}`, or from a file, `${file:/run/secrets/name}`")
-    })
-}
-
-fn leading_zero(text: &str) -> bool {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// Spellings that other readers of YAML take otherwise, or that look like names and are numbers.
-fn odd_scalar(node: &Node, text: &str) -> Option<Found> {
-    let quoted = format!("\"{text}\"");
-    let tell = |message: String| {
-        Found::warning("odd-scalar", node.span, message).hint(format!("write {quoted} for the text")).fix(vec![(node.span, quoted.clone())])
-    };
-    if matches!(text.to_ascii_lowercase().as_str(), "yes" | "no" | "on" | "off") {
-        let word = if matches!(text.to_ascii_lowercase().as_str(), "yes" | "on") { "true" } else { "false" };
-        return Some(tell(format!("`{text}` is a text here, and {word} for older readers of YAML")));
-    }
-    let exponent = text.bytes().all(|b| b.is_ascii_digit() || b == b'e' || b == b'E') && text.contains(['e', 'E']);
-    match scalar::number(text) {
-        Some(n) if leading_zero(text) => Some(tell(format!("`{text}` is the number {n}: its zeros are lost"))),
-        Some(n) if exponent => Some(tell(format!("`{text}` is the number {n}"))),
-        _ => None,
-    }
-}
-
 fn types(rules: &Map<String, Value>) -> Vec<&str> {
     match rules.get("type") {
         Some(Value::String(s)) => vec![s],
@@ -735,17 +778,6 @@ fn free(node: &Node) -> Value {
 
 pub(crate) fn to_json(node: &Node) -> Value {
     free(node)
-}
-
-pub(crate) fn unknown_key<'a>(entry: &Entry, known: impl Iterator<Item = &'a str> + Clone) -> Found {
-    let suggestion = did_you_mean(&entry.key, known.clone()).or_else(|| did_you_mean(&snake_case(&entry.key), known.clone()));
-    let known_again = known.clone();
-    let mut names: Vec<&str> = known.collect();
-    names.sort_unstable();
-    let found = Found::error("unknown-key", entry.key_span, format!("unknown key `{}`", entry.key))
-        .sure(&entry.key, known_again)
-        .suggest(suggestion);
-    if names.is_empty() { found.hint("no keys are known here") } else { found.hint(format!("known keys are {}", list(&names))) }
 }
 
 pub(crate) fn list<S: AsRef<str>>(names: &[S]) -> String {

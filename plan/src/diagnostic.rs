@@ -142,6 +142,8 @@ pub(crate) struct Report {
     pub properties: Vec<(Span, String)>,
     /// Stretches of the text had to be taken out in which whole parts or their names may have stood.
     pub damaged: bool,
+    /// Matters of style are told too.
+    pub style: bool,
     /// Names of uses of fragments that could not be followed: what their parts are called is not known.
     pub unknown_uses: Vec<String>,
 }

@@ -240,7 +240,8 @@ pub(crate) fn restart(report: &mut Report, r: &Restart, node: &Node, owner: Span
     let at = Places { node, owner };
     for e in node.entries() {
         let key = crate::yaml::snake_case(&e.key);
-        if key == "type" || belongs(&key).contains(&r.kind) {
+        let known = ["attempts", "delay", "max_failures", "interval", "initial", "max", "multiplier", "reset_after", "jitter"];
+        if !known.contains(&key.as_str()) || belongs(&key).contains(&r.kind) {
             continue;
         }
         let written = node.get("type").and_then(Node::text).unwrap_or_default();

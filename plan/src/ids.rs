@@ -1,5 +1,7 @@
 //! What each problem means that lint can tell: one table by id, for `millrace explain <id>`.
 
+pub mod shown;
+
 /// A page: what the problem says, why it is one, and what to do.
 pub struct Page {
     pub id: &'static str,
@@ -9,13 +11,30 @@ pub struct Page {
 }
 
 impl Page {
-    /// The page as text, with an example of the corpus: lines that are told and lines that are not.
+    /// The page as text, with an example: what is told, and what is not.
     pub fn text(&self) -> String {
         let mut out = format!("{} (told by lint)\n\n{}\n\nWhy: {}\n\nFix: {}\n", self.id, self.what, self.why, self.fix);
-        if let Some((bad, good)) = example(self.id) {
-            out.push_str(&format!("\nBad:\n\n{bad}\nGood:\n\n{good}"));
+        let indented = |text: &str| text.lines().map(|l| format!("    {l}\n")).collect::<String>();
+        match self.example() {
+            Some((bad, good)) => {
+                let good = if good.trim().is_empty() { "(without these lines)\n".to_string() } else { good };
+                out.push_str(&format!("\nBad:\n\n{}\nGood:\n\n{}", indented(&bad), indented(&good)));
+            }
+            None => {
+                let why = shown::UNSHOWN.iter().find(|(id, _)| *id == self.id).map_or("", |(_, why)| *why);
+                out.push_str(&format!("\nNo example: {why}.\n"));
+            }
         }
         out
+    }
+
+    /// Lines that are told, and what should stand in their place.
+    pub fn example(&self) -> Option<(String, String)> {
+        let of_row =
+            shown::ROWS.iter().find(|r| r.id == self.id).map(|r| (format!("{}\n# of a row {}\n", r.bad, r.row), format!("{}\n", r.good)));
+        let of_command = shown::COMMANDS.iter().find(|c| c.id == self.id);
+        let command = |args: &str| format!("millrace lint job.yaml {args}\n");
+        of_row.or_else(|| of_command.map(|c| (command(c.bad), command(c.good)))).or_else(|| example(self.id))
     }
 }
 
@@ -26,23 +45,26 @@ const CORPUS: &[&str] = &[
     include_str!("../corpus/fields.md"),
     include_str!("../corpus/servers.md"),
     include_str!("../corpus/retry.md"),
+    include_str!("../corpus/style.md"),
+    include_str!("../corpus/hands.md"),
     include_str!("../corpus/reuse.md"),
     include_str!("../corpus/syntax.md"),
 ];
 
 /// The change of the shortest case of which lint says this first: its lines, and those that they stand for in the base.
 fn example(id: &str) -> Option<(String, String)> {
-    let mark = format!("```text\nerror[{id}]");
-    let marks = [mark.replace("error", "warning"), mark.replace("error", "note"), mark];
-    let lines =
-        |diff: &str, sign: char| diff.lines().filter_map(|l| l.strip_prefix(sign)).map(|l| format!("    {l}\n")).collect::<String>();
-    CORPUS
-        .iter()
-        .flat_map(|page| page.split("\n## "))
-        .filter(|case| marks.iter().any(|m| case.contains(m.as_str())))
-        .filter_map(|case| case.split("```diff\n").nth(1)?.split("```").next())
-        .min_by_key(|diff| diff.len())
-        .map(|diff| (lines(diff, '+'), lines(diff, '-')))
+    let told = |case: &str, mark: &str| ["error", "warning", "note"].iter().any(|s| case.contains(&format!("{mark}{s}[{id}]")));
+    let lines = |diff: &str, sign: char| diff.lines().filter_map(|l| l.strip_prefix(sign)).map(|l| format!("{l}\n")).collect::<String>();
+    // Where it is told first, else where it is told at all.
+    ["```text\n", "\n"].iter().find_map(|mark| {
+        CORPUS
+            .iter()
+            .flat_map(|page| page.split("\n## "))
+            .filter(|case| told(case, mark))
+            .filter_map(|case| case.split("```diff\n").nth(1)?.split("```").next())
+            .min_by_key(|diff| diff.len())
+            .map(|diff| (lines(diff, '+'), lines(diff, '-')))
+    })
 }
 
 /// The page of an id, if there is such a problem.
@@ -157,7 +179,9 @@ pub const PAGES: &[Page] = &[
     of("not-connected", "What a part needs is not there, or says no (told with --connect).", "The job would end as soon as it is started.", "Check the address, the name and the permissions that the message speaks of."),
     of("not-repeatable", "The output depends on the clock.", "A replay of the same input gives other results.", "Use `time_characteristic: EventTime`, and record times instead of `now()`."),
     of("not-stateless-in-operates", "This part cannot be one of a stream's `operates`.", "These run inside the source, before rows are keyed.", "Move it to `transforms`."),
+    of("not-utf8", "The file is not UTF-8.", "YAML is read as UTF-8; in another encoding its letters would become others.", "Save it as UTF-8."),
     of("nothing-to-do", "The part's config asks for nothing.", "It would only cost time.", "Say what it should do, or take it out."),
+    of("null-comparison", "A value is compared with NULL.", "As in SQL that gives NULL, which is not true: the condition never holds.", "Write `IS NULL` or `IS NOT NULL`."),
     of("odd-key", "A key of a map is not a name.", "Keys are texts.", "Quote it, or check the indentation."),
     of("odd-scalar", "A value is spelled so that it is easily taken for something else.", "`no` is a text in YAML 1.2 and false in 1.1; `08` is the number 8 and loses its zero; `1e3` is the number 1000.", "Quote it where a text is meant; write the number or `false` where that is."),
     of("operates-on-retry", "A retry stream has `operates`.", "Its rows have the join's own shape.", "Take them out."),
@@ -172,12 +196,50 @@ pub const PAGES: &[Page] = &[
     of("rows-and-aggregates", "A window is asked for both its rows and aggregates.", "It gives one or the other.", "Keep one, or use two windows."),
     of("security-clash", "Keys of `security` contradict each other.", "The connection could not be made as written.", "Complete the pair that the message names."),
     of("several-documents", "The file holds several YAML documents.", "A topology is one.", "Split the file."),
+    of("shared-file", "Two sinks write one file.", "Their rows would stand among each other, and `on_exists: truncate` of one takes away what the other has written.", "Give each a path of its own, or make one sink with several inputs."),
     of("short-retention", "A topic forgets sooner than the job may have to read it again (told with --connect).", "Rows that are deleted before they are read are lost without a word.", "Let the topic keep its messages longer, or take checkpoints."),
     of("source-not-replayable", "The source cannot be read again.", "What is in flight when the job ends is lost, whatever the sinks guarantee.", "Put a broker or a file between."),
     of("state-without-limit", "A part remembers every key for ever, and its input has no end.", "Its state grows as long as the job runs.", "Say how long a key is remembered: `within: 7d`."),
     of("store-without-key", "The store does not say how it is asked.", "No key can be made of a row.", "Add `key: \"{{...}}\"` to the store's config, or to the part that asks."),
+    of("style-absolute-path", "A path begins at the root of one machine (told with --style).", "The job can only run where that folder is.", "Write it from the topology's folder, or take it from outside: `${DIR:-/var/log}`."),
     of("style-alias", "A part is called by another of its names (told with --style).", "One name for one thing is easier to search for.", "Use the name that the message gives; `--fix` does."),
+    of("style-blank-lines", "Several blank lines in a row (told with --style).", "One divides as well as three.", "Keep one; `millrace fmt` does."),
+    of("style-boolean", "A boolean is spelled with capital letters (told with --style).", "Everywhere else it is `true` and `false`.", "Use the spelling that the message gives; `--fix` does."),
+    of("style-comment", "A comment has no space behind its `#` (told with --style).", "It is harder to read, and looks like a value that was switched off.", "Write `# `; `--fix` does."),
+    of("style-constant-condition", "A condition is the same for every row (told with --style).", "The part does nothing, or lets nothing through.", "Take it out; for rows that fit nowhere else use the port `rest`."),
+    of("style-description", "A fragment says nothing of what it is for (told with --style).", "Whoever uses it must read it first.", "Add `description:`."),
+    of("style-duration", "A duration is written in too small a unit (told with --style).", "`86400s` must be counted, `1d` is read.", "Use the spelling that the message gives; `--fix` does."),
+    of("style-empty-config", "A config is empty (told with --style).", "It may be left out.", "Take it out."),
+    of("style-empty-section", "A section is empty (told with --style).", "It says nothing.", "Take it out."),
+    of("style-idle", "A Kafka stream in event time has no `idle_after` (told with --style).", "A partition in which nothing arrives holds up all windows and joins for ever.", "Write `idle_after: 30s`; leave it out where the stream must be waited for, and allow this."),
+    of("style-implied-input", "A part reads the one before it without saying so, where most others do (told with --style).", "Another part that is put between changes what it reads.", "Write `input: NAME`."),
+    of("style-job-name", "The job has no name (told with --style).", "It is called after its file; under another file name it would not find its state.", "Write `name:`."),
     of("style-key", "A key is not written in snake_case (told with --style).", "All other keys are.", "Use the spelling that the message gives; `--fix` does."),
+    of("style-key-order", "The keys of a part stand in an unusual order (told with --style).", "Parts are read faster if all begin alike.", "Write `type`, `name`, `input`, `config`."),
+    of("style-last-line", "The file does not end with a line feed (told with --style).", "Tools that join files, and diffs, stumble over it.", "Add one; `--fix` does."),
+    of("style-late-output", "Rows leave only every so often (told with --style).", "With exactly-once they become visible with the checkpoint that covers them.", "Take checkpoints more often, or `mode: at_least_once`."),
+    of("style-localhost", "An address is that of the machine itself (told with --style).", "The job would look for another server on each machine.", "Take it from outside: `${BROKERS:-localhost:9092}`."),
+    of("style-long-expression", "An expression is long (told with --style).", "A part of it that is wrong is hard to find and cannot be tested alone.", "Give its parts names with a Map before."),
+    of("style-long-line", "A line is longer than 160 characters (told with --style).", "Its end is not seen.", "Write the map below its key, or fold the text with `>-`."),
+    of("style-many-parts", "A topology has more than 40 parts (told with --style).", "Nobody sees the whole.", "Make fragments, or several jobs with topics between them."),
+    of("style-name", "A name has capital letters (told with --style).", "Names of made-up parts are snake_case, and metrics and paths show them side by side.", "Write it in snake_case, also where it is read."),
+    of("style-no-checkpoint", "Windows or joins over a stream without end, and no checkpoints (told with --style).", "A job that is killed loses what they hold.", "Write `run_env: {checkpoint: {interval: 10s}}`."),
+    of("style-no-comment", "A topology of some length has no comment (told with --style).", "Nobody knows what it is for.", "Begin the file with a line that says it."),
+    of("style-no-tests", "A topology has no tests (told with --style).", "Whether an edit breaks it shows in production.", "`millrace sample` makes one from real records."),
+    of("style-null", "Null is written `~` (told with --style).", "It is easily overlooked.", "Write `null`; `--fix` does."),
+    of("style-quotes", "A type stands in quotes (told with --style).", "Quotes tell of something odd, and there is nothing.", "Take them away; `--fix` does."),
+    of("style-repeated-address", "One address is written out many times (told with --style).", "It must be changed in many places.", "Say it once under `defaults`."),
+    of("style-repeated-steps", "Two streams have the same `operates` (told with --style).", "A change must be made in both.", "Make a fragment of the steps."),
+    of("style-section-order", "The sections stand in an unusual order (told with --style).", "Topologies are read faster if all begin alike.", "`millrace fmt` puts them in order."),
+    of("style-size", "A size is written as a bare number of bytes (told with --style).", "`67108864` must be counted, `64MiB` is read.", "Use the spelling that the message gives; `--fix` does."),
+    of("style-store-down", "A look-up does not say what happens while its store is down (told with --style).", "By default the whole job waits.", "Say `on_store_error`: `wait`, `dead_letter` or `unmatched`."),
+    of("style-stream-type", "A stream has the type that all have (told with --style).", "It says nothing.", "Take `type: DefaultStream` out."),
+    of("style-template", "A template has spaces inside of its braces (told with --style).", "One spelling is easier to search for.", "Write `{{name}}`; `--fix` does."),
+    of("style-trailing-space", "A line ends with spaces (told with --style).", "They make diffs that nobody sees.", "Take them away; `--fix` does."),
+    of("style-unnamed-part", "One of several parts of a type has no name (told with --style).", "It is called by its number, and takes another's state when one is put before it.", "Write `name:`."),
+    of("style-unnamed-sink", "One of several sinks has no name (told with --style).", "Summary, metrics and tests call it by its number.", "Write `name:`."),
+    of("style-untested-sink", "No test looks at a sink (told with --style).", "What it gets may be anything.", "Name it, or what it reads, in `expect` of a test."),
+    of("style-weak-sink", "A sink of a job with exactly-once is less than that (told with --style).", "Its rows may come again, or be missing, after a failure.", "Take a sink with an outbox, or know it and allow this."),
     of("syntax", "This is no YAML.", "The parser says where it stopped.", "Look there and at the line above: indentation, quotes, colons."),
     of("tab", "A tab is used for indentation.", "YAML forbids it.", "Use spaces."),
     of("template-or-expr", "A field has both a template and an expression, or neither.", "Its value must come from one of them.", "Keep one."),

@@ -5,7 +5,6 @@ use crate::cases;
 use crate::diagnostic::{Found, Report};
 use crate::topology::Topology;
 use crate::wiring::{Graph, What, output_name};
-use crate::yaml::{Node, snake_case};
 use millrace_sdk::operator::{Env, Inputs, TimeCharacteristic};
 
 /// Parts that do not look at the key themselves.
@@ -34,29 +33,8 @@ pub(crate) fn run(report: &mut Report, t: &Topology, graph: &Graph, built: &Buil
     time(report, t, graph, env);
     sources(report, t);
     order(report, t);
-    cases::check(report, t, graph);
-}
-
-/// Opt-in: what is right and not as the language's own pages write it.
-pub(crate) fn style(report: &mut Report, t: &Topology, root: &Node) {
-    let uses = t.streams.iter().flat_map(|s| std::iter::once(&s.source).chain(s.operates.iter().map(|(_, u)| u)));
-    let uses = uses.chain(t.transforms.iter().chain(&t.sinks).map(|s| &s.part)).chain(t.stores.iter().map(|(_, _, u)| u));
-    for u in uses.chain(&t.dead_letter) {
-        let Some(part) = u.part else { continue };
-        let written = report.sources.slice(u.type_span).trim_matches(['"', '\'']).to_string();
-        if part.aliases.contains(&written.as_str()) {
-            let found = Found::note("style-alias", u.type_span, format!("`{written}` is another name of `{}`", part.name));
-            report.push(found.fix(vec![(u.type_span, part.name.to_string())]));
-        }
-    }
-    let Some(env) = root.entry("run_env") else { return };
-    for e in root.entries().iter().chain(env.value.entries()) {
-        let name = snake_case(&e.key);
-        if name != e.key && e.key.chars().all(|c| c.is_ascii_alphanumeric()) {
-            let found = Found::note("style-key", e.key_span, format!("`{}` is written `{name}`", e.key));
-            report.push(found.fix(vec![(e.key_span, name)]));
-        }
-    }
+    shared_files(report, t);
+    cases::check(report, t, graph, built, &env.base_dir);
 }
 
 /// What a part remembers for ever, where the input has no end.
@@ -113,21 +91,46 @@ fn unread(report: &mut Report, t: &Topology, graph: &Graph) {
             .any(|(r, _)| matches!(graph.items[r].what, What::Transform(n) if t.transforms[n].part.part_name() == "SelectStream"));
         let Some(ports) = &item.ports else {
             if read.is_empty() {
-                report.push(unread_output(item.span, &item.name));
+                report.push(unread_output(named_at(t, item), &item.name));
             }
             continue;
         };
         for (p, port) in ports.iter().enumerate().filter(|(_, p)| !p.dead && p.name != "errors") {
             if !read.contains(&Some(p)) && !selected {
-                report.push(unread_output(item.span, &output_name(&item.name, &port.name)));
+                report.push(unread_output(named_at(t, item), &output_name(&item.name, &port.name)));
             }
         }
+    }
+}
+
+/// Where an item's name is written, else its type.
+fn named_at(t: &Topology, item: &crate::wiring::Item) -> crate::source::Span {
+    match item.what {
+        What::Transform(n) => t.transforms[n].name.as_ref().map_or(item.span, |(_, span)| *span),
+        _ => item.span,
     }
 }
 
 fn unread_output(span: crate::source::Span, name: &str) -> Found {
     Found::warning("unread-output", span, format!("nobody reads `{name}`: its rows are dropped and counted"))
         .hint(format!("give it a sink with `input: {name}`, or take the part out"))
+}
+
+/// Two sinks that write one file: their rows would stand among each other, and one truncates what the other has written.
+fn shared_files(report: &mut Report, t: &Topology) {
+    let mut seen: Vec<(&str, crate::source::Span)> = vec![];
+    for step in t.sinks.iter().filter(|s| s.part.part_name() == "File") {
+        let Some((path, span)) = step.part.config.get("path").and_then(|n| Some((n.text()?, n.span))) else { continue };
+        let plain = path.strip_prefix("./").unwrap_or(path);
+        match seen.iter().find(|(p, _)| *p == plain) {
+            Some((_, first)) => {
+                let found =
+                    Found::warning("shared-file", span, format!("two sinks write the file `{plain}`")).second(*first, "the first one");
+                report.push(found.hint("give one of them another path, or make one sink of them: `input: [a, b]`"));
+            }
+            None => seen.push((plain, span)),
+        }
+    }
 }
 
 fn stores(report: &mut Report, t: &Topology, built: &Built) {

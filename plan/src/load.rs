@@ -11,13 +11,15 @@ use crate::plan::{AlertsPlan, CheckpointPlan, Plan, RestartPlan};
 use crate::reuse;
 use crate::set;
 use crate::source::Span;
+use crate::style;
 use crate::topology::{self, OnError as OnErrorKey, Topology};
 use crate::vars::Vars;
 use crate::wiring;
 use crate::yaml;
 use millrace_sdk::config::Secret;
 use millrace_sdk::operator::{Env, OnError};
-use millrace_sdk::{Clock, Severity};
+use millrace_sdk::problem::did_you_mean;
+use millrace_sdk::{Clock, Reached, Severity};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ pub struct Options {
     pub placeholders: bool,
     /// Outputs (`part`, `part.port`) that carry all their fields, whoever reads them.
     pub whole: Vec<String>,
+    /// Count the ways that rows take through expressions and templates.
+    pub reached: Option<Reached>,
 }
 
 pub struct Planned {
@@ -84,12 +88,11 @@ pub fn load(path: &Path, options: &Options) -> Planned {
         Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
         _ => PathBuf::from("."),
     };
-    let text = std::fs::read(path).map_err(|e| e.to_string());
-    match text.and_then(|bytes| String::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 (byte {})", e.utf8_error().valid_up_to()))) {
-        Ok(text) => {
+    match std::fs::read(path) {
+        Ok(bytes) => {
             let beside = tests_beside(path);
             let tests = std::fs::read_to_string(&beside).ok().map(|t| (beside.display().to_string(), t));
-            load_both(&name, &text, tests, &base_dir, options)
+            load_both(&name, &bytes, tests, &base_dir, options)
         }
         Err(e) => {
             let mut report = Report::default();
@@ -102,13 +105,22 @@ pub fn load(path: &Path, options: &Options) -> Planned {
 
 /// Plans a text. `name` is what messages call it; relative paths start at `base_dir`.
 pub fn load_text(name: &str, text: &str, base_dir: &Path, options: &Options) -> Planned {
-    load_both(name, text, None, base_dir, options)
+    load_bytes(name, text.as_bytes(), base_dir, options)
 }
 
-fn load_both(name: &str, text: &str, tests: Option<(String, String)>, base_dir: &Path, options: &Options) -> Planned {
+/// The same for what may be no text: that is a diagnostic too.
+pub fn load_bytes(name: &str, bytes: &[u8], base_dir: &Path, options: &Options) -> Planned {
+    load_both(name, bytes, None, base_dir, options)
+}
+
+fn load_both(name: &str, bytes: &[u8], tests: Option<(String, String)>, base_dir: &Path, options: &Options) -> Planned {
     let mut report = Report::default();
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let src = report.sources.add(name, text);
+    if !not_utf8(&mut report, src, bytes) {
+        return Planned { plan: None, diagnostics: report.finish(), graph: Default::default(), cases: vec![] };
+    }
     let (variables, keys) = set::divide(&options.set);
     let mut vars = Vars::new(variables, base_dir.to_path_buf()).instead(options.variables.clone()).confined(options.confine.clone());
     vars.placeholders = options.placeholders;
@@ -117,6 +129,8 @@ fn load_both(name: &str, text: &str, tests: Option<(String, String)>, base_dir: 
     for (key, value) in keys {
         set::apply(&mut report, &mut root, key, value, &mut vars);
     }
+    report.style = options.style;
+    let written = options.style.then(|| root.clone());
     reuse::expand(&mut report, &mut root, &mut vars, Path::new(name), options);
     set::unused(&mut report, &vars);
     if options.library && library {
@@ -135,8 +149,8 @@ fn load_both(name: &str, text: &str, tests: Option<(String, String)>, base_dir: 
     let built = Builder::new(&mut report, &t, &graph, &env.env).run(&options.whole);
     let guards = crate::guards::plan(&mut report, &t, &graph, &built, env.checkpoint.as_ref());
     lints::run(&mut report, &t, &graph, &built, &env.env);
-    if options.style {
-        lints::style(&mut report, &t, &root);
+    if let Some(written) = &written {
+        style::run(&mut report, written, &t, &graph);
     }
     if let Some(limits) = &options.confine {
         confine::check(&mut report, limits, &root, base_dir);
@@ -172,6 +186,25 @@ fn load_both(name: &str, text: &str, tests: Option<(String, String)>, base_dir: 
     Planned { plan, diagnostics: report.finish(), graph: picture, cases }
 }
 
+/// Tells what is no UTF-8. False: it is no text that the rest could be looked for in.
+fn not_utf8(report: &mut Report, src: u32, bytes: &[u8]) -> bool {
+    let Err(e) = std::str::from_utf8(bytes) else { return true };
+    let wide = [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| bytes.starts_with(*mark)) || bytes.iter().take(64).any(|b| *b == 0);
+    if wide {
+        let message = if bytes.first().is_some_and(|b| *b >= 0xfe) { "this file is UTF-16, not UTF-8" } else { "this file is no text" };
+        report.push(Found::error("not-utf8", Span::new(src, 0..0), message).hint("save it as UTF-8"));
+        return false;
+    }
+    // The text has U+FFFD where bytes are none.
+    let mark = usize::from(bytes.starts_with(b"\xef\xbb\xbf")) * 3;
+    let at = e.valid_up_to() - mark;
+    let more = report.sources.text(src).matches('\u{fffd}').count().saturating_sub(1);
+    let also = if more > 0 { format!(", and {more} more characters are not") } else { String::new() };
+    let message = format!("the byte 0x{:02x} is not UTF-8{also}", bytes[e.valid_up_to()]);
+    report.push(Found::error("not-utf8", Span::new(src, at..at + '\u{fffd}'.len_utf8()), message).hint("save the file as UTF-8"));
+    true
+}
+
 struct Environment {
     env: Env,
     dead_letter_path: String,
@@ -191,7 +224,10 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
     let node = |key: &str| t.env_node.as_ref().and_then(|n| n.entry(key));
     let at = |key: &str| node(key).map_or(Span::default(), |e| e.value.span);
     if let Err(e) = millrace_sdk::convert::TimeReader::new(&millrace_sdk::convert::TimeFormat::EpochMs, &time_zone) {
-        report.push(Found::error("unknown-time-zone", at("time_zone"), e).hint("use a name of the IANA database, like `Asia/Shanghai`"));
+        let names: Vec<String> = millrace_sdk::convert::time_zones().collect();
+        let near = did_you_mean(&time_zone, names.iter().map(String::as_str));
+        let found = Found::error("unknown-time-zone", at("time_zone"), e).suggest(near);
+        report.push(found.hint("use a name of the IANA database, like `Asia/Shanghai`"));
         // Told once: each part that reads times would tell it again.
         time_zone = "UTC".into();
     }
@@ -219,6 +255,7 @@ fn environment(report: &mut Report, t: &Topology, name: &str, base_dir: &Path, o
         max_record: run.max_record.map_or(16 << 20, |s| usize::try_from(s.bytes).unwrap_or(usize::MAX)),
         memory: usize::try_from(run.memory.map(|s| s.bytes).or(options.memory).unwrap_or(4 << 30)).unwrap_or(usize::MAX),
         clock: options.clock.clone(),
+        reached: options.reached.clone(),
     };
     let dead_letter_path = Path::new(&state).join("dead-letter").join(format!("{file}.jsonl")).display().to_string();
     Environment { env, dead_letter_path, checkpoint, restart, memory: run.memory.map(|s| s.bytes), metrics, alerts }

@@ -63,6 +63,15 @@ impl Node {
         Node { span, content: Content::Null }
     }
 
+    /// A text that stands without quotes.
+    pub fn plain(text: String, span: Span) -> Node {
+        let style = ScalarStyle::Plain;
+        Node {
+            span,
+            content: Content::Scalar(Scalar { text, plain: true, variable: false, style, pieces: vec![], outside: false, argument: None }),
+        }
+    }
+
     /// A text that nobody wrote.
     pub fn word(text: String, span: Span) -> Node {
         let style = ScalarStyle::DoubleQuoted;

@@ -2,12 +2,13 @@
 
 use crate::alerts::Alerts;
 use crate::cases::{self, Written};
-use crate::check::{self, check, list, locate, unknown_key};
+use crate::check::{self, check, check_filling, list, locate};
 use crate::diagnostic::{Found, Report};
 use crate::durability::{Checkpoint, Metrics, Restart};
 use crate::guards::{self, Guard};
 use crate::source::Span;
-use crate::yaml::{Content, Node, snake_case};
+use crate::spelling::{self, unknown_key};
+use crate::yaml::{Content, Entry, Node, snake_case};
 use millrace_sdk::config::{Duration, PathText, Size};
 use millrace_sdk::operator::{OperatorSpec, TimeCharacteristic};
 use millrace_sdk::problem::did_you_mean;
@@ -25,6 +26,38 @@ pub(crate) const TOP: &[&str] =
 pub(crate) const STREAM: &[&str] = &["type", "config", "sink"];
 pub(crate) const STREAM_CONFIG: &[&str] = &["source", "operates", "watermark", "role", "sink"];
 pub(crate) const WATERMARK: &[&str] = &["field", "format", "max_out_of_orderness", "max_future", "idle_after"];
+/// Problems that a part tells of the rows that come in: they mean nothing where these are not known.
+const ABOUT_ROWS: &[&str] = &[
+    "columns-needed",
+    "dedup-without-key",
+    "different-columns",
+    "field-clash",
+    "invalid-default",
+    "key-not-scalar",
+    "keys-differ",
+    "not-a-field",
+    "not-a-retry-stream",
+    "retry-without-time",
+    "two-open-schemas",
+    "unknown-column",
+    "unknown-field",
+    "useless-keyby",
+    "window-without-key",
+    "wrong-type",
+];
+/// Problems with how keys go together: they mean nothing where one of them is not what was written.
+const ABOUT_OTHERS: &[&str] = &[
+    "invalid-config",
+    "invalid-format",
+    "key-without-effect",
+    "missing-fields",
+    "missing-key",
+    "missing-template",
+    "nothing-to-do",
+    "useless-columns",
+    "useless-key",
+    "useless-template",
+];
 const WIRING: &[&str] = &["name", "input", "left", "right", "retry"];
 
 /// What holds for the whole job.
@@ -108,8 +141,10 @@ pub(crate) struct Use {
     pub config: Node,
     pub json: Value,
     pub made: Option<Made>,
-    /// Its config has problems that were told: what follows from them is not.
+    /// Its config has problems that were told, and names of fields may have been lost: what follows from them is not told.
     pub tainted: bool,
+    /// Keys of its config with values that were left out or filled in: what does not fit them is not told.
+    pub filled: Vec<Vec<String>>,
     pub parallelism: Option<usize>,
     /// The map that it stands in.
     pub node: Node,
@@ -151,13 +186,28 @@ impl Use {
         self.part.map_or("", |p| p.name)
     }
 
-    /// Tells a part's problems. `only_inner`: the part stands on shaky ground, so only what is wrong within its texts.
+    /// Whether a problem is one still where values of the config were filled in.
+    fn stands(&self, p: &Problem) -> bool {
+        let keys: Vec<&str> =
+            p.place.path.iter().filter_map(|s| if let millrace_sdk::Step::Key(k) = s { Some(k.as_str()) } else { None }).collect();
+        let touches = |filled: &Vec<String>| keys.iter().zip(filled).all(|(k, f)| *k == f);
+        self.filled.is_empty() || !(ABOUT_OTHERS.contains(&p.id) || self.filled.iter().any(touches))
+    }
+
+    /// Tells a part's problems. `only_inner`: what rows come in is not known, so only what is wrong with the config itself.
     pub fn tell(&self, report: &mut Report, problems: Vec<Problem>, only_inner: bool) {
         for p in problems {
-            if only_inner && p.place.range.is_none() {
+            if only_inner && p.place.range.is_none() && ABOUT_ROWS.contains(&p.id) {
+                continue;
+            }
+            if p.place.range.is_none() && (self.tainted || !self.stands(&p)) {
                 continue;
             }
             let span = locate(report, &self.config, self.type_span, &p.place);
+            // What is wrong with a value was told when it was read.
+            if report.found.iter().any(|f| f.span == span && f.severity == Severity::Error && f.id != p.id) {
+                continue;
+            }
             let found = Found { severity: p.severity, hint: p.hint, suggestion: p.suggestion, ..Found::error(p.id, span, p.message) };
             report.push(found);
         }
@@ -173,6 +223,8 @@ pub(crate) struct Stream {
     pub retry: bool,
     /// Something of it is so broken that nothing is known about its rows.
     pub tainted: bool,
+    /// Steps may have stood in what was taken out.
+    pub holes: bool,
 }
 
 /// A transform or a sink, not yet wired.
@@ -243,7 +295,7 @@ pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
         let step = read_step(report, n, Kind::Sink, &["name", "input", "parallelism"]);
         t.sinks.push(step);
     }
-    if t.sinks.is_empty() && root.entry("sink").is_none_or(|e| !e.value.is_bad()) {
+    if t.sinks.is_empty() && root.entry("sink").is_none_or(|e| matches!(e.value.content, Content::Null | Content::Seq(_))) {
         match root.entry("sink") {
             Some(e) => missing_at(report, e.key_span, "a sink"),
             None => missing(report, root, "sink", "where the rows go"),
@@ -313,10 +365,10 @@ fn read_stream(report: &mut Report, name: &str, name_span: Span, node: &Node, t:
         None => None,
     };
     let index = t.streams.len();
-    let tainted = source.tainted
-        || operates.iter().any(|(_, u)| u.tainted)
-        || [Some(node), Some(config), config.get("operates")].into_iter().flatten().any(|n| n.is_bad() || report.sources.has_hole(n.span));
-    t.streams.push(Stream { name: name.to_string(), name_span, source, operates, watermark, retry, tainted });
+    let holes =
+        [Some(node), Some(config), config.get("operates")].into_iter().flatten().any(|n| n.is_bad() || report.sources.has_hole(n.span));
+    let tainted = source.tainted || operates.iter().any(|(_, u)| u.tainted) || holes;
+    t.streams.push(Stream { name: name.to_string(), name_span, source, operates, watermark, retry, tainted, holes });
     for holder in [node, config] {
         for n in items(report, holder, "sink") {
             let mut step = read_step(report, n, Kind::Sink, &["name", "parallelism"]);
@@ -335,6 +387,7 @@ impl Use {
             json: Value::Null,
             made: None,
             tainted: true,
+            filled: vec![],
             parallelism: None,
             node: Node::bad(span),
         }
@@ -372,12 +425,26 @@ fn hide_secrets(report: &mut Report, node: &Node) {
             report.sources.hide(e.value.span);
             if let Content::Scalar(s) = &e.value.content {
                 s.argument.into_iter().for_each(|span| report.sources.hide(span));
-                report.found.extend(check::plain_secret(&e.value, s));
+                report.found.extend(spelling::plain_secret(&e.value, s));
             }
+        }
+        if let Content::Scalar(s) = &e.value.content
+            && password_in_url(&s.text)
+        {
+            report.sources.hide(e.value.span);
+            report.found.extend(spelling::plain_secret(&e.value, s));
         }
         hide_secrets(report, &e.value);
     }
     node.items().iter().for_each(|n| hide_secrets(report, n));
+}
+
+/// `redis://user:password@host`.
+fn password_in_url(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let user = rest.split(['/', '?', ' ']).next().and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
+    scheme.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'+')
+        && user.is_some_and(|u| u.split_once(':').is_some_and(|(_, p)| !p.is_empty()))
 }
 
 /// Reads `{type, config}` and what may stand beside them, checks the config and makes the part.
@@ -426,13 +493,25 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
         }
     };
     out.part = type_name.as_deref().and_then(|n| Part::find(kind, n));
+    let mut guessed = false;
+    if out.part.is_none()
+        && let Some(name) = &type_name
+    {
+        // Read as what was surely meant, so that its config is looked at too.
+        let found = unknown_part(kind, name, out.type_span);
+        out.part = found.suggestion.as_deref().filter(|_| found.sure).and_then(|n| Part::find(kind, n));
+        guessed = out.part.is_some();
+        report.push(found);
+    }
     let schema = out.part.map(schema_of);
+    let mut inside: Vec<Entry> = vec![];
     let properties: Vec<&str> =
         schema.iter().filter_map(|s| s.get("properties")?.as_object()).flat_map(|p| p.keys().map(String::as_str)).collect();
     for (i, mut found) in unknown {
         let key = original.entries()[i].key.as_str();
         if properties.contains(&key) || properties.contains(&snake_case(key).as_str()) {
             found = found.suggest(None).hint(format!("`{key}` belongs under `config`"));
+            inside.push(original.entries()[i].clone());
         } else if WIRING.contains(&key) {
             found = found.suggest(None).hint(format!("{} here is not wired by `{key}`", a(kind)));
         }
@@ -448,14 +527,16 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     let owner =
         node.entry("config").map_or(out.type_span, |e| if matches!(e.value.content, Content::Null) { out.type_span } else { e.key_span });
     out.config = node.get("config").cloned().unwrap_or_else(|| Node::null(out.type_span));
-    let Some(part) = out.part else {
-        if let Some(name) = &type_name {
-            report.push(unknown_part(kind, name, out.type_span));
-        }
-        return out;
-    };
+    // They are read as if they stood there.
+    inside.retain(|e| out.config.entry(&e.key).is_none());
+    match &mut out.config.content {
+        Content::Map(entries) => entries.extend(inside),
+        content @ Content::Null if !inside.is_empty() => *content = Content::Map(inside),
+        _ => {}
+    }
+    let Some(part) = out.part else { return out };
     let anything = Value::Bool(true);
-    let checked = check(&report.sources, &out.config, schema.unwrap_or(&anything), owner);
+    let checked = check_filling(&report.sources, &out.config, schema.unwrap_or(&anything), owner);
     for e in out.config.entries().iter().filter(|e| WIRING.contains(&e.key.as_str()) && !properties.contains(&e.key.as_str())) {
         if let Some(f) = report_hint(&checked.found, e.key_span) {
             report.push(Found { hint: Some(format!("`{}` stands beside `type`, not in `config`", e.key)), suggestion: None, ..f });
@@ -467,7 +548,10 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
             .iter()
             .any(|e| e.key_span == f.span && WIRING.contains(&e.key.as_str()) && !properties.contains(&e.key.as_str()))
     };
-    out.tainted = checked.found.iter().any(|f| f.severity == Severity::Error) || checked.bad || report.sources.has_hole(node.span);
+    // A config that does not fit says that another part was meant.
+    let misses = guessed && checked.found.iter().any(|f| f.severity == Severity::Error);
+    out.filled = checked.filled;
+    out.tainted = misses || checked.lost || checked.bad || report.sources.has_hole(node.span);
     report.found.extend(checked.found.into_iter().filter(|f| !wiring_told(f)));
     report.paths.extend(checked.paths);
     report.addresses.extend(checked.addresses);
@@ -476,7 +560,10 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
         report.sources.hide(s);
     }
     // A required key does not fit: the part cannot be made.
-    let Some(json) = checked.value else { return out };
+    let Some(json) = checked.value else {
+        out.tainted = true;
+        return out;
+    };
     out.json = if json.is_null() { Value::Object(Default::default()) } else { json };
     let json = out.json.clone();
     let made = match part.make {
@@ -488,7 +575,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     match made {
         Ok(made) => out.made = Some(made),
         Err(problems) => {
-            if !out.tainted {
+            if !out.tainted && out.filled.is_empty() {
                 out.tell(report, problems, false);
             }
             out.tainted = true;
@@ -603,8 +690,19 @@ fn items<'a>(report: &mut Report, node: &'a Node, key: &str) -> impl Iterator<It
     if let Some(n) = found
         && !matches!(n.content, Content::Seq(_) | Content::Null | Content::Bad)
     {
-        let found = Found::error("wrong-type", first_line(report, n.span), format!("`{key}` is a list, found {}", n.kind()));
-        report.push(found.hint("begin each item with `- `"));
+        let stuck = n.entries().first().filter(|e| e.key.strip_prefix('-').is_some_and(|k| k.starts_with(|c: char| c.is_alphabetic())));
+        let found = match stuck {
+            Some(e) => {
+                let dash = Span { end: e.key_span.start + 1, ..e.key_span };
+                let fix = vec![(Span { start: dash.end, ..dash }, " ".to_string())];
+                Found::error("syntax", dash, "a space is missing behind the dash").hint("items of a list begin with `- `").fix(fix)
+            }
+            None => Found::error("wrong-type", first_line(report, n.span), format!("`{key}` is a list, found {}", n.kind()))
+                .hint("begin each item with `- `"),
+        };
+        report.push(found);
+        // A single item without its dash is told and looked at as if it had it.
+        return if stuck.is_none() && matches!(n.content, Content::Map(_)) { std::slice::from_ref(n) } else { &[] }.iter();
     }
     found.map(Node::items).unwrap_or_default().iter()
 }

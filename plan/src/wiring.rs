@@ -121,10 +121,11 @@ fn name_all(report: &mut Report, t: &Topology) -> Vec<Item> {
         items.push(Item { name: s.name.clone(), span: s.name_span, what: What::Stream(i), ports, wires: vec![], tainted: s.tainted });
     }
     for (i, s) in t.transforms.iter().enumerate() {
-        let base = if s.part.part.is_some() {
-            s.part.part_name().to_string()
-        } else {
-            s.part.node.get("type").and_then(Node::text).unwrap_or("part").into()
+        // A part that was read as another is called as it is written: so its readers call it.
+        let written = s.part.node.get("type").and_then(Node::text).unwrap_or("part");
+        let base = match s.part.part.filter(|p| p.name == written || p.aliases.contains(&written)) {
+            Some(part) => part.name.to_string(),
+            None => written.to_string(),
         };
         let name = s.name.as_ref().map_or_else(|| unique(snake_case(&base), false), |(n, _)| n.clone());
         let ports = s.part.operator().map(|o| o.ports().into_iter().chain([errors_port()]).collect());
@@ -171,7 +172,9 @@ impl Wiring<'_> {
                         self.fail(Found::error("unknown-key", v.span, format!("`{}` has no retry input", step.part.part_name())));
                     }
                     Some(v) => self.named(v, Some(index)),
-                    None if index < 2 && (spec.is_none() || self.report.sources.has_hole(node.span)) => self.tainted = true,
+                    None if index < 2 && (spec.is_none() || self.report.sources.has_hole(node.span) || node.get("input").is_some()) => {
+                        self.tainted = true;
+                    }
                     None if index < 2 => {
                         let found = Found::error(
                             "missing-key",
@@ -293,13 +296,24 @@ impl Wiring<'_> {
         match name.rsplit_once('.').and_then(|(n, port)| self.names.get(n).map(|i| (*i, port))) {
             Some((from, port)) => self.port(from, port, node.span, index),
             None => {
-                // What was likely meant has a reader, then.
-                let near = self.unknown(&name, node.span);
-                let near = near.and_then(|n| self.names.get(n.split('.').next().unwrap_or_default()).copied());
-                if let Some(from) = near.filter(|i| !matches!(self.items[*i].what, What::Sink(_))) {
-                    let main = self.items[from].main().ok().flatten();
-                    self.push(from, main, "", node.span, index);
+                // It is read as what was likely meant.
+                let before = self.tainted;
+                let Some(near) = self.unknown(&name, node.span) else { return };
+                let (head, port) = near.split_once('.').unwrap_or((&near, ""));
+                let Some(&from) = self.names.get(head).filter(|i| !matches!(self.items[**i].what, What::Sink(_))) else { return };
+                let item = &self.items[from];
+                let port = match (&item.ports, port) {
+                    (_, "") => item.main().ok().flatten(),
+                    (ports, port) => ports.as_ref().and_then(|p| p.iter().position(|p| p.name == port)),
+                };
+                let fits = match item.what {
+                    What::Stream(s) => self.t.streams[s].retry == (index == Some(2)),
+                    _ => true,
+                };
+                if port.is_some() && fits {
+                    self.tainted = before;
                 }
+                self.push(from, port, "", node.span, index);
             }
         }
     }
@@ -391,10 +405,22 @@ impl Wiring<'_> {
             Some(i) => self.push(from, Some(i), port, span, index),
             None => {
                 let names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).filter(|n| !n.is_empty()).collect();
+                let near = did_you_mean(port, names.iter().copied());
+                // Of `name.port` the port is wrong.
+                let text = self.report.sources.slice(span);
+                let span = match text.rfind(&format!(".{port}")) {
+                    Some(dot) => Span { start: span.start + dot + 1, end: span.start + dot + 1 + port.len(), ..span },
+                    None => span,
+                };
                 let found = Found::error("unknown-port", span, format!("`{}` has no port `{port}`", item.name))
                     .sure(port, names.iter().copied())
-                    .suggest(did_you_mean(port, names.iter().copied()));
+                    .suggest(near.clone());
+                let before = self.tainted;
                 self.fail(found.hint(format!("its ports are {}", crate::check::list(&names))));
+                if let Some(i) = near.and_then(|n| ports.iter().position(|p| p.name == n)) {
+                    self.tainted = before;
+                    self.push(from, Some(i), port, span, index);
+                }
             }
         }
     }

@@ -314,9 +314,27 @@ impl<'a> Composer<'a> {
                     };
                     *key = Some((name, node.span));
                 }
-                Some((name, key_span)) => {
+                Some((mut name, mut key_span)) => {
                     if name == "\0" {
                         return;
+                    }
+                    // `{type:Kafka}` is one word to YAML.
+                    if matches!(node.content, Content::Null)
+                        && node.span.start == node.span.end
+                        && text.get(key_span.start..key_span.end) == Some(&name)
+                        && let Some((head, tail)) = glued(&name)
+                    {
+                        let whole = key_span;
+                        let colon = whole.start + head.len() + 1;
+                        let found = Found::error("syntax", whole, format!("a space is missing behind the colon of `{head}:`"));
+                        self.found.push(
+                            found
+                                .hint(format!("write `{head}: {tail}`"))
+                                .fix(vec![(Span { start: colon, end: colon, ..whole }, " ".into())]),
+                        );
+                        node = Node::plain(tail.to_string(), Span { start: colon, ..whole });
+                        key_span = Span { end: colon - 1, ..whole };
+                        name = head.to_string();
                     }
                     if matches!(node.content, Content::Null) {
                         if node.span.start == node.span.end {
@@ -379,6 +397,13 @@ fn belongs(text: &str, key: Span, d: Span) -> bool {
     !text[key.end..d.start].contains('\n')
         || column(first) > column(key.start)
         || (column(first) == column(key.start) && text[first..].starts_with("- "))
+}
+
+/// A key and its value that no space parts: `type:Kafka`, but not `http://host`.
+pub(crate) fn glued(text: &str) -> Option<(&str, &str)> {
+    let (head, tail) = text.split_once(':')?;
+    let name = head.starts_with(|c: char| c.is_ascii_alphabetic()) && head.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+    (name && !tail.is_empty() && !tail.starts_with(['/', ' ']) && !tail.contains(['"', '\''])).then_some((head, tail))
 }
 
 /// `<<: *defaults`: what the map itself says goes first.

@@ -15,6 +15,11 @@ pub use pattern::strftime;
 pub use text::{bigint, boolean, double, json as json_value, split_to_json, write_float, write_time};
 pub use time::{MAX_TIME, MIN_TIME, TimeFormat, TimeReader, iso8601};
 
+/// The names of the time zones that are known here.
+pub fn time_zones() -> impl Iterator<Item = String> {
+    jiff::tz::db().available().map(|name| name.as_str().to_string())
+}
+
 /// A value that is not of the type it must have: "`abc` is no bigint".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvertError(pub String);

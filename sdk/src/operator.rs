@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::key::Key;
 use crate::keyed::{KeyedOperator, StateDesc};
 use crate::problem::Problem;
+use crate::reached::Reached;
 use crate::record::{Meta, Record};
 use crate::schema::{Field, Schema, SchemaRef, Type};
 use std::collections::BTreeSet;
@@ -97,6 +98,8 @@ pub struct Env {
     pub memory: usize,
     /// Wall time, for parts that have no [`crate::Context`]; virtual in tests.
     pub clock: Clock,
+    /// Where ways through expressions and templates are counted. None: nowhere, and at no cost.
+    pub reached: Option<Reached>,
 }
 
 impl Default for Env {
@@ -111,6 +114,7 @@ impl Default for Env {
             max_record: 16 << 20,
             memory: 4 << 30,
             clock: Clock::System,
+            reached: None,
         }
     }
 }

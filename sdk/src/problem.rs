@@ -103,8 +103,26 @@ impl Problem {
     }
 }
 
-/// The name nearest to `word`, if one is near enough to have been meant (Damerau-Levenshtein, at most a third of its length).
+/// The name nearest to `word`, if one is near enough to have been meant (Damerau-Levenshtein, at most a third of its length); else the one
+/// name that begins with it.
 pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let names: Vec<&str> = names.into_iter().collect();
+    nearest(word, names.iter().copied()).or_else(|| {
+        let lower = word.to_lowercase();
+        let mut longer: Vec<&str> = names.into_iter().filter(|n| n.to_lowercase().starts_with(&lower)).collect();
+        longer.sort_unstable();
+        longer.dedup();
+        match longer[..] {
+            [one] if word.chars().count() >= PREFIX && one != word => Some(one.to_string()),
+            _ => None,
+        }
+    })
+}
+
+/// Characters that must be there for the beginning of a name to be taken for it.
+const PREFIX: usize = 4;
+
+fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let near = |n: &str| {
         let (a, b) = (word.to_lowercase(), n.to_lowercase());
         (a != b || word != n).then(|| distance(&a, &b))

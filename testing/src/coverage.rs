@@ -2,7 +2,11 @@
 
 use crate::run::Outcome;
 use millrace_plan::plan::Plan;
+use millrace_sdk::Reached;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Characters of an expression that are shown.
+const SHOWN: usize = 60;
 
 /// What is to be reached, in the plan's order, and how many rows did.
 #[derive(Default)]
@@ -45,6 +49,20 @@ impl Coverage {
                     name => [&n.counters, &n.dropped, &n.rejected].iter().filter_map(|by| by.get(name)).sum(),
                 };
                 count(format!("branch `{}`: {words}", n.name), seen);
+            }
+        }
+    }
+
+    /// Ways through expressions and templates.
+    pub fn add_ways(&mut self, reached: &Reached) {
+        for (way, rows) in reached.all() {
+            let text: String = way.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let short: String = text.chars().take(SHOWN).collect();
+            let dots = if short.len() < text.len() { "…" } else { "" };
+            let what = format!("branch `{}` in `{short}{dots}`", way.words.split_whitespace().collect::<Vec<_>>().join(" "));
+            *self.rows.entry(what.clone()).or_default() += rows;
+            if !self.order.contains(&what) {
+                self.order.push(what);
             }
         }
     }

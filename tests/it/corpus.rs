@@ -205,6 +205,9 @@ pub fn problems_lie_where_the_fault_is() {
                     "retry-without-fallback",
                     "retry-without-time",
                     "store-without-key",
+                    "style-no-checkpoint",
+                    "style-no-tests",
+                    "style-section-order",
                     "unknown-field",
                     "unknown-parameter",
                     "unknown-port",
@@ -226,7 +229,7 @@ pub fn problems_lie_where_the_fault_is() {
                     odd.push(format!("{}: {}: {}:{} {} {}", path.display(), c.title, d.line, d.column, d.id, d.message));
                 }
                 let lower = !d.message.starts_with(char::is_uppercase);
-                assert!(lower || d.message.starts_with("YAML"), "{}: {}", c.title, d.message);
+                assert!(lower || ["YAML", "LIKE"].iter().any(|w| d.message.starts_with(w)), "{}: {}", c.title, d.message);
                 assert!(!d.message.ends_with('.'), "{}: {}", c.title, d.message);
                 assert!(
                     !here || c.text.lines().nth(d.line - 1).unwrap_or("").chars().count() + 1 >= d.column,
@@ -275,44 +278,72 @@ pub fn fixes_mend_the_corpus() {
     assert!(fixed >= 30, "{fixed} cases have a fix");
 }
 
-/// Every problem that lint can tell without asking a server is told of some case.
+/// Every problem has a page with an example, and the example is one: a case of the corpus, a row that is refused, or a command.
 #[test]
-pub fn every_problem_is_in_the_corpus() {
+pub fn every_problem_is_shown() {
+    use millrace_plan::ids::{PAGES, shown};
     let mut seen = BTreeSet::new();
     for path in pages() {
         for c in cases(&fs::read_to_string(&path).expect("page")) {
             seen.extend(c.lint(&c.text).into_iter().map(|d| d.id));
         }
     }
-    let missing: Vec<&str> =
-        millrace_plan::ids::PAGES.iter().map(|p| p.id).filter(|id| !seen.contains(*id) && !ELSEWHERE.contains(id)).collect();
+    let unshown = |id: &str| shown::UNSHOWN.iter().any(|(i, _)| *i == id);
+    let elsewhere = |id: &str| shown::ROWS.iter().any(|r| r.id == id) || shown::COMMANDS.iter().any(|c| c.id == id) || unshown(id);
+    let missing: Vec<&str> = PAGES.iter().map(|p| p.id).filter(|id| !seen.contains(*id) && !elsewhere(id)).collect();
     assert!(missing.is_empty(), "no case tells {missing:?}");
+    let without: Vec<&str> = PAGES.iter().filter(|p| p.example().is_none() != unshown(p.id)).map(|p| p.id).collect();
+    assert!(without.is_empty(), "pages without an example, or with one and an excuse: {without:?}");
+    for (id, _) in shown::UNSHOWN {
+        assert!(PAGES.iter().any(|p| p.id == *id), "{id} has no page");
+        assert!(!seen.contains(*id), "a case of the corpus shows {id}");
+    }
 }
 
-/// Told by tests of their own: they need `--set`, a console, texts of a size that nobody reads, or rows (these are reasons of rejected rows too).
-const ELSEWHERE: &[&str] = &[
-    "bad-set",
-    "bug",
-    "expression-too-long",
-    "few-partitions",
-    "guard-cannot-veto",
-    "invalid-argument",
-    "invalid-base64",
-    "invalid-cast",
-    "invalid-escape",
-    "invalid-hex",
-    "invalid-json",
-    "invalid-time-format",
-    "invalid-utf8",
-    "no-answer",
-    "not-a-number",
-    "not-a-time",
-    "not-allowed",
-    "not-an-ip",
-    "not-connected",
-    "short-retention",
-    "too-many-columns",
-    "two-open-schemas",
-    "unused-variable",
-    "wrong-argument",
-];
+#[test]
+pub fn commands_of_the_pages_are_told() {
+    let text = "\
+streams:
+  orders: {config: {source: {type: Kafka, config: {brokers: \"${BROKERS:-kafka:9092}\", topics: [orders], group: g}}}}
+sink:
+  - {type: Null}
+";
+    for c in millrace_plan::ids::shown::COMMANDS {
+        let told = |args: &str| {
+            let (key, value) = args.strip_prefix("--set ").and_then(|a| a.split_once('=')).expect("a setting");
+            let options = Options { set: vec![(key.into(), value.into())], ..Options::default() };
+            millrace_plan::load_text("job.yaml", text, &root(), &options).diagnostics
+        };
+        let (bad, good) = (told(c.bad), told(c.good));
+        assert!(bad.iter().any(|d| d.id == c.id), "{}: {}", c.bad, diagnostic::full(&bad, false));
+        assert!(good.is_empty(), "{}: {}", c.good, diagnostic::full(&good, false));
+    }
+}
+
+/// Rows of the pages are refused for the reason of the page, and are not by what the page calls good.
+#[test]
+pub fn rows_of_the_pages_are_refused() {
+    use millrace_plan::ids::shown;
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let mut files = vec![];
+    for r in shown::ROWS {
+        for (name, field) in [("bad", r.bad), ("good", r.good)] {
+            let expect = match name {
+                "bad" => format!("{{out: none, dead_letter: [{}]}}", r.id),
+                _ => "{out: {count: 1}, dead_letter: none}".into(),
+            };
+            let text = format!(
+                "streams:\n  in:\n    config:\n      source: {{type: Inline, config: {{lines: []}}}}\n      operates:\n        \
+                 - {{type: StringToMap, config: {{format: json, fields: {{a: string, b: string, n: bigint}}}}}}\n        - type: TemplateExtract\n          \
+                 config:\n            fields:\n              {field}\nsink:\n  - {{type: Null, name: out}}\ntests:\n  - name: {name}\n    \
+                 input: {{in: ['{}']}}\n    expect: {expect}\n",
+                r.row
+            );
+            let file = tmp.path().join(format!("{}-{name}.yaml", r.id));
+            fs::write(&file, text).expect("written");
+            files.push(file);
+        }
+    }
+    let o = super::millrace().arg("test").args(&files).output().expect("runs");
+    assert!(o.status.success(), "{}", super::said(&o));
+}

@@ -365,6 +365,10 @@ fn reference() -> BTreeMap<String, String> {
     let mut out = String::from("# Problems\n\nWhat `millrace lint` can tell, by id. `millrace explain ID` prints one.\n");
     for p in millrace_plan::ids::PAGES {
         let _ = write!(out, "\n## `{}`\n\n{}\n\nWhy: {}\n\nFix: {}\n", p.id, p.what, p.why, p.fix);
+        if let Some((bad, good)) = p.example() {
+            let signed = |text: &str, sign: char| text.lines().map(|l| format!("{sign} {l}\n")).collect::<String>();
+            let _ = write!(out, "\n```diff\n{}{}```\n", signed(&bad, '-'), signed(&good, '+'));
+        }
     }
     all.insert("problems.md".into(), out);
     let schema: serde_json::Value = serde_json::from_str(&told(&["schema"])).expect("JSON");

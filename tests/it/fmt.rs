@@ -61,3 +61,9 @@ fn files_are_written_checked_and_refused() {
     std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), ugly.as_bytes()).expect("written");
     assert_eq!(text(&child.wait_with_output().expect("ends").stdout), good);
 }
+
+#[test]
+fn what_the_repository_ships_is_formatted() {
+    let o = millrace().args(["fmt", "--check", "topologies", "templates"]).current_dir(root()).output().expect("runs");
+    assert!(o.status.success(), "millrace fmt topologies templates\n{}", said(&o));
+}

@@ -58,6 +58,52 @@ fn failures_are_told_and_mended() {
     assert!(seen > 0);
 }
 
+/// Results of CASE and `if`, sides of blocks: those that no row takes are named.
+#[test]
+fn branches_of_expressions_and_templates_are_covered() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let text = "\
+streams:
+  in:
+    config:
+      source: {type: Stdin}
+      operates:
+        - {type: StringToMap, config: {format: json, fields: {n: bigint, os: string}}}
+        - type: TemplateExtract
+          config:
+            keep: [n]
+            fields:
+              plat: \"{{#if (eq os 'ios')}}apple{{else}}other{{/if}}\"
+              size: {expr: \"case when n > 10 then 'big' when n > 5 then 'middle' else 'small' end\"}
+transforms:
+  - {type: Map, config: {set: {odd: \"if(n % 2 = 1, 'odd', 'even')\", kind: \"case size when 'big' then 1 end\"}}}
+sink:
+  - {type: Null, name: out}
+tests:
+  - name: one row
+    input: {in: ['{\"n\":11,\"os\":\"ios\"}']}
+    expect: {out: [{n: 11, plat: apple, size: big, odd: odd, kind: 1}]}
+";
+    write(tmp.path(), "t.yaml", text);
+    let missed = |o: &Output| -> Vec<String> {
+        assert!(o.status.success(), "{}", said(o));
+        super::text(&o.stdout).lines().filter_map(|l| l.trim().strip_prefix("not reached: branch ")).map(String::from).collect()
+    };
+    let found = missed(&tested(&["--coverage", "t.yaml"], tmp.path()));
+    let words: Vec<&str> = found.iter().map(|l| l.split("` in `").next().unwrap_or_default().trim_start_matches('`')).collect();
+    assert_eq!(words.len(), 5, "{found:?}");
+    for w in ["when n > 5", "else", "if not n % 2 = 1", "no WHEN fits", "{{else}} of {{#if (eq os 'ios')}}"] {
+        assert!(words.contains(&w), "{w}: {found:?}");
+    }
+    // A row for each way: nothing is missed.
+    let more = "  - name: the others
+    input: {in: ['{\"n\":8,\"os\":\"android\"}', '{\"n\":2}']}
+    expect: {out: {count: 2}}
+";
+    write(tmp.path(), "t.yaml", &format!("{text}{more}"));
+    assert_eq!(missed(&tested(&["--coverage", "t.yaml"], tmp.path())), Vec::<String>::new());
+}
+
 #[test]
 fn exit_codes_of_tests() {
     let tmp = tempfile::tempdir().expect("tempdir");

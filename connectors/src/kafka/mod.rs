@@ -191,6 +191,10 @@ impl Common<'_> {
         }
         if s.username.is_some() != s.password.is_some() {
             wrong("username", "`username` and `password` go together");
+        } else if s.username.as_deref() == Some("") {
+            wrong("username", "the user's name is empty");
+        } else if s.password.as_ref().is_some_and(|p| p.0.is_empty()) {
+            wrong("password", "the password is empty");
         }
         if tls && !ssl {
             wrong("protocol", "certificates need the protocol ssl or sasl_ssl");

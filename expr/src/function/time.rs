@@ -15,6 +15,30 @@ const T: Type = Type::Timestamp;
 const S: Type = Type::String;
 const I: Type = Type::Bigint;
 
+/// A constant unit is looked at before the job starts.
+fn known_unit(name: &str, _: &Settings) -> Result<Prepared, (&'static str, String)> {
+    match unit(name) {
+        Some(_) => Ok(Prepared::None),
+        None => Err(("invalid-argument", format!("unknown unit `{name}`: year, month, week, day, hour, minute, second"))),
+    }
+}
+
+fn known_part(name: &str, _: &Settings) -> Result<Prepared, (&'static str, String)> {
+    let some = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+    part(name, &some).map(|_| Prepared::None).map_err(|e| (e.reason, e.message.clone()))
+}
+
+fn known_cut(name: &str, _: &Settings) -> Result<Prepared, (&'static str, String)> {
+    let word = name.to_ascii_lowercase();
+    let known = ["millisecond", "second", "minute", "hour", "day"].contains(&word.as_str());
+    match known || cut(name, &jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC)).is_ok_and(|z| z.is_some()) {
+        true => Ok(Prepared::None),
+        false => {
+            Err(("invalid-argument", format!("unknown unit `{name}`: year, quarter, month, week, day, hour, minute, second, millisecond")))
+        }
+    }
+}
+
 submit! { FunctionDef::new("to_timestamp", &[Any, Text], T, "to_timestamp(value[, format]) -> timestamp", "reads a time: ISO 8601, or a format: `epoch_ms`, `epoch_s`, a pattern like `%d/%b/%Y:%H:%M:%S %z` or `yyyy-MM-dd HH:mm:ss`",
 "to_timestamp('29/Feb/2024:13:00:00 +0100', '%d/%b/%Y:%H:%M:%S %z') => TIMESTAMP '2024-02-29T12:00:00Z'",
 |a, cx, p| {
@@ -45,7 +69,7 @@ submit! { FunctionDef::new("date_format", &[Time, Text, Text], S, "date_format(t
     }
 }).optional(1).prepare(1, pattern) }
 submit! { FunctionDef::new("date_part", &[Text, Time, Text], I, "date_part(part, t[, zone]) -> bigint", "year, quarter, month, week (ISO), day, doy, dow (Sunday is 0), hour, minute, second, millisecond, microsecond or epoch; also EXTRACT(part FROM t)", "EXTRACT(hour FROM TIMESTAMP '2024-02-29T13:14:15Z') => 13",
-|a, cx, _| part(a[0].text()?, &in_zone(a[1], a.get(2), cx)?)).optional(1) }
+|a, cx, _| part(a[0].text()?, &in_zone(a[1], a.get(2), cx)?)).prepare(0, known_part).optional(1) }
 submit! { FunctionDef::new("year", &[Time], I, "year(t) -> bigint", "the year", "year(TIMESTAMP '2024-02-29') => 2024", |a, cx, _| part("year", &in_zone(a[0], None, cx)?)) }
 submit! { FunctionDef::new("month", &[Time], I, "month(t) -> bigint", "the month, 1 to 12", "month(TIMESTAMP '2024-02-29') => 2", |a, cx, _| part("month", &in_zone(a[0], None, cx)?)) }
 submit! { FunctionDef::new("day", &[Time], I, "day(t) -> bigint", "the day of the month", "day(TIMESTAMP '2024-02-29') => 29", |a, cx, _| part("day", &in_zone(a[0], None, cx)?)).alias(&["dayofmonth"]) }
@@ -69,7 +93,7 @@ submit! { FunctionDef::new("date_trunc", &[Text, Time, Text], T, "date_trunc(uni
         Ok(None) => fail("invalid-argument", format!("unknown unit `{name}`: year, quarter, month, week, day, hour, minute, second, millisecond")),
         Err(_) => overflow("a time"),
     }
-}).optional(1) }
+}).prepare(0, known_cut).optional(1) }
 submit! { FunctionDef::new("from_unixtime", &[Number], T, "from_unixtime(seconds) -> timestamp", "the time so many seconds after 1970; fractions count", "from_unixtime(1.5) => TIMESTAMP '1970-01-01T00:00:01.5Z'",
 |a, _, _| scaled(a[0], 1_000_000)) }
 submit! { FunctionDef::new("from_unixmillis", &[Number], T, "from_unixmillis(milliseconds) -> timestamp", "the time so many milliseconds after 1970", "from_unixmillis(1500) => TIMESTAMP '1970-01-01T00:00:01.5Z'",
@@ -88,7 +112,7 @@ submit! { FunctionDef::new("date_add", &[Text, Int, Time], T, "date_add(unit, n,
         (Some(months), Some(micros)) => shift(t, months, micros, &cx.settings.zone).map(V::Time),
         _ => overflow(format_args!("{n} {name}s")),
     }
-}).alias(&["timestampadd"]) }
+}).prepare(0, known_unit).alias(&["timestampadd"]) }
 submit! { FunctionDef::new("date_diff", &[Text, Time, Time], I, "date_diff(unit, from, to) -> bigint", "whole units from one time to another; microsecond to week, month, quarter and year by the calendar", "date_diff('hour', TIMESTAMP '2024-02-28T23:00:00Z', TIMESTAMP '2024-02-29T13:30:00Z') => 14",
 |a, cx, _| {
     let (name, from, to) = (a[0].text()?, a[1].time()?, a[2].time()?);
@@ -100,7 +124,7 @@ submit! { FunctionDef::new("date_diff", &[Text, Time, Time], I, "date_diff(unit,
             match a.until((Unit::Month, &b)) { Ok(s) => Ok(V::Int(i64::from(s.get_months()) / u.months)), Err(_) => overflow("a time") }
         }
     }
-}).alias(&["timestampdiff"]) }
+}).prepare(0, known_unit).alias(&["timestampdiff"]) }
 
 fn reader(text: &str, settings: &Settings) -> Result<TimeReader, (&'static str, String)> {
     let made = TimeFormat::parse(text).and_then(|f| TimeReader::with_zone(&f, settings.zone.clone()));

@@ -25,6 +25,21 @@ const CLOCKS: &[&str] = &[
     "uuid",
 ];
 
+/// What other dialects call these functions.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("array_length", "cardinality"),
+    ("get_json_object", "json_value"),
+    ("isnull", "coalesce"),
+    ("json_extract", "json_value"),
+    ("size", "cardinality"),
+    ("strftime", "date_format"),
+    ("strlen", "length"),
+    ("to_char", "date_format"),
+    ("to_date", "to_timestamp"),
+    ("to_lower", "lower"),
+    ("to_upper", "upper"),
+];
+
 impl Compiler<'_> {
     pub fn function(&mut self, f: &ast::Function) -> Option<Typed> {
         let range = self.place(f);
@@ -93,10 +108,11 @@ impl Compiler<'_> {
 
     fn unknown(&mut self, name: &str, range: Range<usize>) {
         let names = function::functions().into_iter().flat_map(|f| std::iter::once(f.name).chain(f.aliases.iter().copied()));
-        let suggestion = did_you_mean(name, names.chain(aggregate::NAMES.iter().copied()));
+        let elsewhere = ELSEWHERE.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, own)| own.to_string());
+        let suggestion = elsewhere.or_else(|| did_you_mean(name, names.chain(aggregate::NAMES.iter().copied())));
         let i = self.issue("unknown-function", range, format!("unknown function `{name}`"));
-        i.suggestion = suggestion;
         i.hint = Some("`millrace list` names all functions".into());
+        i.suggestion = suggestion;
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -236,7 +252,14 @@ impl Compiler<'_> {
         match prepare(text, self.settings) {
             Ok(p) => Some(p),
             Err((id, message)) => {
-                self.issue(id, arg.range.clone(), message);
+                // The fault's own place, where the literal is written as it is meant.
+                let inner = arg.range.start + 1..arg.range.end.saturating_sub(1);
+                let fault = millrace_sdk::pattern::regex_fault(text).filter(|_| id == "invalid-regex");
+                let range = match fault.filter(|_| self.text.text.get(inner.clone()) == Some(&**text)) {
+                    Some((at, _)) => inner.start + at.start..inner.start + at.end,
+                    None => arg.range.clone(),
+                };
+                self.issue(id, range, message);
                 None
             }
         }
@@ -273,6 +296,11 @@ impl Compiler<'_> {
                 }
                 let (mut results, ty) = self.unify(name, results)?;
                 let (other, then) = (results.pop()?, results.pop()?);
+                let text = self.text.text.get(condition.range.clone()).unwrap_or_default();
+                let (yes, no) = (format!("if {text}"), format!("if not {text}"));
+                let then = self.counted(then, condition.range.start, yes);
+                let other = self.counted(other, condition.range.end, no);
+                let constant = constant && self.settings.reached.is_none();
                 let node = Node::Case(Box::new([(condition.node, then)]), Box::new(other));
                 self.typed(self.fold(node, constant), ty, range)
             }

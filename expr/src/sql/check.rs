@@ -10,7 +10,7 @@ use crate::Issue;
 use crate::aggregate::AggregateCall;
 use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::record::Meta;
-use millrace_sdk::{Batch, BatchBuilder, Decimal, Schema, Type};
+use millrace_sdk::{Batch, BatchBuilder, Decimal, Schema, Type, Way};
 use sqlparser::ast::{self, BinaryOperator, Expr as Ast, Ident, Spanned, UnaryOperator};
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -108,7 +108,7 @@ impl<'s> Compiler<'s> {
             return node;
         }
         let pool = Pool::default();
-        let settings = Settings { zone: self.settings.zone.clone(), null_on_error: false };
+        let settings = Settings { zone: self.settings.zone.clone(), null_on_error: false, reached: None };
         let folded = {
             let cx = Cx { row: NO_ROW.row(0), pool: &pool, accs: &[], settings: &settings };
             node.val(&cx).ok().and_then(Const::of)
@@ -450,6 +450,12 @@ impl<'s> Compiler<'s> {
             return self.shift(op, a, b, range);
         }
         let constant = a.node.is_const() && b.node.is_const();
+        let null = |t: &Typed| matches!(t.node, Node::Const(Const::Null));
+        if matches!(op, B::Eq | B::NotEq) && self.schema.is_some() && null(&a) != null(&b) && !constant {
+            let i = self.issue("null-comparison", range, format!("`{op}` with NULL is never true"));
+            i.hint = Some(format!("write `IS {}NULL`", if *op == B::NotEq { "NOT " } else { "" }));
+            return None;
+        }
         match op {
             B::And | B::Or => {
                 let (a, b) = (self.boolean(a), self.boolean(b));
@@ -487,7 +493,13 @@ impl<'s> Compiler<'s> {
             B::PGBitwiseShiftLeft => self.bits(Bits::Left, a, b, range),
             B::PGBitwiseShiftRight => self.bits(Bits::Right, a, b, range),
             _ => {
-                self.issue("unsupported-expression", range, format!("the operator `{op}` is not part of the expression language"));
+                let word = op.to_string();
+                let between = a.range.end.min(b.range.start)..b.range.start;
+                let at = self.text.text.get(between.clone()).and_then(|t| t.find(&word)).map(|i| between.start + i);
+                let range = at.map_or(range, |at| at..at + word.len());
+                let issue =
+                    self.issue("unsupported-expression", range, format!("the operator `{word}` is not part of the expression language"));
+                issue.suggestion = (word == "&&").then(|| "and".to_string());
                 None
             }
         }
@@ -603,13 +615,27 @@ impl<'s> Compiler<'s> {
             }
         }
         let (mut results, ty) = self.unify("CASE", results)?;
-        let other = if other.is_some() { results.pop()? } else { Node::null() };
+        let (end, written) = (range.end, other.is_some());
+        let other = if written { results.pop()? } else { Node::null() };
+        let results = results.into_iter().zip(arms).map(|(node, arm)| {
+            let condition = self.place(&arm.condition);
+            let words = format!("when {}", self.text.text.get(condition.clone()).unwrap_or_default());
+            self.counted(node, condition.start, words)
+        });
         let arms: Box<[(Node, Node)]> = tests.into_iter().zip(results).collect();
+        let other = self.counted(other, end, if written { "else" } else { "no WHEN fits" }.into());
         let node = match operand {
             None => Node::Case(arms, Box::new(other)),
             Some(o) => Node::CaseOf(Box::new(o.node), arms, Box::new(other)),
         };
         self.typed(node, ty, range)
+    }
+
+    /// A result with the count of rows that take it, where these are counted.
+    pub fn counted(&self, result: Node, at: usize, words: String) -> Node {
+        let Some(reached) = self.settings.reached.as_ref().filter(|_| self.schema.is_some()) else { return result };
+        let way = Way { text: self.text.text.to_string(), at, words };
+        Node::Seen(reached.rows(way), Box::new(result))
     }
 
     /// Gives results of different types the type that holds them all.

@@ -10,6 +10,7 @@ use crate::function::{Call, Part, Prepared, characters};
 use ahash::AHashSet;
 use jiff::tz::TimeZone;
 use millrace_sdk::convert;
+use millrace_sdk::reached::{Reached, Rows};
 use millrace_sdk::{Access, Decimal, Record, Slot, Type, Val, Value, json, same_text};
 use std::cmp::Ordering;
 
@@ -19,6 +20,7 @@ pub struct Settings {
     pub zone: TimeZone,
     /// Errors become NULL.
     pub null_on_error: bool,
+    pub reached: Option<Reached>,
 }
 
 /// What an evaluation works on.
@@ -184,6 +186,8 @@ pub enum Node {
     Case(Box<[(Node, Node)]>, Box<Node>),
     /// The operand, values and results, then ELSE.
     CaseOf(Box<Node>, Box<[(Node, Node)]>, Box<Node>),
+    /// A result of a CASE, with the count of rows that take it: where coverage is asked for.
+    Seen(Rows, Box<Node>),
     Coalesce(Box<[Node]>),
     NullIf(Box<[Node; 2]>),
     Cast(Box<Node>, Type),
@@ -283,6 +287,10 @@ impl Node {
     #[inline(never)]
     fn compute_rare<'a>(&'a self, cx: &Cx<'a>) -> R<V<'a>> {
         match self {
+            Node::Seen(rows, result) => {
+                rows.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                result.val(cx)
+            }
             Node::Path(access) => Ok(json::lookup(cx.row.get(access.slot), &access.rest, cx.pool.string()).into()),
             Node::Acc(i) => Ok(cx.accs[*i]),
             Node::Neg(a) => match a.val(cx)? {

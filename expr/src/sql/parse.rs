@@ -1,6 +1,7 @@
 //! Text to syntax tree, and places of the tree back to bytes of the text.
 
 use crate::Issue;
+use millrace_sdk::problem::did_you_mean;
 use sqlparser::ast::Expr as Ast;
 use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
@@ -18,6 +19,9 @@ const MAX_DEPTH: usize = 60;
 const MAX_SIGNS: usize = 8;
 /// Most NOT (…) and CAST(…) inside one another.
 const MAX_HARD: usize = 12;
+
+/// Words of the language that may be misspelt.
+const WORDS: &[&str] = &["and", "or", "not", "case", "when", "then", "else", "end", "between", "like", "null", "true", "false", "cast"];
 
 /// Line starts, for places that the parser tells as line and column.
 pub struct Text<'t> {
@@ -147,7 +151,11 @@ impl<'t> Text<'t> {
             None => (message.as_str(), self.char_at(self.text.len())),
         };
         let message = lower(message).replace("expected: ", "expected ").replace("found: EOF", "found the end").replace("found: ", "found ");
-        self.issue("expression-syntax", range, message)
+        let word = self.text.get(range.clone()).unwrap_or("");
+        let near = did_you_mean(&word.to_lowercase(), WORDS.iter().copied()).filter(|_| word.len() > 2);
+        let curly = word.starts_with(['‘', '’', '“', '”']) || message.contains(['‘', '’', '“', '”']);
+        let hint = curly.then(|| "texts stand in straight single quotes: 'like this'".to_string());
+        Issue { hint, suggestion: near.filter(|n| !n.eq_ignore_ascii_case(word)), ..self.issue("expression-syntax", range, message) }
     }
 
     /// The word or character at a place; the last character at the end.

@@ -50,7 +50,7 @@ impl Template {
     /// cannot take.
     pub fn compile(text: &str, schema: &Schema, env: &Env) -> Result<Template, Vec<Issue>> {
         let cx = Cx::new(env);
-        let (parsed, reads, node) = parse::compile(text, schema)?;
+        let (parsed, reads, node) = parse::compile(text, schema, env.reached.as_ref())?;
         Ok(match node {
             Some(node) => Template { ty: node.ty(schema), kind: Kind::Program(program::Program::new(node)), cx },
             None => {

@@ -6,6 +6,7 @@ use crate::Issue;
 use handlebars::template::{BlockParam, HelperTemplate, Parameter, Template as Tree, TemplateElement};
 use handlebars::{Path, PathSeg, TemplateErrorReason};
 use millrace_sdk::problem::did_you_mean;
+use millrace_sdk::reached::{Reached, Rows, Way};
 use millrace_sdk::{Access, Schema, Type};
 use serde_json::Value as Json;
 use std::ops::Range;
@@ -40,10 +41,14 @@ pub fn reads(text: &str) -> Result<Reads, Issue> {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn compile(text: &str, schema: &Schema) -> Result<(Tree, Reads, Option<Node>), Vec<Issue>> {
+pub fn compile(text: &str, schema: &Schema, reached: Option<&Reached>) -> Result<(Tree, Reads, Option<Node>), Vec<Issue>> {
     let tree = parse(text).map_err(|i| vec![i])?;
-    let mut walk = Walk::new(text, Some(schema));
+    let mut walk = Walk { reached, ..Walk::new(text, Some(schema)) };
     let node = walk.template(&tree);
+    // What handlebars itself runs is not counted.
+    if let Some(reached) = reached.filter(|_| node.is_some()) {
+        walk.ways.drain(..).for_each(|(way, rows)| reached.counted_by(way, rows));
+    }
     if walk.issues.is_empty() { Ok((tree, walk.reads, node)) } else { Err(walk.issues) }
 }
 
@@ -183,6 +188,9 @@ struct Walk<'a> {
     scopes: Vec<Vec<String>>,
     /// How many `default` and `coalesce` are around.
     catching: usize,
+    reached: Option<&'a Reached>,
+    /// Sides of blocks, and their counts.
+    ways: Vec<(Way, Rows)>,
 }
 
 /// None: nothing that a program can do (or an issue, which is noted).
@@ -190,7 +198,7 @@ type Made = Option<Node>;
 
 impl<'a> Walk<'a> {
     fn new(text: &'a str, schema: Option<&'a Schema>) -> Walk<'a> {
-        Walk { text, schema, reads: Reads::default(), issues: vec![], cursor: 0, scopes: vec![], catching: 0 }
+        Walk { text, schema, reads: Reads::default(), issues: vec![], cursor: 0, scopes: vec![], catching: 0, reached: None, ways: vec![] }
     }
 
     fn template(&mut self, t: &Tree) -> Made {
@@ -385,6 +393,11 @@ impl<'a> Walk<'a> {
         if let Parameter::Literal(Json::String(s)) = p {
             let range = self.find_literal(s);
             if let Some(Err((id, message))) = def.and_then(|d| d.check).map(|check| check(i, s)) {
+                let fault = millrace_sdk::pattern::regex_fault(s).filter(|_| id == "invalid-regex");
+                let range = match fault.filter(|_| self.text.get(range.clone()) == Some(s.as_str())) {
+                    Some((at, _)) => range.start + at.start..range.start + at.end,
+                    None => range,
+                };
                 self.issues.push(Issue { id, range, message, hint: None, suggestion: None });
             }
         }
@@ -427,7 +440,8 @@ impl<'a> Walk<'a> {
                 // `includeZero=true` is left to handlebars.
                 h.hash.is_empty().then_some(())?;
                 let (then, other) = if name == "if" { (then, other) } else { (other, then) };
-                Some(Node::If(Box::new(If { cond, then, other })))
+                let seen = self.ways(&range, name, h);
+                Some(Node::If(Box::new(If { cond, then, other, seen: if name == "if" { seen } else { seen.map(|[yes, no]| [no, yes]) } })))
             }
             "each" | "with" => {
                 self.param(&h.params[0]);
@@ -446,14 +460,14 @@ impl<'a> Walk<'a> {
             _ => {
                 match HelperDef::find(name) {
                     Some(d) if d.gives == Type::Boolean => {}
-                    Some(d) => self
-                        .issues
-                        .push(syntax(range, format!("`{}` is no block", d.name)).with_hint(format!("write `{{{{{}}}}}`", d.signature))),
+                    Some(d) => self.issues.push(
+                        syntax(range.clone(), format!("`{}` is no block", d.name)).with_hint(format!("write `{{{{{}}}}}`", d.signature)),
+                    ),
                     None => {
                         let tests = super::helpers().into_iter().filter(|h| h.gives == Type::Boolean).map(|h| h.name);
                         self.issues.push(Issue {
                             id: "unknown-helper",
-                            range,
+                            range: range.clone(),
                             message: format!("unknown block `{name}`"),
                             hint: Some(format!("blocks are {}, and helpers that give true or false", BLOCKS.join(", "))),
                             suggestion: did_you_mean(name, BLOCKS.into_iter().chain(tests)),
@@ -466,9 +480,25 @@ impl<'a> Walk<'a> {
                 if self.issues.len() > issues {
                     return None;
                 }
-                Some(Node::If(Box::new(If { cond: cond?, then: then?, other: other? })))
+                let seen = self.ways(&range, name, h);
+                Some(Node::If(Box::new(If { cond: cond?, then: then?, other: other?, seen })))
             }
         }
+    }
+
+    /// The counts of a block's two sides, where these are counted.
+    fn ways(&mut self, range: &Range<usize>, name: &str, h: &HelperTemplate) -> Option<[Rows; 2]> {
+        self.reached.is_some().then_some(())?;
+        let end = self.text[range.start..].find("}}").map_or(range.end, |i| range.start + i);
+        let head = self.text.get(range.start..end).unwrap_or(name).trim_end_matches(['~', ' ']);
+        let no =
+            if h.inverse.is_some() { format!("{{{{else}}}} of {{{{#{head}}}}}") } else { format!("{{{{#{head}}}}} without its block") };
+        let mut count = |at: usize, words: String| {
+            let rows = Rows::default();
+            self.ways.push((Way { text: self.text.to_string(), at, words }, rows.clone()));
+            rows
+        };
+        Some([count(range.start, format!("{{{{#{head}}}}}")), count(end, no)])
     }
 
     /// Where a name stands: the first whole word from the cursor on that is not inside quotes. The cursor moves behind it.

@@ -7,6 +7,7 @@ use crate::function::MAX_TEXT;
 use crate::sql::column::fill_field;
 use millrace_sdk::convert;
 use millrace_sdk::json::plain_integer;
+use millrace_sdk::reached::Rows;
 use millrace_sdk::{Access, BatchBuilder, Cell, Columns, Record, Slot, Strings, Type, Val, Value, json, same_text};
 use std::cell;
 
@@ -165,6 +166,8 @@ pub struct If {
     pub cond: Node,
     pub then: Node,
     pub other: Node,
+    /// How many rows have gone each way, where that is counted.
+    pub seen: Option<[Rows; 2]>,
 }
 
 impl Call {
@@ -444,6 +447,9 @@ impl If {
     /// The conditions one behind the other and what is left, if they compare fields with literals and give literals.
     fn arms(&self) -> Option<(Vec<Arm<'_>>, &str)> {
         let Node::Same(both, negated) = &self.cond else { return None };
+        if self.seen.is_some() {
+            return None;
+        }
         let ([Node::Slot(slot, _), Node::Lit(Lit::Str(equals))], Node::Lit(Lit::Str(then))) = (&**both, &self.then) else { return None };
         let (mut arms, other) = match &self.other {
             Node::Lit(Lit::Str(other)) => (vec![], &**other),
@@ -460,6 +466,9 @@ impl If {
             Node::Same(both, negated) => both_same(both, row) != *negated,
             cond => truth(cond.eval(row, buffers, cx)?),
         };
+        if let Some([then, other]) = &self.seen {
+            (if holds { then } else { other }).fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
         Ok(if holds { &self.then } else { &self.other })
     }
 }

@@ -103,11 +103,17 @@ pub struct FormatError {
     pub message: String,
     /// Where in that key's text, bytes.
     pub range: Option<Range<usize>>,
+    /// What probably should stand there.
+    pub suggestion: Option<String>,
 }
 
 impl FormatError {
     fn new(key: &'static str, message: impl Into<String>) -> FormatError {
-        FormatError { key, message: message.into(), range: None }
+        FormatError { key, message: message.into(), range: None, suggestion: None }
+    }
+
+    fn at(key: &'static str, range: Range<usize>, message: impl Into<String>) -> FormatError {
+        FormatError { range: Some(range), ..FormatError::new(key, message) }
     }
 }
 

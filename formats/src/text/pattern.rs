@@ -4,6 +4,7 @@ use super::line::Line;
 use super::linear::Linear;
 use super::{FormatError, Piece, Pieces, TextError, TextField};
 use millrace_sdk::Type;
+use millrace_sdk::problem::did_you_mean;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,7 +23,10 @@ pub struct Regex {
 
 impl Regex {
     pub fn new(pattern: &str) -> Result<(Regex, Vec<String>), FormatError> {
-        let regex = regex::Regex::new(pattern).map_err(|e| FormatError::new("pattern", format!("invalid regular expression: {e}")))?;
+        let regex = regex::Regex::new(pattern).map_err(|e| match millrace_sdk::pattern::regex_fault(pattern) {
+            Some((range, why)) => FormatError::at("pattern", range, format!("invalid regular expression: {why}")),
+            None => FormatError::new("pattern", format!("invalid regular expression: {e}")),
+        })?;
         let ascii = regex::bytes::RegexBuilder::new(pattern).unicode(false).build().ok();
         let linear = ascii.as_ref().and_then(|_| Linear::new(pattern));
         let (groups, names): (Vec<_>, Vec<_>) =
@@ -87,6 +91,7 @@ impl Grok {
         for (name, definition) in own {
             library.add_pattern(name.as_str(), definition.as_str());
         }
+        check_uses(pattern, own)?;
         let compiled = library.compile(pattern, true).map_err(|e| FormatError::new("pattern", format!("invalid grok pattern: {e}")))?;
         let mut order = vec![];
         names_in_order(pattern, own, 0, &mut order);
@@ -100,10 +105,15 @@ impl Grok {
                 Some("float" | "double") => Some(Type::Double),
                 Some("boolean" | "bool") => Some(Type::Boolean),
                 Some(other) => {
-                    return Err(FormatError::new(
-                        "pattern",
-                        format!("field `{name}` has the unknown type `{other}`: int, float, string, boolean"),
-                    ));
+                    let message = format!("field `{name}` has the unknown type `{other}`: int, float, string, boolean");
+                    let at = pattern.find(&format!(":{name}:{other}}}")).map(|at| at + name.len() + 2);
+                    return Err(match at {
+                        Some(at) => FormatError {
+                            suggestion: did_you_mean(other, ["int", "integer", "float", "double", "string", "boolean"]),
+                            ..FormatError::at("pattern", at..at + other.len(), message)
+                        },
+                        None => FormatError::new("pattern", message),
+                    });
                 }
             };
             fields.push(TextField { name: name.into(), ty });
@@ -127,6 +137,26 @@ impl Grok {
         }));
         Ok(())
     }
+}
+
+/// The library's own words for what is wrong have no place: uses of patterns that there are not, and braces that are not closed, are found here.
+fn check_uses(pattern: &str, own: &BTreeMap<String, String>) -> Result<(), FormatError> {
+    let mut from = 0;
+    while let Some(start) = pattern[from..].find("%{").map(|i| from + i) {
+        let Some(end) = pattern[start..].find('}').map(|i| start + i) else {
+            return Err(FormatError::at("pattern", start..pattern.len(), "`%{` has no `}`"));
+        };
+        let inside = &pattern[start + 2..end];
+        let name = inside.split([':', '=']).next().unwrap_or("");
+        let known = || grok::patterns().iter().map(|(n, _)| *n).chain(own.keys().map(String::as_str));
+        if !inside.contains('=') && !known().any(|n| n == name) {
+            let place = start + 2..start + 2 + name.len();
+            let fault = FormatError::at("pattern", place, format!("no pattern is called `{name}`"));
+            return Err(FormatError { suggestion: did_you_mean(name, known()), ..fault });
+        }
+        from = end;
+    }
+    Ok(())
 }
 
 /// The names that a pattern gives, in the order in which they are written.

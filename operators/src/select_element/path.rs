@@ -20,8 +20,8 @@ pub struct Path {
 
 impl Path {
     /// # Errors
-    /// What begins with `$` and is no JSONPath.
-    pub fn parse(text: &str) -> Result<Path, String> {
+    /// What begins with `$` and is no JSONPath: a sentence, and the byte at which it cannot be read.
+    pub fn parse(text: &str) -> Result<Path, (usize, String)> {
         if !text.starts_with('$') {
             return Ok(Path { field: Some(text.into()), rest: vec![], query: None });
         }
@@ -32,7 +32,7 @@ impl Path {
                 // A filter that looks at the root needs the root.
                 (steps, left) = (vec![], &text[1..]);
             }
-            let parsed = parse_json_path(&format!("${left}")).map_err(|e| e.to_string())?;
+            let parsed = parse_json_path(&format!("${left}")).map_err(|e| fault(&e.to_string(), text, left))?;
             query = Some(Query(Arc::new(parsed)));
         }
         let dotted = steps.iter().position(|s| s.contains('.') || s.is_empty()).unwrap_or(steps.len());
@@ -53,6 +53,16 @@ impl Path {
     pub fn query(&self) -> Option<Query> {
         self.query.clone()
     }
+}
+
+/// What the parser says of `$` and the rest of a text: its place and its last words.
+fn fault(said: &str, text: &str, left: &str) -> (usize, String) {
+    let column = said.split_once("--> 1:").and_then(|(_, c)| c.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
+    // Its first character is the `$` that stands for what was read.
+    let characters = column.unwrap_or(1).saturating_sub(2);
+    let at = text.len() - left.len() + left.char_indices().nth(characters).map_or(left.len(), |(i, _)| i);
+    let words = said.lines().last().unwrap_or(said).trim().trim_start_matches("= ");
+    (at, words.to_string())
 }
 
 /// Steps of a path `$.a['b'][0]`, as far as it is of that kind, and what is left of it.

@@ -1,9 +1,9 @@
 //! `defaults`: config that all parts of a type have unless they say otherwise.
 
 use super::{child, entries_mut, is_map, put, remap};
-use crate::check::unknown_key;
 use crate::diagnostic::{Found, Report};
 use crate::source::Span;
+use crate::spelling::unknown_key;
 use crate::topology::{WATERMARK, schema_of};
 use crate::vars::Vars;
 use crate::yaml::{self, Content, Entry, Node, snake_case};

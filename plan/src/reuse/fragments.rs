@@ -2,9 +2,10 @@
 
 use super::parameters::{self, Parameter};
 use super::{child, entries_mut, is_map, names_hint, only, put, remap};
-use crate::check::{list, unknown_key};
+use crate::check::list;
 use crate::diagnostic::{Found, Report};
 use crate::source::Span;
+use crate::spelling::unknown_key;
 use crate::topology::{first_line, valid_name};
 use crate::vars::Vars;
 use crate::yaml::{self, Content, Entry, Node, snake_case};

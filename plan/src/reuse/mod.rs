@@ -8,10 +8,11 @@ mod fragments;
 mod include;
 mod parameters;
 
-use crate::check::{list, unknown_key};
+use crate::check::list;
 use crate::diagnostic::{Found, Report};
 use crate::load::Options;
 use crate::source::Span;
+use crate::spelling::unknown_key;
 use crate::topology::first_line;
 use crate::vars::Vars;
 use crate::yaml::{self, Content, Entry, Node, snake_case};
@@ -115,5 +116,5 @@ fn is_map(report: &mut Report, node: &Node, what: &str) -> bool {
 }
 
 fn names_hint<S: AsRef<str>>(found: Found, what: &str, names: &[S]) -> Found {
-    if names.is_empty() { found.hint(format!("there are no {what}")) } else { found.hint(format!("{what} are {}", list(names))) }
+    if names.is_empty() { found.hint("there are none here") } else { found.hint(format!("{what} are {}", list(names))) }
 }

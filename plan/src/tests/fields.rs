@@ -94,6 +94,7 @@ sink:
         [
             "2:42: error[unknown-key]",
             "6:22: error[unknown-part]",
+            "6:36: error[unknown-key]",
             "8:43: error[unknown-function]",
             "9:38: error[bad-time-format]",
             "10:3: error[missing-watermark]",
@@ -101,6 +102,7 @@ sink:
             "16:26: error[dangling-input]",
             "17:65: error[unknown-key]",
             "17:94: error[unsupported-expression]",
+            "18:12: error[missing-key]",
             "18:12: error[unknown-part]",
             "21:36: error[unknown-key]",
         ]

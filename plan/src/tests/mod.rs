@@ -89,7 +89,7 @@ fn around(transforms: &str) -> String {
 fn names_and_inputs() {
     for (transforms, expected) in [
         ("  - {type: KeyBy, config: {keys: [b]}, input: inn}", "4:47: error[dangling-input] nothing is called `inn`; did you mean `in`?\n"),
-        ("  - {type: KeyBy, config: {keys: [b]}, input: in.x}", "4:47: error[unknown-port] `in` has no port `x`\n"),
+        ("  - {type: KeyBy, config: {keys: [b]}, input: in.x}", "4:50: error[unknown-port] `in` has no port `x`\n"),
         ("  - {type: Keyby, config: {keys: [b]}}", "4:12: error[unknown-part] unknown operator `Keyby`; did you mean `KeyBy`?\n"),
         ("  - {type: Feed}", "4:12: error[unknown-part] unknown operator `Feed`\n"),
         ("  - {type: KeyBy, name: in, config: {keys: [b]}}", "4:25: error[duplicate-name] the name `in` is taken\n"),
@@ -106,7 +106,7 @@ fn names_and_inputs() {
         ),
         (
             "  - {type: Union, name: x, input: in}\n  - {type: Union, name: y, input: in}",
-            "4:12: warning[unread-output] nobody reads `x`: its rows are dropped and counted\n",
+            "4:25: warning[unread-output] nobody reads `x`: its rows are dropped and counted\n",
         ),
     ] {
         let got: String = lint(&around(transforms)).lines().filter(|l| !l.contains("useless-keyby")).map(|l| format!("{l}\n")).collect();

@@ -65,7 +65,7 @@ fn one_syntax_error_hides_nothing() {
 #[test]
 fn allowances() {
     let unread = with("input: more", "input: big");
-    assert_eq!(lint(&unread), "9:12: warning[unread-output] nobody reads `more`: its rows are dropped and counted\n");
+    assert_eq!(lint(&unread), "9:23: warning[unread-output] nobody reads `more`: its rows are dropped and counted\n");
     for (text, expected) in [
         (unread.replace("a + 1}}}", "a + 1}}} # lint: allow(unread-output)"), ""),
         (

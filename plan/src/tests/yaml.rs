@@ -129,7 +129,7 @@ fn set_changes_keys_and_variables() {
         ("run_env.parallelism", "four", "--set run_env.parallelism:1:1: error[wrong-type] expected a whole number, found a text\n"),
         ("run_env.paralelism", "4", "--set:1:9: error[unknown-key] unknown key `paralelism`; did you mean `parallelism`?\n"),
         ("sink.frist.type", "Null", "--set:1:6: error[bad-set] no item `frist` in a list of 2; did you mean `first`?\n"),
-        ("sink.first.input", "in.x", "--set sink.first.input:1:1: error[unknown-port] `in` has no port `x`\n"),
+        ("sink.first.input", "in.x", "--set sink.first.input:1:4: error[unknown-port] `in` has no port `x`\n"),
         ("sink.1.input", "in", ""),
         ("run_env.parallelism.x", "4", "--set:1:21: error[bad-set] `x` lies within a number\n"),
         ("TOPC", "x", "--set:1:1: warning[unused-variable] nothing mentions the variable `TOPC`\n"),

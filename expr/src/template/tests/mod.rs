@@ -41,7 +41,7 @@ type Rendered = Result<String, EvalError>;
 /// Renders by the program, if the template is plain, and by handlebars.
 fn both(text: &str, row: &Batch) -> (Option<Rendered>, Rendered) {
     let cx = Cx::new(&Env::default());
-    let (tree, reads, node) = parse::compile(text, row.schema()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+    let (tree, reads, node) = parse::compile(text, row.schema(), None).unwrap_or_else(|e| panic!("{text}: {e:?}"));
     let text = |f: &dyn Fn(&mut Vec<u8>) -> Result<(), EvalError>| {
         let mut out = vec![];
         f(&mut out).map(|()| String::from_utf8(out).expect("text is UTF-8"))

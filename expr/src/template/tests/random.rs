@@ -178,7 +178,7 @@ fn programs_and_handlebars_agree_on_every_helper() {
     for _ in 0..2500 {
         let text = template(r, 0, &all);
         let (batch, json) = row(r, true);
-        if parse::compile(&text, batch.schema()).is_err() {
+        if parse::compile(&text, batch.schema(), None).is_err() {
             continue;
         }
         let (program, handlebars) = both(&text, &batch);

@@ -33,15 +33,9 @@ impl Limits {
         Ok(Limits { groups })
     }
 
-    /// What holds here, for the form.
-    pub fn about(&self) -> &'static str {
-        match self.groups {
-            Some(_) => "The system holds all limits of a job: memory and processors by control groups, open files by process.",
-            None => {
-                "The system holds open files and, in whole numbers, processors; memory is looked at by the job's supervisor ten times a second, \
-                 which ends what is above its limit. There are no control groups that the console may manage."
-            }
-        }
+    /// Whether control groups hold memory and processor time.
+    pub fn by_groups(&self) -> bool {
+        self.groups.is_some()
     }
 
     /// For the job's command line.

@@ -158,7 +158,7 @@ mod tests {
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
         assert!(alive(control));
         // The number is another process's by now.
-        write(control, stranger.id(), began.map(|t| t + 1));
+        write(control, stranger.id(), began.map(|t| t + 1_000_000));
         signal(control, Signal::KILL);
         assert!(stranger.try_wait().unwrap().is_none());
         write(control, child.id(), began);

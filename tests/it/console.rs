@@ -57,6 +57,14 @@ impl Console {
     }
 }
 
+/// A test that fails leaves no console behind.
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A program with an administrator's token.
 pub struct Api {
     pub url: String,
@@ -308,6 +316,29 @@ fn whatever_is_killed_comes_back_and_writes_each_row_once() {
             // What a task may be brought back in ten minutes is for real trouble.
             forget_recoveries(&data);
         }
+    }
+    assert_once(&data, 1, tmp.path());
+    console.kill();
+}
+
+/// The console may die at any moment after it was asked to start a job: before the job's first process has come to itself, too.
+#[test]
+fn a_console_that_dies_while_it_starts_a_job_starts_it_once() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let data = tmp.path().join("data");
+    let mut console = Console::start(&data);
+    let mut api = enter(&console);
+    api.submit("job", JOB);
+    for run in 1..=3 {
+        api.start("job");
+        console.kill();
+        console = Console::start(&data);
+        api = api.at(&console);
+        let before = rows(&data, 1).lines().count();
+        until("more rows", || (rows(&data, 1).lines().count() > before && api.task("job")["state"] == "running").then_some(()));
+        assert_eq!(api.task("job")["run"], run, "no second start: {}", api.log("job"));
+        assert_eq!(api.stop("job", false)["result"], "done");
+        api.reaches("job", "stopped");
     }
     assert_once(&data, 1, tmp.path());
     console.kill();

@@ -357,7 +357,13 @@ fn page(app: &App, l: &Look, v: &Visitor, s: &Settings, about: &About) -> Done<M
                     label { (l.t("Memory limit, as 4GiB")) input name="memory_limit" value=(s.memory_limit) aria-describedby="limits"; }
                     label { (l.t("Processors, at most")) input name="cpu" inputmode="decimal" value=(s.cpu.map_or_else(String::new, |n| n.to_string())) aria-describedby="limits"; }
                 }
-                p class="note" id="limits" { (l.t(app.limits.about())) }
+                p class="note" id="limits" {
+                    @if app.limits.by_groups() {
+                        (l.t("The system holds all limits of a job: memory and processors by control groups, open files by process."))
+                    } @else {
+                        (l.t("The system holds open files and, in whole numbers, processors; memory is looked at by the job's supervisor ten times a second, which ends what is above its limit. There are no control groups that the console may manage."))
+                    }
+                }
                 (restarts(l, &s.restart))
                 (alarms(l, s))
                 div class="row" {

@@ -430,6 +430,9 @@ impl Reader {
                 p.pause = Some(Instant::now() + if busy { short.min(PAUSE) } else { PAUSE });
                 if self.idle_after.is_some() && !source.drained(p.info.id) {
                     p.active = moment;
+                    if std::mem::take(&mut p.idle) {
+                        p.time.raise(self.outlet.held().wm);
+                    }
                 }
             }
             Poll::Ended => p.ended = true,

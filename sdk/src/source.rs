@@ -129,7 +129,7 @@ pub trait Source: Send {
     /// Reads a little of one partition. An unavailable dependency is `Pending` with a warning in the log, not an error.
     fn poll(&mut self, partition: u32, pull: &mut Pull<'_>) -> Result<Poll, Fault>;
     /// Asked after a `Pending`: whether everything that the partition has was given. False while more may be on its way (a broker that
-    /// is slow or away): then it does not become idle, as its rows would be late when they come.
+    /// is slow or away): then it does not become idle, and no longer is, as its rows would be late when they come.
     fn drained(&mut self, partition: u32) -> bool {
         let _ = partition;
         true

@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait for one answer of a broker; the question is asked again.
@@ -47,7 +47,11 @@ impl Commits {
 
 /// What the client calls back with.
 #[derive(Default)]
-pub struct Ear(Listener);
+pub struct Ear {
+    listener: Listener,
+    /// How often a connection was lost, or could not be made.
+    losses: AtomicU64,
+}
 
 impl ClientContext for Ear {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
@@ -55,7 +59,10 @@ impl ClientContext for Ear {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.hear_error(&error, reason);
+        if Listener::is_outage(&error) {
+            self.losses.fetch_add(1, Ordering::AcqRel);
+        }
+        self.listener.hear_error(&error, reason);
     }
 }
 
@@ -79,7 +86,21 @@ pub enum News {
         low: i64,
         high: i64,
     },
+    /// Where a partition's log ends, asked for when so many connections were lost.
+    End {
+        at: TopicPartition,
+        high: i64,
+        losses: u64,
+    },
     Broken(Fault),
+}
+
+/// What the client's thread is asked.
+enum Question {
+    /// Where to go on in a partition whose next offset is gone.
+    Lost(TopicPartition),
+    /// Where a log ends.
+    End(TopicPartition, u64),
 }
 
 /// The client, and the line to its thread.
@@ -87,7 +108,7 @@ pub struct Consumer {
     pub client: Arc<Client>,
     pub news: Receiver<News>,
     pub commits: Shared<Commits>,
-    lost: Sender<TopicPartition>,
+    questions: Sender<Question>,
     stop: Arc<AtomicBool>,
 }
 
@@ -96,7 +117,7 @@ impl Consumer {
     pub fn open(spec: Arc<Spec>, cx: &SourceContext) -> KafkaResult<Consumer> {
         let client: Arc<Client> = Arc::new(spec.client.create_with_context(Ear::default())?);
         let (say, news) = unbounded();
-        let (lost, lost_here) = unbounded();
+        let (questions, asked) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
         let commits: Shared<Commits> = Arc::default();
         let control = Control {
@@ -106,7 +127,7 @@ impl Consumer {
             say,
             commits: commits.clone(),
             committed: Instant::now(),
-            lost: lost_here,
+            asked,
             waker: cx.waker.clone(),
             stop: stop.clone(),
             known: HashSet::new(),
@@ -117,13 +138,23 @@ impl Consumer {
             .name("kafka-source".into())
             .spawn(move || control.run())
             .map_err(|e| KafkaError::ClientCreation(format!("no thread: {e}")))?;
-        Ok(Consumer { client, news, commits, lost, stop })
+        Ok(Consumer { client, news, commits, questions, stop })
     }
 
     /// Asks where to go on in a partition whose next offset is gone; the answer is [`News::Moved`].
     pub fn ask(&self, at: TopicPartition) {
         // It fails when the thread has ended, and then nobody waits for the answer.
-        let _ = self.lost.send(at);
+        let _ = self.questions.send(Question::Lost(at));
+    }
+
+    /// How often a connection was lost so far.
+    pub fn losses(&self) -> u64 {
+        self.client.context().losses.load(Ordering::Acquire)
+    }
+
+    /// Asks where a log ends; the answer is [`News::End`].
+    pub fn ask_end(&self, at: TopicPartition, losses: u64) {
+        let _ = self.questions.send(Question::End(at, losses));
     }
 }
 
@@ -140,7 +171,7 @@ struct Control {
     say: Sender<News>,
     commits: Shared<Commits>,
     committed: Instant,
-    lost: Receiver<TopicPartition>,
+    asked: Receiver<Question>,
     waker: Waker,
     stop: Arc<AtomicBool>,
     known: HashSet<TopicPartition>,
@@ -153,7 +184,7 @@ struct Control {
 impl Control {
     fn run(mut self) {
         let mut next = Instant::now();
-        let mut waiting: Vec<TopicPartition> = vec![];
+        let mut waiting: Vec<Question> = vec![];
         while !self.stop.load(Ordering::Acquire) {
             match self.client.poll(TICK) {
                 Some(Ok(message)) => {
@@ -168,8 +199,14 @@ impl Control {
                 Some(Err(_)) | None => {}
             }
             self.commit();
-            waiting.extend(self.lost.try_iter());
-            waiting.retain(|at| !self.move_on(at));
+            for question in self.asked.try_iter() {
+                // The newest says what the one before it said.
+                waiting.retain(|old| !matches!((old, &question), (Question::End(a, _), Question::End(b, _)) if a == b));
+                waiting.push(question);
+            }
+            // Where one gets no answer the others wait for theirs in vain too.
+            let answered = waiting.iter().position(|question| !self.answer(question)).unwrap_or(waiting.len());
+            waiting.drain(..answered);
             if Instant::now() >= next {
                 let listed = (self.first || !self.spec.bounded).then(|| self.look());
                 next = Instant::now()
@@ -306,11 +343,18 @@ impl Control {
             .collect()
     }
 
-    /// Answers a reader whose offset is lost; false: ask again.
-    fn move_on(&self, at: &TopicPartition) -> bool {
+    /// False: ask again.
+    fn answer(&self, question: &Question) -> bool {
+        let (Question::Lost(at) | Question::End(at, _)) = question;
         let Ok((low, high)) = self.client.fetch_watermarks(&at.0, at.1, ANSWER) else { return false };
-        let to = if self.spec.on_offset_lost == OnOffsetLost::Latest { high } else { low };
-        self.tell(News::Moved { at: at.clone(), to, low, high });
+        let at = at.clone();
+        self.tell(match question {
+            Question::Lost(_) => {
+                let to = if self.spec.on_offset_lost == OnOffsetLost::Latest { high } else { low };
+                News::Moved { at, to, low, high }
+            }
+            Question::End(_, losses) => News::End { at, high, losses: *losses },
+        });
         true
     }
 }

@@ -276,6 +276,12 @@ impl Listener {
         }
     }
 
+    /// Whether a broker cannot be reached.
+    pub fn is_outage(error: &KafkaError) -> bool {
+        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, Resolve};
+        matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | Resolve))
+    }
+
     pub fn hear_error(&self, error: &KafkaError, reason: &str) {
         // These belong to one partition and are told where it is read.
         let partition = matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset));
@@ -289,11 +295,7 @@ impl Listener {
         if !self.note(reason) {
             return;
         }
-        let outage = matches!(
-            error.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve)
-        );
-        if outage {
+        if Self::is_outage(error) {
             let mut told = locked(&OUTAGE_TOLD);
             if told.is_some_and(|t| t.elapsed() < OUTAGE_PAUSE) {
                 return tracing::debug!(target: "kafka", "{reason}; the client goes on trying");

@@ -52,6 +52,9 @@ struct Part {
     held: Option<OwnedMessage>,
     /// The end of the log, as the client knew it, when everything before it had been read.
     read_to: i64,
+    /// Connections lost when the end of the log was last made sure of; and when it was last asked for.
+    sure: u64,
+    asked: u64,
     lost: bool,
     /// The end of the log was reached behind the bounded read's, if no message of it comes after all.
     at_end: bool,
@@ -86,6 +89,12 @@ impl Reader {
                     }
                 }
                 Ok(News::Moved { at, to, low, high }) => self.fault = self.moved(&at, to, low, high).err(),
+                Ok(News::End { at, high, losses }) => {
+                    if let Some(part) = self.parts.values_mut().find(|p| p.at == at) {
+                        part.high = part.high.max(high);
+                        part.sure = losses;
+                    }
+                }
                 Ok(News::Broken(fault)) => self.fault = Some(fault),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => self.fault = Some(Fault::bug("the thread of the Kafka source has ended")),
@@ -107,7 +116,7 @@ impl Reader {
         while self.parts.contains_key(&id) {
             id = 0x8000_0000 | id.wrapping_add(1);
         }
-        let end = self.spec.bounded.then_some(f.high);
+        let (end, losses) = (self.spec.bounded.then_some(f.high), self.consumer.losses());
         let part = Part {
             at: f.at,
             next: f.start,
@@ -116,6 +125,8 @@ impl Reader {
             queue: None,
             held: None,
             read_to: -1,
+            sure: losses,
+            asked: losses,
             lost: false,
             at_end: false,
             ended: false,
@@ -338,10 +349,22 @@ impl Source for Reader {
         Ok(Poll::Ready)
     }
 
-    /// An empty partition counts once its end was reached: before that the broker may just not have answered.
+    /// An empty partition counts once its end was reached: before that the broker may just not have answered. Where that was before a connection
+    /// was lost, nobody knows what has been written since: the broker is asked, and no answer means no.
     fn drained(&mut self, partition: u32) -> bool {
-        let client = self.consumer.client.clone();
-        self.part(partition).is_ok_and(|p| p.ended || (p.read_to >= 0 && p.lag(&client) == 0))
+        let (client, losses) = (self.consumer.client.clone(), self.consumer.losses());
+        let Ok(part) = self.part(partition) else { return false };
+        if part.ended {
+            return true;
+        }
+        if part.sure != losses {
+            if std::mem::replace(&mut part.asked, losses) != losses {
+                let at = part.at.clone();
+                self.consumer.ask_end(at, losses);
+            }
+            return false;
+        }
+        part.read_to >= 0 && part.lag(&client) == 0
     }
 
     fn position(&mut self, partition: u32) -> Position {

@@ -168,7 +168,8 @@ pub fn bytes(n: f64) -> String {
 pub fn seconds(s: f64) -> String {
     match s {
         s if !s.is_finite() => "–".into(),
-        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        // Clocks differ by a little.
+        s if s < 1.0 => format!("{:.0} ms", (s * 1e3).max(0.0)),
         s if s < 120.0 => format!("{s:.1} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),
         s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
@@ -186,8 +187,9 @@ pub fn chart(
 ) -> Markup {
     const W: f64 = 320.0;
     const H: f64 = 90.0;
-    let all = points.iter().flat_map(|p| [value(p), second.map_or(0.0, |s| s(p))]);
-    let most = all.filter(|v| v.is_finite()).fold(0.0, f64::max).max(1e-9);
+    let all = points.iter().flat_map(|p| [value(p), second.map_or(f64::NAN, |s| s(p))]);
+    let greatest = all.filter(|v| v.is_finite()).fold(f64::NAN, f64::max);
+    let most = greatest.max(1e-9);
     let (begin, end) = (points.first().map_or(0, |p| p.time), points.last().map_or(1, |p| p.time));
     let line = |value: fn(&Point) -> f64| {
         let mut d = String::new();
@@ -206,7 +208,7 @@ pub fn chart(
     };
     let now = points.last().map_or(f64::NAN, value);
     html! { figure {
-        figcaption { (title) ": " strong { (shown(now)) } " · max " (shown(if points.is_empty() { f64::NAN } else { most })) }
+        figcaption { (title) ": " strong { (shown(now)) } " · max " (shown(greatest)) }
         svg xmlns="http://www.w3.org/2000/svg" width=(W) height=(H) viewBox=(format!("0 0 {W} {H}")) role="img" aria-label=(title) {
             line class="axis" x1="0" y1=(H - 0.5) x2=(W) y2=(H - 0.5) {}
             @if let Some(second) = second { path class="second" d=(line(second)) {} }

@@ -1,7 +1,7 @@
 //! What the executable says of a topology beside a task's job: the console knows neither engine nor checkpoints, and says nothing of them in
 //! words of its own.
 
-use crate::settings::{self, Settings};
+use crate::settings::{self, FILE, Settings};
 use crate::tasks::{self, Task};
 use crate::{App, Refusal, accounts, jobs};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -11,6 +11,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What the names of copies of a topology begin with.
+const COPY: &str = ".look-";
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -56,7 +58,7 @@ pub fn write(app: &App, t: &Task, settings: &Settings) -> Result<Written, Refusa
     let unnamed = planned.graph.rest["name"].is_null();
     // A job without a name is called after its file, and this one has another.
     let name = if unnamed { format!("name: {}\n", serde_json::Value::from(plan.env.job.as_str())) } else { String::new() };
-    let path = folder.join(format!(".look-{}.yaml", &accounts::random()[..16]));
+    let path = folder.join(format!("{COPY}{}.yaml", &accounts::random()[..16]));
     let written = Written { path };
     std::fs::write(&written.path, name + &settings.config)
         .map_err(|e| Refusal::failed(format!("the task's folder cannot be used: {e}")))?;
@@ -84,7 +86,9 @@ pub async fn ask(app: &Arc<App>, t: &Task, settings: &Settings, args: &[&str], s
         return Err(failed(&format!("it takes longer than {} s", PATIENCE.as_secs())));
     };
     let output = output.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // Who reads knows nothing of the copy.
+    let copies = || args.iter().filter(|a| a.contains(COPY));
+    let text = |bytes: &[u8]| copies().fold(String::from_utf8_lossy(bytes).into_owned(), |t, copy| t.replace(copy, FILE));
     Ok(Said { code: output.status.code(), out: text(&output.stdout), error: text(&output.stderr) })
 }
 

@@ -223,7 +223,8 @@ fn dead_letters_are_replayed_once() {
     let site = Site::new();
     let config = |n: &str| {
         format!(
-            "name: j\nrun_env:\n  checkpoint: {{interval: 50ms, dir: state}}\nstreams:\n  s:\n    config:\n      source: {{type: File, config: {{path: in.jsonl}}}}\n      \
+            "name: j\nrun_env:\n  checkpoint: {{interval: 50ms, dir: state}}\n  dead_letter: {{type: File, config: {{path: bad/letters.jsonl}}}}\n\
+             streams:\n  s:\n    config:\n      source: {{type: File, config: {{path: in.jsonl}}}}\n      \
              operates: [{{type: StringToMap, config: {{format: json, fields: {{n: {n}}}}}}}]\nsink:\n  - {{type: File, name: out, config: {{path: out.jsonl}}}}\n"
         )
     };

@@ -150,6 +150,14 @@ fn what_cannot_be_replayed_is_said() {
     write(p.0.path(), "l.jsonl", "{\"a\":1}\n");
     let o = p.call(&["replay", "t.yaml", "l.jsonl"]);
     assert!(o.status.code() == Some(4) && text(&o.stderr).contains("line 1 of l.jsonl is no dead letter"), "{}", said(&o));
+    // What is no checkpoint is not passed over in silence.
+    p.topology(&job("bounded", "string").replace("  checkpoint: {interval: 50ms, dir: state}\n", "  state_dir: state\n"));
+    for args in
+        [&["run", "t.yaml", "--from", "17"][..], &["run", "t.yaml", "--from", "yesterday"], &["checkpoints", "preview", "17", "t.yaml"]]
+    {
+        let o = p.call(args);
+        assert!(o.status.code() == Some(1) && text(&o.stderr).contains("takes no checkpoints"), "{args:?} {}", said(&o));
+    }
     // A sink that begins anew would lose what is there.
     p.topology(&job("bounded", "string").replace("path: out.jsonl", "path: out.jsonl, on_exists: truncate"));
     write(p.0.path(), "l.jsonl", &letter("\"offset\":5,\"length\":1,\"encoding\":\"text\",\"body\":\"x\""));

@@ -97,7 +97,13 @@ pub async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next)
         Err(refusal) if refusal.id == "password-change-needed" && wants_page => Redirect::to("/account").into_response(),
         Err(refusal) => refusal.into_response(),
     };
-    if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+    let unreadable = || match response.status() {
+        StatusCode::BAD_REQUEST => Some("the address is not one of this console's, or something in it is missing"),
+        StatusCode::METHOD_NOT_ALLOWED => Some("this is not done here in that way"),
+        _ => None,
+    };
+    let unreadable = unreadable().map(|why| Refusal::new(response.status(), "bad-request", why));
+    if let Some(refusal) = response.extensions_mut().remove::<Refusal>().or(unreadable) {
         response = told(&refusal, program, &look, visitor.as_ref());
     }
     harden(response.headers_mut(), app.options.tls.is_some());

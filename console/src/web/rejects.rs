@@ -47,9 +47,22 @@ fn files_in(app: &App, id: i64, folder: &FilePath, ends: &[&str]) -> Vec<PathBuf
     all
 }
 
-/// The files of a task's dead letters.
+/// The files of a task's dead letters: the default ones, and the file that its topology names for them.
 fn files(app: &App, id: i64) -> Result<Vec<PathBuf>, Refusal> {
-    Ok(state_folder(app, id)?.map_or(vec![], |state| files_in(app, id, &state.join("dead-letter"), &["jsonl"])))
+    let Some(state) = state_folder(app, id)? else { return Ok(vec![]) };
+    let mut all = files_in(app, id, &state.join("dead-letter"), &["jsonl"]);
+    let t = app.store.run(|db| tasks::by_id(db, id))?;
+    let picture = super::task::picture(app, &t)?;
+    let sink = &picture.rest["run_env"]["dead_letter"];
+    let base = app.job_folder(id);
+    // A path with `{...}` in it is that of many files.
+    if let Some(path) = sink["config"]["path"].as_str().filter(|p| sink["type"] == "File" && !p.contains('{'))
+        && app.confine(id).path(&base, path).is_ok()
+        && fs::symlink_metadata(base.join(path)).is_ok_and(|m| m.is_file())
+    {
+        all.push(base.join(path));
+    }
+    Ok(all)
 }
 
 /// What a letter says, and which one it is: the place where its record was read.
@@ -140,7 +153,7 @@ pub async fn page(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): Pa
                             @let (value, place) = letter(row);
                             @let text = |key: &str| starred(value[key].as_str().unwrap_or_default(), &secrets);
                             tr {
-                                @if may { td { input type="checkbox" name="letter" value=(hex::encode(&place)) aria-label=(text("message")); } }
+                                @if may { td { input type="checkbox" name="letter" value=(hex::encode(&place)) aria-label=(format!("{} {}", text("reason"), text("message"))); } }
                                 td { (text("part")) } td { (text("reason")) } td { (text("message")) }
                                 td { details { summary { code { (short(&text("body"))) } } pre { (starred(row, &secrets)) } } }
                                 td { @if replayed.contains(&place) { (l.t("yes")) } }

@@ -42,7 +42,7 @@ pub async fn page(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): Pa
             p { a class="button" href=(format!("/tasks/{id}/checkpoints")) { (l.t("Show and restore")) } " " a class="button" href=(format!("/tasks/{id}/rejects")) { (l.t("Dead letters")) } }
             h2 { (l.t("Runs")) }
             div class="scroll" tabindex="0" { table {
-                thead { tr { th { (l.t("Run")) } th { (l.t("Version")) } th { (l.t("From")) } th { (l.t("By")) } th { (l.t("Begun")) } th { (l.t("Ended")) } th { (l.t("How")) } } }
+                thead { tr { th class="n" { (l.t("Run")) } th class="n" { (l.t("Version")) } th { (l.t("From")) } th { (l.t("By")) } th { (l.t("Begun")) } th { (l.t("Ended")) } th { (l.t("How")) } } }
                 tbody { @for r in &runs { tr {
                     td class="n" { (r.number) } td class="n" { (r.version) } td { (r.start.from) @if r.start.recovery { " (" (l.t("recovery")) ")" } } td { (r.user) }
                     td { (time(r.time)) } td { @if let Some(e) = r.ended { (time(e)) } }
@@ -51,7 +51,7 @@ pub async fn page(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): Pa
             } }
             h2 { (l.t("Versions")) }
             div class="scroll" tabindex="0" { table {
-                thead { tr { th { (l.t("Version")) } th { (l.t("Time")) } th { (l.t("By")) } th { (l.t("What was changed")) } th {} } }
+                thead { tr { th class="n" { (l.t("Version")) } th { (l.t("Time")) } th { (l.t("By")) } th { (l.t("What was changed")) } th {} } }
                 tbody { @for x in &versions { tr {
                     td class="n" { (x.number) @if x.number == t.version { " ●" } } td { (time(x.time)) } td { (x.user) } td { (x.note) }
                     td {
@@ -167,7 +167,7 @@ fn thinned(view: &View) -> Vec<Point> {
 }
 
 /// The graph of the version that runs, planned once.
-fn picture(app: &App, t: &Task) -> Done<Arc<millrace_plan::graph::Picture>> {
+pub fn picture(app: &App, t: &Task) -> Done<Arc<millrace_plan::graph::Picture>> {
     let run = app.store.run(|db| Ok(jobs::runs(db, t.id, 1)?.pop()))?;
     let version = run.map_or(t.version, |r| r.version);
     if let Some(known) = app.pictures.get(t.id, version) {

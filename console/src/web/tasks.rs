@@ -160,7 +160,11 @@ fn row(l: &Look, r: &Row) -> Markup {
 pub async fn bulk(State(app): State<Arc<App>>, l: Look, v: Visitor, form: Form) -> Done<axum::response::Response> {
     use axum::response::IntoResponse;
     let mut refused = vec![];
-    for id in form.numbers("task")? {
+    let chosen = form.numbers("task")?;
+    if chosen.is_empty() {
+        return Err(Refusal::bad("choose at least one task"));
+    }
+    for id in chosen {
         let done = match form.get("do") {
             "start" => jobs::start(&app, &v, id, Start { from: "latest".into(), ..Start::default() }).await.map(drop),
             "stop" => jobs::stop(&app, &v, id, Stop::default()).map(drop),

@@ -127,6 +127,11 @@ pub fn going_on(m: &Manifest, log: &JobLog) -> String {
 /// What a start says whose checkpoint is that of a job's end.
 pub const FINISHED: &str = "the job had finished before, and what it left to publish is published; --from scratch begins anew";
 
+/// Why a job cannot go on from a checkpoint.
+pub fn takes_none(job: &str) -> Fault {
+    Fault::config(format!("job `{job}` takes no checkpoints: every start begins from scratch")).hint("give it `run_env.checkpoint`")
+}
+
 /// What a start would do.
 #[derive(Clone, Debug, Default)]
 pub struct Foreseen {
@@ -146,10 +151,7 @@ pub struct Foreseen {
 /// The job takes no checkpoints, they cannot be read, or there is none that is called so.
 pub fn foresee(plan: &Plan, options: &RunOptions) -> Result<Foreseen, Fault> {
     let job = &plan.env.job;
-    let Some(checkpoint) = &plan.checkpoint else {
-        return Err(Fault::config(format!("job `{job}` takes no checkpoints: every start begins from scratch"))
-            .hint("give it `run_env.checkpoint`"));
-    };
+    let Some(checkpoint) = &plan.checkpoint else { return Err(takes_none(job)) };
     // To look makes no folder.
     let there = checkpoint.location.contains("://") || std::path::Path::new(&checkpoint.location).is_dir();
     let storage = if there { Some(storage(checkpoint)?) } else { None };

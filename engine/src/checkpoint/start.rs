@@ -64,8 +64,13 @@ pub fn storage(checkpoint: &CheckpointPlan) -> Result<Arc<dyn Storage>, Fault> {
 
 /// Begins a generation and brings the outside to where its manifest says.
 pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<Ack>) -> Result<Option<Started>, Fault> {
-    let Some(checkpoint) = &plan.checkpoint else { return Ok(None) };
     let options = &shared.options;
+    let Some(checkpoint) = &plan.checkpoint else {
+        return match &options.from {
+            StartFrom::Latest | StartFrom::Scratch => Ok(None),
+            StartFrom::Slot(_) | StartFrom::Path(_) => Err(older::takes_none(&plan.env.job)),
+        };
+    };
     let job = plan.env.job.clone();
     let (log, from) = older::open(plan, checkpoint, options)?;
     let clock = plan.env.clock.clone();

@@ -206,6 +206,7 @@ def completes(p):
     until("a suggestion", lambda: "Stdout" in p.text("#completions li"))
     box.send_keys(Keys.ENTER)
     until("the word", lambda: box.get_attribute("value").endswith("type: Stdout"))
+    assert not p.one("#completions").is_displayed()
 
 
 def test_a_task_from_its_form_to_a_rollback(person, console):

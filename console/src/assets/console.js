@@ -146,12 +146,14 @@ for (const editor of document.querySelectorAll(".editor")) {
 
 // A list of what may stand at the caret: asked for by control and space, and kept while one writes.
 function completions(text, list) {
-  const hide = () => { list.hidden = true; list.replaceChildren(); text.removeAttribute("aria-activedescendant"); };
+  // An answer that comes after the list was hidden, or asked for again, shows nothing.
+  let turn = 0;
+  const hide = () => { turn++; list.hidden = true; list.replaceChildren(); text.removeAttribute("aria-activedescendant"); };
   const choose = (item) => {
     const at = text.selectionStart;
+    hide();
     text.setSelectionRange(at - Number(item.dataset.word), at);
     document.execCommand("insertText", false, item.dataset.text);
-    hide();
   };
   const select = (item) => {
     for (const other of list.children) other.setAttribute("aria-selected", String(other === item));
@@ -159,12 +161,15 @@ function completions(text, list) {
     text.setAttribute("aria-activedescendant", item.id);
   };
   const show = async () => {
+    const mine = ++turn;
     const at = text.selectionStart;
     const before = text.value.slice(0, at);
     try {
       const answer = await fetch("/complete", { method: "POST", body: new URLSearchParams({ before, after: text.value.slice(at), id: text.form.elements.id?.value ?? "" }), headers: { "x-csrf-token": csrf } });
+      if (mine !== turn) return;
       if (!answer.ok || text.selectionStart !== at) return hide();
       const { suggestions } = await answer.json();
+      if (mine !== turn) return;
       if (!suggestions.length) return hide();
       list.replaceChildren(...suggestions.map((s, i) => {
         const item = document.createElement("li");

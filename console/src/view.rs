@@ -38,6 +38,22 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 13] = [
+        State::NotStarted,
+        State::Starting,
+        State::Running,
+        State::Backpressured,
+        State::Blocked,
+        State::Restarting,
+        State::Stalled,
+        State::Stopping,
+        State::Stopped,
+        State::Finished,
+        State::Failed,
+        State::Halted,
+        State::NeedsOperator,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             State::NotStarted => "not-started",

@@ -94,6 +94,27 @@ pub fn page(l: &Look, visitor: Option<&Visitor>, title: &str, body: Markup) -> M
     }
 }
 
+/// Words by which programs know how a run or an operation ended and what a checkpoint is, for people.
+pub fn word(l: &Look, word: &str) -> String {
+    let known = match word {
+        "finished" => l.t("finished"),
+        "stopped" => l.t("stopped"),
+        "halted" => l.t("halted by a guard"),
+        "failed" => l.t("failed"),
+        "operator" => l.t("needs an operator"),
+        "dead" => l.t("dead, started again"),
+        "done" => l.t("done"),
+        "pending" => l.t("under way"),
+        "periodic" => l.t("periodic"),
+        "savepoint" => l.t("savepoint"),
+        "stop" => l.t("at a stop"),
+        "drained" => l.t("drained"),
+        "damaged" => l.t("damaged"),
+        other => return other.into(),
+    };
+    known.into()
+}
+
 /// The page of a request that is refused.
 pub fn refused(l: &Look, visitor: Option<&Visitor>, refusal: &Refusal) -> Markup {
     let title = match refusal.status.as_u16() {

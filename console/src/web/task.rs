@@ -2,7 +2,7 @@
 
 use super::form::Form;
 use super::gate::Visitor;
-use super::layout::{Look, button, csrf, page as shell, time};
+use super::layout::{Look, button, csrf, page as shell, time, word};
 use super::tasks::state;
 use crate::accounts::Role;
 use crate::jobs::{self, Start, Stop};
@@ -46,7 +46,7 @@ pub async fn page(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): Pa
                 tbody { @for r in &runs { tr {
                     td class="n" { (r.number) } td class="n" { (r.version) } td { (r.start.from) @if r.start.recovery { " (" (l.t("recovery")) ")" } } td { (r.user) }
                     td { (time(r.time)) } td { @if let Some(e) = r.ended { (time(e)) } }
-                    td { (r.outcome.as_deref().unwrap_or("–")) @if let Some(e) = r.exit { " (" (e) ")" } " " (r.reason.as_deref().unwrap_or_default()) }
+                    td { (word(&l, r.outcome.as_deref().unwrap_or("–"))) @if let Some(e) = r.exit { " (" (e) ")" } " " (r.reason.as_deref().unwrap_or_default()) }
                 } } }
             } }
             h2 { (l.t("Versions")) }
@@ -198,7 +198,7 @@ fn operations(app: &App, l: &Look, task: Option<i64>, v: &Visitor) -> Done<Marku
         tbody { @for o in &all { tr {
             td { (time(o.time)) } td { (o.user) }
             @if task.is_none() { td { @if let Some(id) = o.task { a href=(format!("/tasks/{id}")) { (id) } } } }
-            td { (o.action) } td { (o.result) " " (o.detail) }
+            td { (o.action) } td { (word(l, &o.result)) " " (o.detail) }
         } } }
     } } })
 }
@@ -328,7 +328,7 @@ pub async fn list_checkpoints(State(app): State<Arc<App>>, l: Look, v: Visitor, 
                 Ok(all) => div class="scroll" tabindex="0" { table {
                     thead { tr { th class="n" { (l.t("Number")) } th { (l.t("Kind")) } th { (l.t("Time")) } th class="n" { (l.t("Size")) } th class="n" { (l.t("Workers")) } th {} } }
                     tbody { @for c in all.iter().rev() { tr {
-                        td class="n" { (c.slot) } td { (c.kind) } td { (c.time) } td class="n" { (draw::bytes(c.bytes as f64)) } td class="n" { (c.workers) }
+                        td class="n" { (c.slot) } td { (word(&l, &c.kind)) } td { (c.time) } td class="n" { (draw::bytes(c.bytes as f64)) } td class="n" { (c.workers) }
                         td { @if v.user.role >= Role::Operator {
                             a class="button" href=(format!("/tasks/{id}/restore?from={}", c.slot)) { (l.t("Restore here")) }
                         } }

@@ -37,7 +37,16 @@ struct Row {
 
 /// The state's name for people.
 pub fn state_name(l: &Look, v: &View) -> String {
-    let name = match v.state {
+    let name = named(l, v.state);
+    match (v.state, v.of) {
+        (JobState::Restarting, Some(of)) => format!("{name} {} / {of}", v.restarts),
+        (JobState::Restarting, None) => format!("{name} {}", v.restarts),
+        _ => name.to_string(),
+    }
+}
+
+fn named(l: &Look, state: JobState) -> &'static str {
+    match state {
         JobState::NotStarted => l.t("not started"),
         JobState::Starting => l.t("starting"),
         JobState::Running => l.t("running"),
@@ -51,11 +60,6 @@ pub fn state_name(l: &Look, v: &View) -> String {
         JobState::Failed => l.t("failed"),
         JobState::Halted => l.t("halted by a guard"),
         JobState::NeedsOperator => l.t("needs an operator"),
-    };
-    match (v.state, v.of) {
-        (JobState::Restarting, Some(of)) => format!("{name} {} / {of}", v.restarts),
-        (JobState::Restarting, None) => format!("{name} {}", v.restarts),
-        _ => name.to_string(),
     }
 }
 
@@ -89,8 +93,8 @@ pub async fn list(
     if headers.contains_key("x-fragment") {
         return Ok(table(&l, &filter));
     }
-    let states: BTreeSet<&str> =
-        filter.rows.iter().map(|r| r.view.state.name()).chain([filter.state.as_str()].into_iter().filter(|s| !s.is_empty())).collect();
+    let there = |s: &JobState| s.name() == filter.state || filter.rows.iter().any(|r| r.view.state == *s);
+    let states: Vec<JobState> = JobState::ALL.into_iter().filter(there).collect();
     let tags: BTreeSet<&String> = filter.rows.iter().flat_map(|r| &r.tags).collect();
     let encoded = |t: &str| percent_encoding::utf8_percent_encode(t, percent_encoding::NON_ALPHANUMERIC).to_string();
     let live = format!("/tasks?q={}&state={}&tag={}", encoded(&filter.q), encoded(&filter.state), encoded(&filter.tag));
@@ -103,7 +107,7 @@ pub async fn list(
                 label { (l.t("Search by name or tag")) input name="q" value=(filter.q) type="search"; }
                 label { (l.t("State")) select name="state" {
                     option value="" { (l.t("all")) }
-                    @for s in states { option value=(s) selected[s == filter.state] { (s) } }
+                    @for s in states { option value=(s.name()) selected[s.name() == filter.state] { (named(&l, s)) } }
                 } }
                 label { (l.t("Tag")) select name="tag" {
                     option value="" { (l.t("all")) }

@@ -9,6 +9,8 @@ use tokio::net::UnixStream;
 
 /// Longest answer that is read, bytes.
 const MAX_ANSWER: u64 = 64 << 20;
+/// What is said when the job went away instead of answering.
+pub const CUT: &str = "the job ended before it had answered";
 /// Longest path of a socket (`sun_path`); longer ones go by their folder's descriptor.
 const MAX_PATH: usize = 100;
 
@@ -44,7 +46,7 @@ async fn answer(socket: &Path, request: &Value) -> Result<Value, String> {
     stream.get_mut().write_all(format!("{request}\n").as_bytes()).await.map_err(|e| e.to_string())?;
     let mut line = String::new();
     stream.take(MAX_ANSWER).read_line(&mut line).await.map_err(|e| e.to_string())?;
-    let mut answer: Value = serde_json::from_str(&line).map_err(|_| "the job ended before it had answered")?;
+    let mut answer: Value = serde_json::from_str(&line).map_err(|_| CUT)?;
     if let Some(fault) = answer.get("error") {
         let text = |key: &str| fault[key].as_str().unwrap_or_default().to_string();
         let more = ["detail", "hint"].map(text).into_iter().filter(|t| !t.is_empty()).map(|t| format!("; {t}"));

@@ -47,12 +47,23 @@ fn want(app: &App, task: i64, wanted: bool) -> Result<(), Refusal> {
     app.store.run(|db| Ok(db.execute("UPDATE tasks SET wanted = ?1 WHERE id = ?2", params![wanted, task]).map(drop)?))
 }
 
+/// How long a job whose socket has gone may take to be gone itself.
+const ENDING: Duration = Duration::from_secs(5);
+
 pub(super) async fn stopped(app: Arc<App>, t: Task, how: Stop, operation: i64) {
     let control = app.control(t.id);
     let newest = app.store.run(|db| Ok(runs(db, t.id, 1)?.pop()));
     let Ok(Some(run)) = newest else { return audit::end(&app, operation, false, "the run is not known") };
     let request = json!({"command": "stop", "savepoint": how.savepoint, "drain": how.drain});
-    match socket::ask(&run.start.socket, &request, STOP).await {
+    let said = socket::ask(&run.start.socket, &request, STOP).await;
+    if said.as_ref().is_err_and(|e| e == socket::CUT) {
+        // It is at its end: its supervisor is a moment behind.
+        let begun = Instant::now();
+        while process::alive(&control) && begun.elapsed() < ENDING {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    match said {
         Ok(said) => audit::end(&app, operation, true, said.as_str().unwrap_or_default()),
         Err(_) if !process::alive(&control) => audit::end(&app, operation, !how.savepoint, "the job had ended"),
         // Between two runs, or before the first, there is no socket.

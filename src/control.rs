@@ -23,7 +23,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// Longest line that a request may be.
@@ -54,12 +54,41 @@ fn at<T>(path: &Path, use_it: impl FnOnce(&Path) -> io::Result<T>) -> io::Result
     use_it(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
 }
 
-/// A socket that is served; dropped, its file goes.
-pub struct Served(PathBuf);
+/// A socket that is served; dropped, its file goes, once those who asked have their answers.
+pub struct Served {
+    path: PathBuf,
+    answering: Answering,
+}
+
+/// How many requests are being answered. A tap is not counted: it ends with the job.
+type Answering = Arc<(Mutex<usize>, Condvar)>;
+
+/// An answer that nobody reads keeps no job from its end.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
+        let (count, changed) = &*self.answering;
+        let count = count.lock().unwrap_or_else(|e| e.into_inner());
+        drop(changed.wait_timeout_while(count, LAST_ANSWERS, |n| *n > 0));
+    }
+}
+
+/// Counts a request from its reading until its answer is written.
+struct Asked<'a>(&'a Answering);
+
+impl Asked<'_> {
+    fn new(answering: &Answering) -> Asked<'_> {
+        *answering.0.lock().unwrap_or_else(|e| e.into_inner()) += 1;
+        Asked(answering)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap_or_else(|e| e.into_inner()) -= 1;
+        self.0.1.notify_all();
     }
 }
 
@@ -67,15 +96,17 @@ impl Drop for Served {
 pub fn serve(path: PathBuf, watch: Arc<Watch>) -> Option<Served> {
     match listen(&path) {
         Ok(listener) => {
+            let answering = Answering::default();
+            let counted = answering.clone();
             let accept = move || {
                 for stream in listener.incoming().flatten() {
-                    let watch = watch.clone();
+                    let (watch, answering) = (watch.clone(), counted.clone());
                     // Who cannot be answered now may ask again.
-                    let _ = std::thread::Builder::new().name("control".into()).spawn(move || answer_all(&stream, &watch));
+                    let _ = std::thread::Builder::new().name("control".into()).spawn(move || answer_all(&stream, &watch, &answering));
                 }
             };
             std::thread::Builder::new().name("control".into()).spawn(accept).ok()?;
-            Some(Served(path))
+            Some(Served { path, answering })
         }
         Err(e) => {
             tracing::warn!(socket = %path.display(), error = %e, "the job cannot be controlled by `millrace stop`, `savepoint`, `status`");
@@ -101,7 +132,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn answer_all(stream: &UnixStream, watch: &Watch) {
+fn answer_all(stream: &UnixStream, watch: &Watch, answering: &Answering) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -109,9 +140,10 @@ fn answer_all(stream: &UnixStream, watch: &Watch) {
             Ok(n) if n > 0 && line.ends_with('\n') => {}
             _ => return,
         }
-        // A tap answers row by row.
-        let tapped = serde_json::from_str(&line).ok().filter(|r: &Value| r["command"] == "tap").map(|r| tap::serve(stream, &r, watch));
-        let answer = match tapped {
+        // A tap answers row by row, for as long as somebody listens.
+        let tapped = serde_json::from_str(&line).ok().filter(|r: &Value| r["command"] == "tap");
+        let _asked = tapped.is_none().then(|| Asked::new(answering));
+        let answer = match tapped.map(|r| tap::serve(stream, &r, watch)) {
             Some(Ok(())) => return,
             Some(Err(refused)) => Err(refused),
             None => answer(&line, watch).map_err(Refused::from),

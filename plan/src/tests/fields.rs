@@ -96,6 +96,7 @@ sink:
             "6:22: error[unknown-part]",
             "6:36: error[unknown-key]",
             "8:43: error[unknown-function]",
+            "8:48: error[unknown-field]",
             "9:38: error[bad-time-format]",
             "10:3: error[missing-watermark]",
             "14:42: error[unknown-field]",

@@ -47,21 +47,7 @@ pub(crate) fn check_filling(sources: &Sources, node: &Node, schema: &Value, owne
 }
 
 fn checked(sources: &Sources, node: &Node, schema: &Value, owner: Span, fill: bool) -> Checked {
-    let mut c = Checker {
-        sources,
-        root: schema,
-        found: vec![],
-        secrets: vec![],
-        paths: vec![],
-        addresses: vec![],
-        properties: vec![],
-        bad: false,
-        lost: false,
-        fill,
-        filled: vec![],
-        depth: 0,
-        path: vec![],
-    };
+    let mut c = Checker::new(sources, schema, fill);
     let value = c.value(node, schema, owner);
     let Checker { found, secrets, paths, addresses, properties, bad, lost, filled, .. } = c;
     Checked { value, found, secrets, paths, addresses, properties, bad, lost, filled }
@@ -126,6 +112,26 @@ struct Checker<'a> {
     depth: usize,
     /// The keys that lead here.
     path: Vec<String>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(sources: &'a Sources, root: &'a Value, fill: bool) -> Checker<'a> {
+        Checker {
+            sources,
+            root,
+            fill,
+            found: vec![],
+            secrets: vec![],
+            paths: vec![],
+            addresses: vec![],
+            properties: vec![],
+            bad: false,
+            lost: false,
+            filled: vec![],
+            depth: 0,
+            path: vec![],
+        }
+    }
 }
 
 impl<'a> Checker<'a> {
@@ -294,21 +300,8 @@ impl<'a> Checker<'a> {
                     if self.depth > 8 {
                         break;
                     }
-                    let mut trial = Checker {
-                        sources: self.sources,
-                        root: self.root,
-                        found: vec![],
-                        secrets: vec![],
-                        paths: vec![],
-                        addresses: vec![],
-                        properties: vec![],
-                        bad: false,
-                        lost: false,
-                        fill: self.fill,
-                        filled: vec![],
-                        depth: self.depth + 1,
-                        path: self.path.clone(),
-                    };
+                    let fresh = Checker::new(self.sources, self.root, self.fill);
+                    let mut trial = Checker { depth: self.depth + 1, path: self.path.clone(), ..fresh };
                     let value = trial.value(node, schema, owner);
                     if best.as_ref().is_none_or(|(_, b)| trial.found.len() < b.found.len()) {
                         best = Some((value, trial));

@@ -37,6 +37,8 @@ pub struct Rows {
     pub held: Vec<(usize, usize, Duration)>,
     /// It knows that a slow or held partition has more to give.
     pub knows: bool,
+    /// As if a connection was lost then: from now on it knows.
+    pub unsure_from: Option<Duration>,
     pub acked: Arc<Mutex<BTreeMap<u32, u64>>>,
     pub missing: Option<&'static str>,
     /// Rows that were given, in all runs.
@@ -60,6 +62,7 @@ impl Rows {
             missing: None,
             given: Arc::default(),
             polls_left: None,
+            unsure_from: None,
         }
     }
 }
@@ -146,7 +149,8 @@ impl Source for Open {
         })
     }
     fn drained(&mut self, partition: u32) -> bool {
-        !self.rows.knows || self.at[&partition] == self.rows.partitions[partition as usize].len()
+        let unsure = self.rows.unsure_from.is_some_and(|t| self.opened.elapsed() >= t);
+        !(self.rows.knows || unsure) || self.at[&partition] == self.rows.partitions[partition as usize].len()
     }
     fn position(&mut self, partition: u32) -> Position {
         Position((self.at[&partition] as u64).to_le_bytes().to_vec())

@@ -175,6 +175,26 @@ fn an_idle_partition_steps_aside_and_comes_back_without_breaking_the_promise() {
     }
 }
 
+/// Idle at first; then nobody knows what it has, and what comes is not late, though the others went on.
+#[test]
+fn an_idle_partition_is_waited_for_when_its_end_is_no_longer_known() {
+    for (workers, unsure_from, want) in [(1, None, &["!b,185000,1"][..]), (1, Some(400), &[]), (2, Some(400), &[])] {
+        let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
+        let fast: Vec<Row> = (0..200).map(|i| ("a", i * 1000, 1)).collect();
+        let steps = (1..20).map(|i| (0, 10 * i as usize, Duration::from_millis(50 * i)));
+        let held = steps.chain([(1, 0, Duration::from_millis(1500))]).collect();
+        let rows = Rows { held, unsure_from: unsure_from.map(Duration::from_millis), ..Rows::new(vec![fast, vec![("b", 185_000, 1)]]) };
+        let src = p.source("src", &rows, 0, Some(Duration::from_millis(200)));
+        let states = vec![state("sums", StateKind::Map), state("name", StateKind::Value)];
+        let w = p.operator("window", Exec::Keyed(keyed(1, states, || Tumbling)), &[at(src, 0)], &ports(&["", "late"]));
+        let (out, late) = (Collect::default(), Collect::default());
+        p.sink("out", &out, &[at(w, 0)]);
+        p.sink("late", &late, &[at(w, 1)]);
+        go(p.build(), options(workers));
+        assert_eq!(late.sorted(), want, "{workers} workers, unsure from {unsure_from:?} ms");
+    }
+}
+
 /// First of a key passes; a processing-time timer says how many came.
 struct Count;
 

@@ -76,7 +76,9 @@ def test_a_stopped_run_that_wakes_behind_its_successor_changes_nothing(kafka, pr
         server = request.getfixturevalue(sink.fixture)
         wrong = complaints(data[1], woken(kafka, server, f"{prefix}{sink.__name__.lower()}-", millrace, tmp_path, sink, seed))
         assert not wrong, f"{sink.__name__}: (missing, twice or wrong) {wrong}"
-    wrong = complaints(data[1], woken(kafka, kafka, f"{prefix}bare-", millrace, tmp_path, Kafka, "bare", "fence"))
+    # On a slow machine all may be published before the run is stopped.
+    courses = (woken(kafka, kafka, f"{prefix}bare{n}-", millrace, tmp_path, Kafka, f"bare{n}", "fence") for n in range(4))
+    wrong = next(filter(None, (complaints(data[1], course) for course in courses)), None)
     assert wrong, "nobody notices that the fence is off"
     print(f"{turn.__name__}: a woken run changes nothing; Kafka without a fence: (missing, twice or wrong) {wrong}")
 

@@ -48,6 +48,16 @@ struct Partition {
     turn: u64,
 }
 
+impl Partition {
+    /// It counts for the watermark, again if it was idle; `promised`: below which the watermark no longer goes.
+    fn wake(&mut self, moment: u64, promised: i64) {
+        self.active = moment;
+        if std::mem::take(&mut self.idle) {
+            self.time.raise(promised);
+        }
+    }
+}
+
 /// Rows of one epoch on their way to the sinks, and the positions behind them.
 struct Flight {
     epoch: u64,
@@ -429,10 +439,7 @@ impl Reader {
                 let busy = !rows.is_empty() || moment.saturating_sub(p.active) < RECENT;
                 p.pause = Some(Instant::now() + if busy { short.min(PAUSE) } else { PAUSE });
                 if self.idle_after.is_some() && !source.drained(p.info.id) {
-                    p.active = moment;
-                    if std::mem::take(&mut p.idle) {
-                        p.time.raise(self.outlet.held().wm);
-                    }
+                    p.wake(moment, self.outlet.held().wm);
                 }
             }
             Poll::Ended => p.ended = true,
@@ -441,11 +448,8 @@ impl Reader {
         if count == 0 {
             return Ok(0);
         }
-        p.active = moment;
+        p.wake(moment, self.outlet.held().wm);
         self.quiet_since = None;
-        if std::mem::take(&mut p.idle) {
-            p.time.raise(self.outlet.held().wm);
-        }
         let batch = rows.finish();
         let bytes = batch.bytes();
         let meter = &self.shared.meters.sources[self.s.index];

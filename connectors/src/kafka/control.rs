@@ -204,9 +204,13 @@ impl Control {
                 waiting.retain(|old| !matches!((old, &question), (Question::End(a, _), Question::End(b, _)) if a == b));
                 waiting.push(question);
             }
-            // Where one gets no answer the others wait for theirs in vain too.
+            // While a broker is away each question takes its time: after one without an answer the others wait for the next turn, and come before
+            // it then, as it may never have one (a topic that was deleted).
             let answered = waiting.iter().position(|question| !self.answer(question)).unwrap_or(waiting.len());
             waiting.drain(..answered);
+            if !waiting.is_empty() {
+                waiting.rotate_left(1);
+            }
             if Instant::now() >= next {
                 let listed = (self.first || !self.spec.bounded).then(|| self.look());
                 next = Instant::now()

@@ -150,23 +150,29 @@ fn late_rows_and_windows_are_all_rows() {
     }
 }
 
+/// Windows over these rows, and what was late for them; a partition is idle after 200 ms.
+fn idle_after_200_ms(rows: &Rows, workers: usize) -> (Collect, Collect) {
+    let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
+    let src = p.source("src", rows, 0, Some(Duration::from_millis(200)));
+    let states = vec![state("sums", StateKind::Map), state("name", StateKind::Value)];
+    let w = p.operator("window", Exec::Keyed(keyed(1, states, || Tumbling)), &[at(src, 0)], &ports(&["", "late"]));
+    let (out, late) = (Collect::default(), Collect::default());
+    p.sink("out", &out, &[at(w, 0)]);
+    p.sink("late", &late, &[at(w, 1)]);
+    go(p.build(), options(workers));
+    (out, late)
+}
+
 #[test]
 fn an_idle_partition_steps_aside_and_comes_back_without_breaking_the_promise() {
     for (workers, knows) in [(1, false), (2, false), (1, true), (2, true)] {
-        let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
         // Partition 0 gives ten rows every 50 ms, partition 1 nothing for three times as long as makes it idle.
         let fast: Vec<Row> = (0..200).map(|i| ("a", i * 1000, 1)).collect();
         let slow: Vec<Row> = vec![("b", 100, 1), ("b", 200, 1)];
         let steps = (1..20).map(|i| (0, 10 * i as usize, Duration::from_millis(50 * i)));
         let held = steps.chain([(1, 0, Duration::from_millis(600))]).collect();
         let rows = Rows { held, knows, ..Rows::new(vec![fast, slow]) };
-        let src = p.source("src", &rows, 0, Some(Duration::from_millis(200)));
-        let states = vec![state("sums", StateKind::Map), state("name", StateKind::Value)];
-        let w = p.operator("window", Exec::Keyed(keyed(1, states, || Tumbling)), &[at(src, 0)], &ports(&["", "late"]));
-        let (out, late) = (Collect::default(), Collect::default());
-        p.sink("out", &out, &[at(w, 0)]);
-        p.sink("late", &late, &[at(w, 1)]);
-        go(p.build(), options(workers));
+        let (out, late) = idle_after_200_ms(&rows, workers);
         let sum = |rows: Vec<String>| rows.iter().map(|r| r.rsplit(',').next().unwrap().parse::<i64>().unwrap()).sum::<i64>();
         assert_eq!(sum(out.sorted()) + sum(late.sorted()), 202);
         // A partition that only waits for its rows is not idle.
@@ -179,18 +185,11 @@ fn an_idle_partition_steps_aside_and_comes_back_without_breaking_the_promise() {
 #[test]
 fn an_idle_partition_is_waited_for_when_its_end_is_no_longer_known() {
     for (workers, unsure_from, want) in [(1, None, &["!b,185000,1"][..]), (1, Some(400), &[]), (2, Some(400), &[])] {
-        let mut p = PlanBuilder::new(TimeCharacteristic::EventTime);
         let fast: Vec<Row> = (0..200).map(|i| ("a", i * 1000, 1)).collect();
         let steps = (1..20).map(|i| (0, 10 * i as usize, Duration::from_millis(50 * i)));
         let held = steps.chain([(1, 0, Duration::from_millis(1500))]).collect();
         let rows = Rows { held, unsure_from: unsure_from.map(Duration::from_millis), ..Rows::new(vec![fast, vec![("b", 185_000, 1)]]) };
-        let src = p.source("src", &rows, 0, Some(Duration::from_millis(200)));
-        let states = vec![state("sums", StateKind::Map), state("name", StateKind::Value)];
-        let w = p.operator("window", Exec::Keyed(keyed(1, states, || Tumbling)), &[at(src, 0)], &ports(&["", "late"]));
-        let (out, late) = (Collect::default(), Collect::default());
-        p.sink("out", &out, &[at(w, 0)]);
-        p.sink("late", &late, &[at(w, 1)]);
-        go(p.build(), options(workers));
+        let (_, late) = idle_after_200_ms(&rows, workers);
         assert_eq!(late.sorted(), want, "{workers} workers, unsure from {unsure_from:?} ms");
     }
 }

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -43,9 +44,11 @@ WIDTHS = {"wide": (1440, 1000), "narrow": (390, 844)}
 def until(what, happened, seconds=90):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = happened()
-        if found:
-            return found
+        try:
+            if found := happened():
+                return found
+        except StaleElementReferenceException:
+            pass  # the page was drawn anew between two looks
         time.sleep(0.1)
     raise AssertionError(f"{what} did not come about")
 
@@ -122,10 +125,15 @@ class Person:
                 "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))", box, value)
 
     def press(self, text, within="main"):
-        button = next(b for b in self.all(f"{within} button, {within} a.button") if b.text == text)
-        assert button.is_displayed() and button.is_enabled(), text
+        def ready():
+            return next((b for b in self.all(f"{within} button, {within} a.button") if b.text == text and b.is_displayed() and b.is_enabled()), None)
         # Not by the mouse: charts that grow meanwhile would move the button from under it.
-        self.driver.execute_script("arguments[0].click()", button)
+        self.driver.execute_script("arguments[0].click()", until(f"the button {text!r}", ready))
+
+    def squiggles(self, wanted):
+        """What is marked in the editor: the id of its problem and its text."""
+        find = "return [...document.querySelectorAll('.editor mark.error')].map((m) => [m.dataset.id, m.textContent])"
+        until(f"the marks {wanted}", lambda: [tuple(m) for m in self.driver.execute_script(find)] == wanted)
 
     def text(self, css):
         """Of what is there now, in one look: pages are drawn anew all the time."""
@@ -216,10 +224,13 @@ def test_a_task_from_its_form_to_a_rollback(person, console):
     until("the form", lambda: p.all("[name=config]"))
     completes(p)
     p.fill(name="clicks", tags="ads, live", config=JOB.replace("type: Filter", "type: Filtre"))
-    until("a squiggle", lambda: p.all(".editor mark.error"))
-    mark = p.one(".editor mark.error")
-    assert mark.get_attribute("textContent") == "Filtre" and mark.get_attribute("data-id") == "unknown-part"
-    assert "Filter" in p.one("#problems").text and p.one("#problems button").text == "12:12"
+    p.squiggles([("unknown-part", "Filtre")])
+    assert "Filter" in p.text("#problems") and p.text("#problems button") == "12:12"
+    # Before the next answer, and after it, the mark stands at its word.
+    p.fill(config="# Clicks.\n" + JOB.replace("type: Filter", "type: Filtre"))
+    p.squiggles([("unknown-part", "Filtre")])
+    until("the next answer", lambda: p.text("#problems button") == "13:12")
+    p.squiggles([("unknown-part", "Filtre")])
     # The mark lies where the word is shown.
     p.fits("form")
     p.press("Save")

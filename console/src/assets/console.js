@@ -66,12 +66,10 @@ for (const editor of document.querySelectorAll(".editor")) {
     for (let i = 0; i < line - 1 && i < lines.length; i++) at += lines[i].length + 1;
     return at + [...(lines[line - 1] ?? "")].slice(0, column - 1).join("").length;
   };
-  const mark = (problems) => {
-    const lines = text.value.split("\n");
-    const ranges = problems.map((p) => {
-      const from = index(lines, p.line, p.column);
-      return { from, to: Math.max(index(lines, p.end_line, p.end_column), from + 1), p };
-    }).sort((a, b) => a.from - b.from);
+  // What is marked in which text.
+  let marked = { value: "", ranges: [] };
+  const draw = (ranges) => {
+    marked = { value: text.value, ranges };
     const nodes = [];
     let at = 0;
     for (const { from, to, p } of ranges) {
@@ -89,6 +87,29 @@ for (const editor of document.querySelectorAll(".editor")) {
     nodes.push(text.value.slice(at) + "\n");
     layer.replaceChildren(...nodes);
     scroll();
+  };
+  // Until the next answer the marks stay with their words: those before a change where they are, those behind it moved,
+  // those that the change touches gone.
+  const follow = () => {
+    const [old, now] = [marked.value, text.value];
+    if (old === now) return;
+    const shorter = Math.min(old.length, now.length);
+    let head = 0;
+    while (head < shorter && old[head] === now[head]) head++;
+    let tail = 0;
+    while (tail < shorter - head && old[old.length - 1 - tail] === now[now.length - 1 - tail]) tail++;
+    const by = now.length - old.length;
+    draw(marked.ranges.flatMap((r) => {
+      if (r.to <= head) return [r];
+      return r.from >= old.length - tail ? [{ ...r, from: r.from + by, to: r.to + by }] : [];
+    }));
+  };
+  const mark = (problems) => {
+    const lines = text.value.split("\n");
+    draw(problems.map((p) => {
+      const from = index(lines, p.line, p.column);
+      return { from, to: Math.max(index(lines, p.end_line, p.end_column), from + 1), p };
+    }).sort((a, b) => a.from - b.from));
     list.replaceChildren(...problems.map((p) => {
       const item = document.createElement("li");
       item.className = p.severity;
@@ -119,7 +140,13 @@ for (const editor of document.querySelectorAll(".editor")) {
     } catch { /* the console is away: the next key asks again */ }
   };
   let wait;
-  const soon = () => { clearTimeout(wait); wait = setTimeout(lint, 250); };
+  const soon = () => {
+    follow();
+    // An answer under way is about a text that is no longer there.
+    asked++;
+    clearTimeout(wait);
+    wait = setTimeout(lint, 250);
+  };
   form.addEventListener("input", soon);
   text.addEventListener("scroll", scroll);
   const suggest = completions(text, document.getElementById("completions"));

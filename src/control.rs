@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::fs::{File, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
@@ -57,7 +57,25 @@ fn at<T>(path: &Path, use_it: impl FnOnce(&Path) -> io::Result<T>) -> io::Result
 /// A socket that is served; dropped, its file goes, once those who asked have their answers.
 pub struct Served {
     path: PathBuf,
+    held: Arc<Mutex<Held>>,
     answering: Answering,
+}
+
+/// Whose the socket's file is.
+enum Held {
+    /// Not this process's: another run of the job still answers there, or it cannot be made.
+    No,
+    /// This process's, as long as the file there is this one: its device and inode.
+    Yes((u64, u64)),
+    /// The job has ended.
+    Ended,
+}
+
+/// How often a run that has no socket, or lost it to another run, looks whether it can have it.
+const AGAIN: Duration = Duration::from_millis(500);
+
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
 
 /// How many requests are being answered. A tap is not counted: it ends with the job.
@@ -68,7 +86,13 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
+        // The run that took this one's place may have a socket there by now.
+        if matches!(&*held, Held::Yes(file) if file_at(&self.path) == Some(*file)) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        *held = Held::Ended;
+        drop(held);
         let (count, changed) = &*self.answering;
         let count = count.lock().unwrap_or_else(|e| e.into_inner());
         drop(changed.wait_timeout_while(count, LAST_ANSWERS, |n| *n > 0));
@@ -92,27 +116,55 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// Serves a job's socket. A job runs without one where that is not possible, and the log says so.
-pub fn serve(path: PathBuf, watch: Arc<Watch>) -> Option<Served> {
-    match listen(&path) {
-        Ok(listener) => {
-            let answering = Answering::default();
-            let counted = answering.clone();
-            let accept = move || {
-                for stream in listener.incoming().flatten() {
-                    let (watch, answering) = (watch.clone(), counted.clone());
-                    // Who cannot be answered now may ask again.
-                    let _ = std::thread::Builder::new().name("control".into()).spawn(move || answer_all(&stream, &watch, &answering));
-                }
-            };
-            std::thread::Builder::new().name("control".into()).spawn(accept).ok()?;
-            Some(Served { path, answering })
+/// Serves a job's socket. While that is not possible the job runs without one, and the log says so: a run that takes another's place gets
+/// it when that one has ended.
+pub fn serve(path: PathBuf, watch: Arc<Watch>) -> Served {
+    let served = Served { path: path.clone(), held: Arc::new(Mutex::new(Held::No)), answering: Answering::default() };
+    let (held, answering) = (served.held.clone(), served.answering.clone());
+    let mut told = false;
+    let mut hold = move || {
+        let holds = || held.lock().unwrap_or_else(|e| e.into_inner());
+        match &*holds() {
+            Held::Ended => return false,
+            Held::Yes(file) if file_at(&path) == Some(*file) => return true,
+            Held::Yes(_) | Held::No => {}
         }
-        Err(e) => {
-            tracing::warn!(socket = %path.display(), error = %e, "the job cannot be controlled by `millrace stop`, `savepoint`, `status`");
-            None
+        // Without the lock, for which the job's end waits: to ask whether another answers there may take long.
+        match (listen(&path), &mut *holds()) {
+            (Ok(_), Held::Ended) => drop(std::fs::remove_file(&path)),
+            (Ok(listener), held) => {
+                *held = file_at(&path).map_or(Held::No, Held::Yes);
+                accept(listener, watch.clone(), answering.clone());
+            }
+            (Err(e), _) if !told => {
+                told = true;
+                tracing::warn!(socket = %path.display(), error = %e, "the job cannot be controlled by `millrace stop`, `savepoint`, `status` yet");
+            }
+            (Err(_), _) => {}
         }
-    }
+        true
+    };
+    hold();
+    let again = move || {
+        while hold() {
+            std::thread::sleep(AGAIN);
+        }
+    };
+    // Without this thread the job keeps what it has.
+    let _ = std::thread::Builder::new().name("control".into()).spawn(again);
+    served
+}
+
+/// Answers all who call, each on a thread of its own.
+fn accept(listener: UnixListener, watch: Arc<Watch>, answering: Answering) {
+    let all = move || {
+        for stream in listener.incoming().flatten() {
+            let (watch, answering) = (watch.clone(), answering.clone());
+            // Who cannot be answered now may ask again.
+            let _ = std::thread::Builder::new().name("control".into()).spawn(move || answer_all(&stream, &watch, &answering));
+        }
+    };
+    let _ = std::thread::Builder::new().name("control".into()).spawn(all);
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {

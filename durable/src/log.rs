@@ -60,7 +60,12 @@ impl JobLog {
     /// # Errors
     /// Two runs start from scratch at once: one of them.
     pub fn open(storage: Arc<dyn Storage>, job: &str, scratch: bool) -> Result<JobLog, Fault> {
-        match Self::find(storage.clone(), job)? {
+        let found = match Self::find(storage.clone(), job) {
+            // Forgotten like all others, but in order: else the next start would ask for its name again.
+            Err(f) if scratch && f.kind == FaultKind::Data => Self::name_again(&storage, job)?,
+            found => found?,
+        };
+        match found {
             Some(log) if !scratch => Ok(log),
             Some(old) => {
                 old.close()?;
@@ -83,9 +88,61 @@ impl JobLog {
     }
 
     /// The present instance without making one; None: the job never took a checkpoint here.
+    ///
+    /// # Errors
+    /// The file that names an instance is gone or damaged, so that nobody can say which is the present one.
     pub fn find(storage: Arc<dyn Storage>, job: &str) -> Result<Option<JobLog>, Fault> {
         let newest = numbers(&storage.list(&format!("{}/instances", folder(job)))?).last().copied();
-        newest.map(|number| Self::numbered_as(storage, job, number)).transpose()
+        let present = newest.map(|number| Self::numbered_as(storage.clone(), job, number)).transpose()?;
+        match Self::nameless(&storage, job, present.as_ref())?.first() {
+            None => Ok(present),
+            Some(lost) => Err(Fault::data(format!("the newest checkpoints of job `{job}` cannot be told: a file that names them is missing"))
+                .detail(format!("no file in {}/{}/instances names {}", storage.place(), folder(job), lost.said(&lost.root())))
+                .hint("bring the file back; or move that folder away, and the job goes on without what it holds; or start from scratch")),
+        }
+    }
+
+    /// Instances with checkpoints of a run, and that no file under `instances/` names.
+    fn nameless(storage: &Arc<dyn Storage>, job: &str, present: Option<&JobLog>) -> Result<Vec<JobLog>, Fault> {
+        let mut folders = storage.folders(&folder(job))?;
+        folders.retain(|f| f != "instances" && present.is_none_or(|p| p.instance != *f));
+        if folders.is_empty() {
+            return Ok(vec![]);
+        }
+        let named: BTreeSet<String> = Self::all(storage, job)?.into_iter().map(|log| log.instance).collect();
+        folders.retain(|f| !named.contains(f));
+        let lost = folders.into_iter().map(|f| JobLog::of(storage.clone(), job.into(), f));
+        lost.filter_map(|log| log.has_run().map(|run| run.then_some(log)).transpose()).collect()
+    }
+
+    /// Whether a run has taken a checkpoint here. In a copy that was not finished ([`import`](Self::import)) none has: the manifest there
+    /// has the time of its generation.
+    fn has_run(&self) -> Result<bool, Fault> {
+        let mut begun = BTreeMap::new();
+        for slot in self.slots()? {
+            match self.read(slot) {
+                Ok(Record::Generation(g)) => drop(begun.insert(slot, g.time)),
+                Ok(Record::Manifest(m)) if begun.get(&m.generation) == Some(&m.time) => {}
+                Ok(Record::Verdict(_)) => {}
+                Ok(Record::Manifest(_)) => return Ok(true),
+                Err(f) if f.kind == FaultKind::Data => return Ok(true),
+                Err(f) => return Err(f),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives instances without a name one, behind all others.
+    fn name_again(storage: &Arc<dyn Storage>, job: &str) -> Result<Option<JobLog>, Fault> {
+        let mut newest = Self::all(storage, job)?.pop();
+        for log in Self::nameless(storage, job, None)? {
+            let log = log.numbered(newest.map_or(1, |n| n.number + 1));
+            if !log.found()? {
+                return Err(at_once(job));
+            }
+            newest = Some(log);
+        }
+        Ok(newest)
     }
 
     fn numbered_as(storage: Arc<dyn Storage>, job: &str, number: u64) -> Result<JobLog, Fault> {
@@ -407,8 +464,12 @@ impl JobLog {
         Ok((slots.len(), files.len()))
     }
 
+    fn root(&self) -> String {
+        format!("{}/{}", folder(&self.job), self.instance)
+    }
+
     fn folder(&self, name: &str) -> String {
-        format!("{}/{}/{name}", folder(&self.job), self.instance)
+        format!("{}/{name}", self.root())
     }
 
     fn slot_name(&self, slot: u64) -> String {

@@ -168,3 +168,39 @@ fn a_topology_names_its_checkpoints() {
     let o = millrace().args(["checkpoints", "list"]).arg(&file).output().expect("runs");
     assert!(o.status.success() && text(&o.stdout).contains("5 checkpoints of job `fixture`"), "{}", said(&o));
 }
+
+#[test]
+fn a_log_that_lost_its_newest_checkpoint_publishes_nothing_again() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let text = "name: t
+run_env: {checkpoint: {dir: checkpoints, interval: 10s, retained: 9}}
+streams:
+  rows: {config: {source: {type: Generator, config: {profile: ad_clicks, seed: 3, count: 2000, partitions: 2}}}}
+sink:
+  - {type: File, name: out, config: {path: \"out-{worker}.txt\", format: text, template: \"{{_value}}\"}}
+";
+    let file = write(tmp.path(), "t.yaml", text);
+    let start = |options: &[&str]| millrace().arg("run").arg(&file).args(["--quiet", "--workers", "2"]).args(options).output().expect("runs");
+    let first = start(&[]);
+    assert!(first.status.success(), "{}", said(&first));
+    let published = || std::fs::read(tmp.path().join("out-0.txt")).expect("rows");
+    let rows = published();
+    let instance = std::fs::read_dir(tmp.path().join("checkpoints/t")).expect("a job").map(|e| e.expect("an entry").path());
+    let slots = instance.into_iter().find(|p| !p.ends_with("instances")).expect("an instance").join("slots");
+    let newest = std::fs::read_dir(&slots).expect("slots").map(|e| e.expect("an entry").path()).max().expect("a checkpoint");
+    let lost = std::fs::read(&newest).expect("bytes");
+    std::fs::remove_file(&newest).expect("removed");
+    // The first refusal takes the number that is free, and hides nothing from the second.
+    for _ in 0..3 {
+        let o = start(&[]);
+        assert_eq!(o.status.code(), Some(4), "{}", said(&o));
+        assert!(super::text(&o.stderr).contains("`out` has output of checkpoint 2, which is missing"), "{}", said(&o));
+        assert_eq!(published(), rows);
+    }
+    for taken in std::fs::read_dir(&slots).expect("slots").map(|e| e.expect("an entry").path()).filter(|p| *p >= newest) {
+        std::fs::remove_file(taken).expect("removed");
+    }
+    std::fs::write(&newest, lost).expect("brought back");
+    let o = start(&[]);
+    assert!(o.status.success() && published() == rows, "{}", said(&o));
+}

@@ -52,7 +52,7 @@ impl Job {
         assert!(Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill").success());
     }
 
-    fn end(mut self) -> (ExitStatus, String) {
+    pub fn end(mut self) -> (ExitStatus, String) {
         drop(self.0.stdin.take());
         let mut said = String::new();
         self.0.stderr.take().expect("piped").read_to_string(&mut said).expect("text");

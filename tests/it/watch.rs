@@ -274,3 +274,25 @@ fn a_running_job_is_asked_and_stopped() {
     }
     assert_eq!(ask(&["status"], &file).status.code(), Some(3));
 }
+
+#[test]
+fn who_takes_a_jobs_place_gets_its_socket() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let text = JOB.replace("STATE", "state").replace("RESTART", "");
+    let status = || millrace().args(["status", "--json", "t.yaml"]).current_dir(tmp.path()).output().expect("runs").status.success();
+    let old = Job::start(tmp.path(), &text);
+    until("the first run's socket", || status().then_some(()));
+    let socket = tmp.path().join("state/watched.sock");
+    let new = Job::start(tmp.path(), &text.replace("out.jsonl", "new.jsonl"));
+    until("the second run", || tmp.path().join("new.jsonl").exists().then_some(()));
+    // The first one ends in order: it takes its own socket away, and the second one makes one.
+    Job::signal(old.0.id() as i32, "-TERM");
+    assert!(old.end().0.success());
+    until("the second run's socket", || status().then_some(()));
+    // A socket that is gone, whoever removed it, comes back.
+    std::fs::remove_file(&socket).expect("removed");
+    until("the socket once more", || status().then_some(()));
+    let o = millrace().args(["stop", "t.yaml"]).current_dir(tmp.path()).output().expect("runs");
+    assert!(o.status.success(), "{}", said(&o));
+    assert!(new.end().0.success() && !socket.exists());
+}

@@ -242,3 +242,47 @@ fn on_a_read_only_disk() {
     m.files().for_each(|f| drop(log.get(f).unwrap()));
     assert_eq!(log.slots().unwrap(), [1, 2]);
 }
+
+/// Removes the file that names a job's newest instance.
+fn forget_newest(root: &Path) {
+    let newest = std::fs::read_dir(root.join("job/instances")).unwrap().map(|f| f.unwrap().path()).max().unwrap();
+    std::fs::remove_file(newest).unwrap();
+}
+
+#[test]
+fn an_instance_that_lost_its_name_is_not_begun_anew_in_silence() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut lost = vec![];
+    for instances in 1..=2 {
+        let log = JobLog::open(local(tmp.path()), "job", instances == 2).unwrap();
+        begin(&log, 1, StartFrom::Latest);
+        assert!(take(&log, manifest(2, 1)));
+        lost.push(log.instance().to_string());
+        forget_newest(tmp.path());
+        for f in [fails(JobLog::open(local(tmp.path()), "job", false)), fails(JobLog::find(local(tmp.path()), "job"))] {
+            assert_eq!((f.kind, f.retry), (FaultKind::Data, false));
+            assert!(f.detail.unwrap().contains(log.instance()) && f.hint.unwrap().contains("scratch"));
+        }
+        // A start from scratch forgets it, and so does the one after.
+        let new = JobLog::open(local(tmp.path()), "job", true).unwrap();
+        assert_eq!(JobLog::find(local(tmp.path()), "job").unwrap().unwrap().instance(), new.instance());
+        assert!(log.superseded(1).unwrap() && !take(&log, manifest(3, 1)));
+    }
+    let all: Vec<String> = JobLog::all(&local(tmp.path()), "job").unwrap().iter().map(|l| l.instance().to_string()).collect();
+    assert!(lost.iter().all(|l| all.contains(l)), "{lost:?} in {all:?}");
+}
+
+#[test]
+fn what_no_run_has_lived_in_may_lack_a_name() {
+    let tmp = tempfile::tempdir().unwrap();
+    // A start that died before its first checkpoint, and a copy that was not finished.
+    let log = JobLog::open(local(tmp.path()), "job", false).unwrap();
+    begin(&log, 1, StartFrom::Latest);
+    forget_newest(tmp.path());
+    let copy = JobLog::open(local(tmp.path()), "job", false).unwrap();
+    copy.take(7, &Record::Generation(generation(0))).unwrap();
+    assert!(take(&copy, Manifest { time: generation(0).time, ..manifest(8, 7) }));
+    forget_newest(tmp.path());
+    assert!(JobLog::find(local(tmp.path()), "job").unwrap().is_none());
+    job(tmp.path());
+}

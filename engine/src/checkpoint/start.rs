@@ -294,6 +294,7 @@ fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &Arc<JobLog>
     let mut missing = vec![];
     for name in &all {
         let mut applied = again(shared, log, begun.generation, sink, || outbox.applied(name))?;
+        applied.filter(|_| name.starts_with(log.instance())).map_or(Ok(()), |m| is_in_log(log, begun.generation, sink, name, m))?;
         let Some(state) = known.get(name) else { continue };
         if point::without("marker") {
             applied = Some(state.applied);
@@ -347,6 +348,24 @@ fn settle(outbox: &mut dyn Outbox, s: Sink<'_>, begun: &Begun, log: &Arc<JobLog>
     let (present, past): (Vec<&String>, Vec<&String>) = fenced.iter().partition(|name| mine.contains(name));
     let mut set = |name: &String| again(shared, log, begun.generation, sink, || outbox.apply(name, &[], base, &mut vec![]));
     past.into_iter().chain(present).try_for_each(&mut set)
+}
+
+/// Refuses to go on when the sink has output of a checkpoint that the log does not have: it has lost its newest slots, and what they have
+/// published would be published again. Of writers of this instance: another's has a log of its own, which may have gone on.
+fn is_in_log(log: &JobLog, generation: u64, sink: &str, writer: &str, applied: u64) -> Result<(), Fault> {
+    let (slot, index) = (applied >> 20, applied & ((1 << 20) - 1));
+    let lost = match () {
+        () if index == 0 => slot > generation,
+        () if slot >= generation => true,
+        // A start that was refused took the number; one that is not there was pruned.
+        () => log.slots()?.contains(&slot) && matches!(log.read(slot), Ok(Record::Generation(_))),
+    };
+    match lost {
+        false => Ok(()),
+        true => Err(Fault::data(format!("`{sink}` has output of checkpoint {slot}, which is missing: it would be published again"))
+            .detail(format!("writer {writer}: marker {slot}.{index}; the newest checkpoint in {} is older", log.place()))
+            .hint("bring the checkpoints back as they were, all of them; or look at the output and start from scratch")),
+    }
 }
 
 /// Who publishes what another left: its own writer, unless a protection is off: then one that has no marker and fences nobody.

@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Written files that are not yet merged: from so many on merging begins, and writing waits.
-const MERGED_FROM: i32 = 16;
-const CROWDED: u64 = 48;
+const MERGED_FROM: i32 = 32;
+const CROWDED: u64 = 64;
 const ALL: &str = "default";
 const MERGE_PAUSE: Duration = Duration::from_millis(5);
-const READ_AHEAD: usize = 256 << 10;
+const READ_AHEAD: usize = 128 << 10;
 /// Bytes of a merged file, which is also what a checkpoint uploads anew at least of a changed part.
 const FILE: u64 = 32 << 20;
 

@@ -11,6 +11,7 @@ use crate::format::RowWriter;
 use millrace_sdk::operator::Reject;
 use millrace_sdk::sink::Acks;
 use millrace_sdk::{Batch, Clock, Fault, Outbox, SchemaRef, Sink, Ticket, point};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -73,13 +74,48 @@ pub struct Files {
     ledgers: HashMap<String, Ledger>,
 }
 
-/// Bytes for one file.
-struct Piece {
+/// Bytes for one file, of a chunk mostly as they lie there.
+struct Piece<'a> {
     stem: String,
     part: u64,
     offset: u64,
-    bytes: Vec<u8>,
+    bytes: Vec<Cow<'a, [u8]>>,
+    /// Of all of them.
+    length: u64,
     packer: Packer,
+}
+
+impl<'a> Piece<'a> {
+    fn new(stem: String, part: u64, offset: u64, packer: Packer) -> Piece<'a> {
+        Piece { stem, part, offset, bytes: vec![], length: 0, packer }
+    }
+
+    fn push(&mut self, bytes: Cow<'a, [u8]>) {
+        self.length += bytes.len() as u64;
+        if !bytes.is_empty() {
+            self.bytes.push(bytes);
+        }
+    }
+
+    /// Where the next byte goes.
+    fn end(&self) -> u64 {
+        self.offset + self.length
+    }
+
+    fn write_to(&self, file: &File) -> std::io::Result<()> {
+        let (mut written, half) = (0, self.length / 2);
+        for bytes in &self.bytes {
+            let cut = (half - half.min(written)).min(bytes.len() as u64);
+            let (first, rest) = bytes.split_at(cut as usize);
+            file.write_all_at(first, self.offset + written)?;
+            if cut > 0 && written + cut == half {
+                point::reach("rows-half");
+            }
+            file.write_all_at(rest, self.offset + written + cut)?;
+            written += bytes.len() as u64;
+        }
+        Ok(())
+    }
 }
 
 impl Files {
@@ -92,8 +128,8 @@ impl Files {
     }
 
     /// What the chunk writes where, and the state behind it. `state.bases` gains the files that are to be made.
-    fn pieces(&self, writer: &str, chunk: &[u8], state: &mut State) -> Result<(Vec<Piece>, State), Fault> {
-        let mut pieces: Vec<Piece> = vec![];
+    fn pieces<'a>(&self, writer: &str, chunk: &'a [u8], state: &mut State) -> Result<(Vec<Piece<'a>>, State), Fault> {
+        let mut pieces: Vec<Piece<'a>> = vec![];
         let mut after = state.clone();
         if chunk.is_empty() {
             // A run without rows leaves an empty file, not that of the run before it.
@@ -110,8 +146,8 @@ impl Files {
                 let (Some(piece), Some(open)) = (pieces.last_mut(), &mut after.open) else { continue };
                 open.size += lines.len() as u64;
                 let packed = piece.packer.pack(lines).map_err(|e| cannot_write(&self.path(open), &e))?;
-                piece.bytes.extend_from_slice(&packed);
-                open.length = piece.offset + piece.bytes.len() as u64;
+                piece.push(packed);
+                open.length = piece.end();
             }
         }
         self.end(pieces.last_mut(), &mut after)?;
@@ -128,7 +164,7 @@ impl Files {
         writer: &str,
         worker: usize,
         now: i64,
-        pieces: &mut Vec<Piece>,
+        pieces: &mut Vec<Piece<'_>>,
         state: &mut State,
         after: &mut State,
     ) -> Result<(), Fault> {
@@ -140,7 +176,7 @@ impl Files {
             Some(open) if open.stem == stem && !rolled(open) => {
                 if pieces.last().is_none_or(|p| p.stem != stem || p.part != open.part) {
                     let packer = Packer::new(self.plan.compression.of(&self.path(open)));
-                    pieces.push(Piece { stem, part: open.part, offset: open.length, bytes: vec![], packer });
+                    pieces.push(Piece::new(stem, open.part, open.length, packer));
                 }
                 return Ok(());
             }
@@ -151,24 +187,27 @@ impl Files {
         let base = self.base(writer, &stem, place, state)?;
         after.begin(&stem);
         let mut open = Open { stem: stem.clone(), part: base.part, length: base.offset, size: base.offset, since: now };
-        let mut packer = Packer::new(self.plan.compression.of(&self.path(&open)));
-        let mut bytes = if base.torn { b"\n".to_vec() } else { vec![] };
-        if let Some(header) = self.plan.header.as_ref().filter(|_| base.offset == 0) {
-            bytes.extend_from_slice(&packer.pack(header).map_err(|e| cannot_write(&self.path(&open), &e))?);
+        let mut piece = Piece::new(stem, base.part, base.offset, Packer::new(self.plan.compression.of(&self.path(&open))));
+        if base.torn {
+            piece.push(Cow::Borrowed(b"\n"));
         }
-        open.length += bytes.len() as u64;
-        pieces.push(Piece { stem, part: base.part, offset: base.offset, bytes, packer });
+        if let Some(header) = self.plan.header.as_ref().filter(|_| base.offset == 0) {
+            let packed = piece.packer.pack(header).map_err(|e| cannot_write(&self.path(&open), &e))?;
+            piece.push(Cow::Owned(packed.into_owned()));
+        }
+        open.length = piece.end();
+        pieces.push(piece);
         after.open = Some(open);
         Ok(())
     }
 
     /// Nothing more goes to this file now: what is durable can be read.
-    fn end(&self, piece: Option<&mut Piece>, after: &mut State) -> Result<(), Fault> {
+    fn end(&self, piece: Option<&mut Piece<'_>>, after: &mut State) -> Result<(), Fault> {
         let (Some(piece), Some(open)) = (piece, &mut after.open) else { return Ok(()) };
         // An empty file is no compressed file.
-        let empty = piece.offset == 0 && piece.bytes.is_empty();
-        piece.bytes.extend_from_slice(&piece.packer.end(empty).map_err(|e| cannot_write(&self.path(open), &e))?);
-        open.length = piece.offset + piece.bytes.len() as u64;
+        let packed = piece.packer.end(piece.end() == 0).map_err(|e| cannot_write(&self.path(open), &e))?;
+        piece.push(Cow::Owned(packed));
+        open.length = piece.end();
         Ok(())
     }
 
@@ -225,7 +264,7 @@ impl Files {
     }
 
     /// Writes a piece to its place, durably.
-    fn write(&self, writer: &str, piece: &Piece) -> Result<(), Fault> {
+    fn write(&self, writer: &str, piece: &Piece<'_>) -> Result<(), Fault> {
         let path = self.plan.naming.path(&piece.stem, piece.part);
         let fault = |e| cannot_write(&path, &e);
         {
@@ -248,12 +287,7 @@ impl Files {
         if length < piece.offset {
             return Err(shorter(&path, length, piece.offset));
         }
-        let (first, rest) = piece.bytes.split_at(piece.bytes.len() / 2);
-        file.write_all_at(first, piece.offset).map_err(fault)?;
-        if !first.is_empty() {
-            point::reach("rows-half");
-        }
-        file.write_all_at(rest, piece.offset + first.len() as u64).map_err(fault)?;
+        piece.write_to(&file).map_err(fault)?;
         // Never tried again: after a failure the kernel may have dropped what was not written, and a second call would find nothing wrong.
         file.sync_data().map_err(fault)?;
         if let Some(Err(e)) = folder.map(sync_folder) {
@@ -327,7 +361,7 @@ impl Outbox for Files {
 }
 
 impl Files {
-    fn publish(&self, ledger: &mut Ledger, base: bool, before: State, pieces: &[Piece], after: State) -> Result<(), Fault> {
+    fn publish(&self, ledger: &mut Ledger, base: bool, before: State, pieces: &[Piece<'_>], after: State) -> Result<(), Fault> {
         if before == ledger.state {
             ledger.check()?
         } else {

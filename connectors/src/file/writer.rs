@@ -268,7 +268,7 @@ impl Packer {
     }
 
     /// What is to be written for these bytes now.
-    pub fn pack<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+    pub fn pack<'a>(&mut self, bytes: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
         if self.compression == Compression::None {
             return Ok(Cow::Borrowed(bytes));
         }

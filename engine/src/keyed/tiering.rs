@@ -22,7 +22,7 @@ const IN_FLIGHT: (usize, u64) = (48 << 20, 24);
 /// As many chunks are that.
 const CHUNKS: usize = 3;
 /// So many changes are read before they are needed.
-const AHEAD: usize = 8;
+const AHEAD: usize = 16;
 const PAUSE: Duration = Duration::from_micros(200);
 /// The format of a piece that lies in a tier, in manifests.
 pub const FORMAT: &str = "rocksdb";
@@ -145,10 +145,14 @@ impl Chunk {
     fn write(&self, tier: &dyn Tier) -> Result<(), Fault> {
         // Of several changes of one key the last one counts.
         let order = order(self.lines.len(), |i| self.key(&self.lines[i]));
+        let line = |i: usize| order.get(i).map(|&at| &self.lines[at as usize]);
         let mut entries = order.iter().enumerate().map(|(i, &at)| {
-            // They lie in another order than they are read in.
-            black_box(order.get(i + 2 * AHEAD).map(|&at| self.lines[at as usize].at));
-            black_box(order.get(i + AHEAD).and_then(|&at| self.key(&self.lines[at as usize]).first()).copied());
+            // They lie in another order than they are read in, so they are brought near some at a time, that their cache misses overlap:
+            // first where they are, then what is there.
+            if i % AHEAD == 0 {
+                black_box((i + AHEAD..i + 2 * AHEAD).filter_map(line).fold(0, |read, l| read ^ l.at));
+                black_box((i..i + AHEAD).filter_map(line).fold(0, |read, l| read ^ self.bytes.get(l.at as usize).copied().unwrap_or(0)));
+            }
             let l = &self.lines[at as usize];
             let value = &self.bytes[(l.at + l.key) as usize..];
             (self.key(l), (l.value != DELETED).then(|| &value[..l.value as usize]))

@@ -1,14 +1,15 @@
 //! Where checkpoints lie, and what one says: storage, the log of slots, manifests. It knows nothing of dataflows.
 //!
 //! A job's folder holds `instances/00000001` and so on (the names of its instances, one made at each start from scratch; the newest is the
-//! present one) and a folder an instance: `slots/00000017` (a manifest or a generation record, taken by exclusive creation) and `files/`
-//! (snapshots, outbox chunks).
+//! present one) and a folder an instance: `slots/00000017` (a manifest or a generation record, taken by exclusive creation) `files/`
+//! (snapshots, outbox chunks) and, after an end in order, `published`.
 
 mod disk;
 mod import;
 mod local;
 mod log;
 mod manifest;
+mod published;
 mod refused;
 mod s3;
 mod signing;

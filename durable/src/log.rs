@@ -96,9 +96,13 @@ impl JobLog {
         let present = newest.map(|number| Self::numbered_as(storage.clone(), job, number)).transpose()?;
         match Self::nameless(&storage, job, present.as_ref())?.first() {
             None => Ok(present),
-            Some(lost) => Err(Fault::data(format!("the newest checkpoints of job `{job}` cannot be told: a file that names them is missing"))
-                .detail(format!("no file in {}/{}/instances names {}", storage.place(), folder(job), lost.said(&lost.root())))
-                .hint("bring the file back; or move that folder away, and the job goes on without what it holds; or start from scratch")),
+            Some(lost) => {
+                Err(Fault::data(format!("the newest checkpoints of job `{job}` cannot be told: a file that names them is missing"))
+                    .detail(format!("no file in {}/{}/instances names {}", storage.place(), folder(job), lost.said(&lost.root())))
+                    .hint(
+                        "bring the file back; or move that folder away, and the job goes on without what it holds; or start from scratch",
+                    ))
+            }
         }
     }
 
@@ -464,7 +468,8 @@ impl JobLog {
         Ok((slots.len(), files.len()))
     }
 
-    fn root(&self) -> String {
+    /// The folder of the instance.
+    pub(crate) fn root(&self) -> String {
         format!("{}/{}", folder(&self.job), self.instance)
     }
 

@@ -57,6 +57,9 @@ pub struct SourceState {
     /// The source did not know all of its partitions yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unlisted: bool,
+    /// What the times of its rows are, in words: `event time is ts as epoch_ms`. Empty: not said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub meaning: String,
 }
 
 /// A declared state, for `inspect` and for a refusal that says what differs.

@@ -65,6 +65,7 @@ fn manifest(slot: u64, kind: Kind, files: &[&FileRef], chunks: Vec<Chunk>) -> Ma
             name: "in".into(),
             partitions: vec![partition("t-0", b"1234", 1_759_999_999_000_000, false), partition("t-1", &[0, 9], i64::MIN, true)],
             unlisted: false,
+            meaning: String::new(),
         }],
         operators: vec![OperatorState {
             name: "count".into(),

@@ -180,7 +180,8 @@ sink:
   - {type: File, name: out, config: {path: \"out-{worker}.txt\", format: text, template: \"{{_value}}\"}}
 ";
     let file = write(tmp.path(), "t.yaml", text);
-    let start = |options: &[&str]| millrace().arg("run").arg(&file).args(["--quiet", "--workers", "2"]).args(options).output().expect("runs");
+    let start =
+        |options: &[&str]| millrace().arg("run").arg(&file).args(["--quiet", "--workers", "2"]).args(options).output().expect("runs");
     let first = start(&[]);
     assert!(first.status.success(), "{}", said(&first));
     let published = || std::fs::read(tmp.path().join("out-0.txt")).expect("rows");

@@ -42,6 +42,9 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
     (WINDOW, "s: sum(v)", "s: max(v)", "`window` depends on"),
     (WINDOW, "s: sum(v)", "t: sum(v)", "`window` depends on"),
     (WINDOW, "a: {config", "c: {config", "stream `a`"),
+    (WINDOW, "field: t, format", "field: v, format", "event time is v as epoch_ms, and was: event time is t as epoch_ms"),
+    (JOIN, "format: epoch_ms", "format: epoch_s", "the times of stream `a`"),
+    (WINDOW, "max_out_of_orderness: 1s", "max_out_of_orderness: 2s", ""),
 ];
 
 #[test]
@@ -114,4 +117,77 @@ fn a_job_goes_on_from_the_checkpoint_of_another() {
     assert!(text(&o.stderr).contains("`out` 2 rows"), "{}", said(&o));
     let o = run(&file, tmp.path(), &["-q", "--from", "nowhere/at/all"]);
     assert!(o.status.code() == Some(1) && text(&o.stderr).contains("there is no checkpoint at"), "{}", said(&o));
+}
+
+/// Two files that take the same rows.
+const TWICE: &str = "name: twice
+run_env: {checkpoint: {interval: 10s, dir: checkpoints}}
+streams:
+  rows: {config: {source: {type: Generator, config: {profile: ad_clicks, seed: 5, count: 3000, rate: RATE}}}}
+sink:
+  - {type: File, name: one, input: rows, config: {path: one.txt, format: text, template: \"{{_value}}\"}}
+  - {type: File, name: two, input: rows, config: {path: two.txt, format: text, template: \"{{_value}}\"}}
+";
+
+fn rows_of(dir: &Path, file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+    text.lines().map(String::from).collect()
+}
+
+/// What a checkpoint has and a crash kept from being published is published, or the start is refused: no edit makes it be forgotten.
+#[test]
+fn no_edit_forgets_output_that_waits() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let whole = TWICE.replace("rate: RATE", "rate: 1000000");
+    let file = write(tmp.path(), "t.yaml", &whole);
+    let o = millrace()
+        .args(["run", "-q", "t.yaml"])
+        .env("MILLRACE_POINT", "before-apply:1:kill")
+        .current_dir(tmp.path())
+        .output()
+        .expect("runs");
+    assert!(o.status.code().is_none(), "{}", said(&o));
+    assert!(rows_of(tmp.path(), "one.txt").is_empty() && rows_of(tmp.path(), "two.txt").is_empty());
+    let two = "  - {type: File, name: two, input: rows, config: {path: two.txt, format: text, template: \"{{_value}}\"}}\n";
+    for (edited, want) in [
+        (whole.replace(two, ""), "output for the sink `two` (File), which the topology no longer has"),
+        (whole.replace("name: two", "name: three"), "output for the sink `two` (File)"),
+        (whole.replace(two, "  - {type: \"Null\", name: two, input: rows}\n"), "output for the sink `two` (File)"),
+        (whole.replace("path: two.txt", "path: /dev/null"), "the sink `two` has output to publish"),
+    ] {
+        std::fs::write(&file, &edited).expect("written");
+        let o = run(&file, tmp.path(), &["-q", "--allow-dropped-state"]);
+        assert!(o.status.code() == Some(1) && text_of(&o).contains(want), "{edited}\n{}", said(&o));
+        assert!(text_of(&o).contains("3000 rows may not be published"), "{}", said(&o));
+    }
+    // From now on rows leave at once; those that waited leave first.
+    std::fs::write(&file, whole.replace("dir: checkpoints", "dir: checkpoints, mode: at_least_once")).expect("written");
+    for _ in 0..2 {
+        let o = run(&file, tmp.path(), &["-q"]);
+        assert!(o.status.success(), "{}", said(&o));
+        for name in ["one.txt", "two.txt"] {
+            let mut rows = rows_of(tmp.path(), name);
+            assert_eq!(rows.len(), 3000, "{}", said(&o));
+            rows.sort_unstable();
+            rows.dedup();
+            assert_eq!(rows.len(), 3000);
+        }
+    }
+}
+
+/// A sink can be taken out of a job whose rows never pause: who ends in order has published all.
+#[test]
+fn a_sink_may_go_once_the_job_was_stopped() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let endless = TWICE.replace(", count: 3000, rate: RATE", ", rate: 2000");
+    let file = write(tmp.path(), "t.yaml", &endless);
+    let o = run(&file, tmp.path(), &["-q", "--for", "1s"]);
+    assert!(o.status.success(), "{}", said(&o));
+    let before = rows_of(tmp.path(), "two.txt");
+    assert!(!before.is_empty() && before == rows_of(tmp.path(), "one.txt"));
+    let (kept, _) = endless.split_once("  - {type: File, name: two").expect("two sinks");
+    std::fs::write(&file, kept).expect("written");
+    let o = run(&file, tmp.path(), &["-q", "--for", "1s"]);
+    assert!(o.status.success(), "{}", said(&o));
+    assert!(rows_of(tmp.path(), "one.txt").len() > before.len() && rows_of(tmp.path(), "two.txt") == before);
 }

@@ -41,6 +41,7 @@ pub fn manifest(slot: u64, generation: u64) -> Manifest {
             name: "in".into(),
             partitions: vec![PartitionState { name: "t-0".into(), position: vec![0, 255, 7], greatest: i64::MIN, floor: -1, ended: false }],
             unlisted: false,
+            meaning: String::new(),
         }],
         operators: Vec::new(),
         sinks: Vec::new(),

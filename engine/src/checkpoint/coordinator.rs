@@ -118,6 +118,8 @@ struct Live {
     unlisted: BTreeSet<Spot>,
     stopping: bool,
     last: bool,
+    /// The slot of the newest manifest; 0: none yet.
+    manifest: u64,
     /// Checkpoints that the guards have not passed yet, the oldest first, and the newest that they have.
     held: VecDeque<Held>,
     passed: u64,
@@ -150,6 +152,7 @@ impl Coordinator {
             unlisted: BTreeSet::new(),
             stopping: false,
             last: false,
+            manifest: 0,
             held: VecDeque::new(),
             passed: 0,
         };
@@ -203,6 +206,12 @@ impl Coordinator {
                         live.held.len(),
                         held.slot
                     );
+                }
+                // So a sink can be taken out of the topology now.
+                if live.outgoing.is_done()
+                    && let Err(fault) = self.log.all_published(live.manifest)
+                {
+                    tracing::warn!(target: "checkpoint", "that all output is published could not be written down: {fault}");
                 }
                 self.shared.finish();
             } else if live.outgoing.waiting() == 0 {
@@ -472,7 +481,7 @@ impl Coordinator {
             meter.sized(files.iter().map(|f| (f.name.as_str(), f.len)));
             self.operators.keys().zip(states).for_each(|(&node, bytes)| self.shared.meters.nodes[node].state_bytes.store(bytes, Relaxed));
         }
-        live.slot = slot;
+        (live.slot, live.manifest) = (slot, slot);
         live.unnamed.clear();
         fresh.iter().for_each(|(spot, chunk)| live.outgoing.name(*spot, chunk.clone()));
         let done = Held { slot, attempt: a.attempt, at: self.shared.micros(), chunks: fresh };
@@ -531,6 +540,7 @@ impl Coordinator {
     fn source_states(&self, live: &Live) -> Vec<SourceState> {
         let state = |(node, part): (&usize, &Part)| SourceState {
             name: part.name.clone(),
+            meaning: part.meaning.clone(),
             unlisted: !self.listed.contains(node) && live.unlisted.iter().any(|s| s.node == *node),
             partitions: self.positions.get(node).map(|p| p.values().cloned().collect()).unwrap_or_default(),
         };

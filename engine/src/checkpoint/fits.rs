@@ -2,8 +2,9 @@
 
 use crate::control::RunOptions;
 use crate::{keyed, lookup};
-use millrace_durable::{JobLog, Manifest, OperatorState, StateInfo};
+use millrace_durable::{JobLog, Manifest, OperatorState, SinkState, StateInfo};
 use millrace_plan::plan::{Node, NodeKind, Plan};
+use millrace_sdk::convert::TimeFormat;
 use millrace_sdk::operator::{Keyed, OnStoreError, TimeCharacteristic};
 use millrace_sdk::{Exec, Fault};
 
@@ -17,9 +18,21 @@ fn keyed(n: &Node) -> Option<&Keyed> {
     }
 }
 
-/// What the keys of an operator's state mean, in words: fields and types of each input's key, and which time counts.
+/// What the keys of an operator's state mean, in words: fields and types of each input's key, and which time counts. Of a source, where
+/// event time comes from.
 pub fn meaning(plan: &Plan, node: usize) -> String {
     let n = &plan.nodes[node];
+    if let NodeKind::Source(s) = &n.kind {
+        let (Some(w), TimeCharacteristic::EventTime) = (&s.watermark, plan.env.time) else { return String::new() };
+        let field = n.ports[0].1.schema.fields().get(w.field.0 as usize).map_or("?".into(), |f| f.name.to_string());
+        let format = match &w.format {
+            TimeFormat::EpochMs => "epoch_ms",
+            TimeFormat::EpochS => "epoch_s",
+            TimeFormat::Iso8601 => "iso8601",
+            TimeFormat::Pattern(pattern) => pattern,
+        };
+        return format!("event time is {field} as {format}");
+    }
     let Some(keyed) = keyed(n) else { return String::new() };
     let time = match plan.env.time {
         TimeCharacteristic::ProcessingTime => "processing time",
@@ -43,22 +56,40 @@ pub fn may_start(plan: &Plan, log: &JobLog, m: &Manifest, options: &RunOptions) 
         return Err(Fault::config(format!("the guards have not passed checkpoint {}", m.slot))
             .hint("start from `latest`, the last one that they have; or name the guards that do not matter: --accept-guard NAME"));
     }
-    check(plan, m, options.allow_dropped_state)
+    check(plan, log, m, options.allow_dropped_state)
 }
 
 /// Refuses a manifest with state of parts that the topology no longer has, or that means something else in it.
-fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<Vec<String>, Fault> {
+fn check(plan: &Plan, log: &JobLog, m: &Manifest, allow_dropped: bool) -> Result<Vec<String>, Fault> {
     let node = |name: &str| plan.nodes.iter().position(|n| n.name == name);
     let is_source = |name: &str| node(name).is_some_and(|i| matches!(plan.nodes[i].kind, NodeKind::Source(_)));
     let keeps = |name: &str| node(name).is_some_and(|i| keeps_state(&plan.nodes[i]));
     let dropped: Vec<String> = (m.sources.iter().filter(|s| !is_source(&s.name)).map(|s| format!("stream `{}`", s.name)))
         .chain(m.operators.iter().filter(|o| !keeps(&o.name)).map(|o| format!("`{}` ({})", o.name, o.part)))
         .collect();
-    let unsent: Vec<&str> = m.sinks.iter().filter(|s| s.writers.values().any(|w| !w.chunks.is_empty())).map(|s| s.name.as_str()).collect();
-    let homeless = unsent.into_iter().find(|name| !plan.nodes.iter().any(|n| n.name == *name && matches!(n.kind, NodeKind::Sink(_))));
-    if let Some(name) = homeless {
-        return Err(Fault::config(format!("checkpoint {} has output for the sink `{name}`, which the topology no longer has", m.slot))
-            .hint("run the job once more with that sink, stop it with a savepoint, and go on from that"));
+    // What it names may be published long since: who has ended in order has said so.
+    let homeless =
+        |s: &&SinkState| s.writers.values().any(|w| !w.chunks.is_empty()) && !node(&s.name).is_some_and(|i| takes(&plan.nodes[i], &s.part));
+    if m.sinks.iter().any(|s| homeless(&s)) {
+        let unpublished = log.unpublished(m)?;
+        for s in m.sinks.iter().filter(homeless) {
+            let Some(rows) = unpublished.get(&s.name) else { continue };
+            let what = format!("checkpoint {} has output for the sink `{}` ({}), which the topology no longer has", m.slot, s.name, s.part);
+            return Err(Fault::config(what)
+                .detail(format!("{rows} rows may not be published yet"))
+                .hint("run the job once more with that sink and stop it: then all of its output is published, and the sink can go"));
+        }
+    }
+    for s in &m.sources {
+        let Some(now) = node(&s.name).map(|i| meaning(plan, i)) else { continue };
+        if !s.meaning.is_empty() && !now.is_empty() && s.meaning != now {
+            return Err(Fault::config(format!(
+                "the times of stream `{}` in checkpoint {} mean something else in this topology",
+                s.name, m.slot
+            ))
+            .detail(format!("{}, and was: {}", now, s.meaning))
+            .hint("undo that edit, or start from scratch"));
+        }
     }
     for o in &m.operators {
         let Some(i) = node(&o.name).filter(|i| keeps_state(&plan.nodes[*i])) else { continue };
@@ -76,6 +107,11 @@ fn check(plan: &Plan, m: &Manifest, allow_dropped: bool) -> Result<Vec<String>, 
     }
     Err(Fault::config(format!("checkpoint {} has state of parts that the topology no longer has: {}", m.slot, dropped.join(", ")))
         .hint("parts are matched by their names; give the part its old name, or start with --allow-dropped-state"))
+}
+
+/// Whether a node is a sink that can publish what a sink of this type has left.
+fn takes(n: &Node, part: &str) -> bool {
+    n.part == part && matches!(n.kind, NodeKind::Sink(_))
 }
 
 /// What becomes of the state of a part when another topology goes on with it.
@@ -96,8 +132,12 @@ pub fn fates(old: &Plan, new: &Plan) -> Vec<(String, Fate)> {
         let now = new.nodes.iter().position(|m| m.name == n.name);
         let is_source = |n: &Node| matches!(n.kind, NodeKind::Source(_));
         if is_source(n) {
-            let there = now.is_some_and(|j| is_source(&new.nodes[j]));
-            out.push((n.name.clone(), if there { Fate::Survives } else { Fate::Dropped }));
+            let fate = match now.filter(|j| is_source(&new.nodes[*j])).map(|j| (meaning(old, i), meaning(new, j))) {
+                None => Fate::Dropped,
+                Some((was, is)) if !was.is_empty() && !is.is_empty() && was != is => Fate::Differs(format!("{is}, and was: {was}")),
+                Some(_) => Fate::Survives,
+            };
+            out.push((n.name.clone(), fate));
         } else if keeps_state(n) {
             let state = OperatorState {
                 name: n.name.clone(),

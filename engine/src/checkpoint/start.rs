@@ -142,12 +142,19 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
         };
         c.spots.extend((0..hosts).map(|worker| Spot { node: i, worker }));
     }
-    let mut outboxes = outboxes(plan, checkpoint, workers, &names(&log, begun.generation))?;
+    // A job that publishes at once now still has what it left when it did not.
+    let left = |name: &str| manifest.is_some_and(|m| m.chunks().any(|(sink, ..)| sink == name));
+    let mut outboxes = outboxes(plan, &|name| checkpoint.exactly_once || left(name), workers, &names(&log, begun.generation))?;
+    manifest.map_or(Ok(()), |m| all_have_outboxes(plan, &log, m, &outboxes))?;
     c.writers = outboxes.iter().flat_map(|(_, (_, writers))| writers.clone()).collect();
     for (node, (outbox, writers)) in &mut outboxes {
         let name = &c.sinks[node].name;
         let mine: Vec<String> = writers.values().cloned().collect();
         settle(&mut **outbox, Sink { node: *node, name, mine }, &begun, &log, shared)?;
+    }
+    if !checkpoint.exactly_once {
+        outboxes.clear();
+        c.writers.clear();
     }
     // Refused rows of the last chunks still want a run that takes them to the dead letter.
     let finished = manifest.is_some_and(|m| m.kind == Kind::Finished) && !shared.has_refused();
@@ -164,9 +171,9 @@ fn sink_hosts(node: &Node, s: &SinkNode, workers: usize) -> usize {
 type Outboxes = BTreeMap<usize, (Box<dyn Outbox>, Writers)>;
 
 /// The sinks that write by outbox, by node, and who writes there.
-fn outboxes(plan: &Plan, checkpoint: &CheckpointPlan, workers: usize, names: &str) -> Result<Outboxes, Fault> {
+fn outboxes(plan: &Plan, wanted: &dyn Fn(&str) -> bool, workers: usize, names: &str) -> Result<Outboxes, Fault> {
     let mut all = Outboxes::new();
-    for (i, node) in plan.nodes.iter().enumerate().filter(|_| checkpoint.exactly_once) {
+    for (i, node) in plan.nodes.iter().enumerate().filter(|(_, n)| wanted(&n.name)) {
         let NodeKind::Sink(s) = &node.kind else { continue };
         let hosts = sink_hosts(node, s, workers);
         let (clock, env) = (plan.env.clock.clone(), plan.env.clone());
@@ -176,6 +183,23 @@ fn outboxes(plan: &Plan, checkpoint: &CheckpointPlan, workers: usize, names: &st
         }
     }
     Ok(all)
+}
+
+/// Refuses a sink that publishes at once as it is configured now, and has output of a time when it did not. Of sinks that are gone a
+/// start knows that all is published.
+fn all_have_outboxes(plan: &Plan, log: &JobLog, m: &Manifest, outboxes: &Outboxes) -> Result<(), Fault> {
+    let without = |sink: &str| plan.nodes.iter().enumerate().any(|(i, n)| n.name == sink && !outboxes.contains_key(&i));
+    if !m.chunks().any(|(sink, ..)| without(sink)) {
+        return Ok(());
+    }
+    match log.unpublished(m)?.into_iter().find(|(sink, _)| without(sink)) {
+        None => Ok(()),
+        Some((sink, rows)) => {
+            Err(Fault::config(format!("the sink `{sink}` has output to publish, and cannot publish it as it is configured now"))
+                .detail(format!("{rows} rows may not be published yet, and without exactly-once a sink has no markers"))
+                .hint("run the job once more with the sink as it was and stop it: then all of its output is published"))
+        }
+    }
 }
 
 /// A process's part of the protocol, beside process 0's.
@@ -217,7 +241,7 @@ pub fn join(plan: &Plan, shared: &Arc<Shared>, run: u64, generation: u64) -> Res
             }
         },
     };
-    let mut outboxes = outboxes(plan, checkpoint, shared.seat.all(), &names(&log, generation))?;
+    let mut outboxes = outboxes(plan, &|_| checkpoint.exactly_once, shared.seat.all(), &names(&log, generation))?;
     let boxed = outboxes.keys().copied().collect();
     let base = marker(generation, 0);
     for (node, (outbox, writers)) in &mut outboxes {

@@ -22,7 +22,11 @@ pub fn options(set: &Set) -> Options {
         std::env::var(name).ok().map(|text| serde_json::from_str(&text).unwrap_or_default())
     }
     let include_from = set.include_from.clone();
-    Options { set: set.set.clone(), include_from, variables: of(VARIABLES), confine: of::<Confine>(CONFINE), ..Options::default() }
+    let confine = of::<Confine>(CONFINE);
+    if let Some(confine) = &confine {
+        millrace_connectors::reach::limit(&confine.folders);
+    }
+    Options { set: set.set.clone(), include_from, variables: of(VARIABLES), confine, ..Options::default() }
 }
 
 /// A text to check.

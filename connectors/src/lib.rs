@@ -14,6 +14,7 @@ pub mod inline;
 pub mod kafka;
 mod lookup;
 pub mod null;
+pub mod reach;
 mod redis;
 pub mod stdin;
 pub mod stdout;

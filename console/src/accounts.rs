@@ -175,7 +175,8 @@ pub fn first_admin(store: &Store, now: i64) -> Result<Option<String>, Refusal> {
 pub fn login(store: &Store, name: &str, password: &str, address: &str, now: i64) -> Result<(String, Session), Refusal> {
     let name: String = name.trim().chars().take(NAME).collect();
     let found = store.run(|db| {
-        db.execute("DELETE FROM login_failures WHERE time < ?1", [now - WINDOW])?;
+        // Those of a clock that was ahead would count for as long as it was.
+        db.execute("DELETE FROM login_failures WHERE time < ?1 OR time > ?2", [now - WINDOW, now])?;
         for (which, most) in FAILURES {
             let sql = format!("SELECT count(*), min(time) FROM login_failures WHERE {which}");
             let (count, oldest): (i64, Option<i64>) = db.query_row(&sql, params![name, address], |r| Ok((r.get(0)?, r.get(1)?)))?;
@@ -233,11 +234,11 @@ pub fn logout(store: &Store, id: &str) -> Result<(), Refusal> {
     store.run(|db| Ok(db.execute("DELETE FROM sessions WHERE hash = ?1", [hashed(id)]).map(drop)?))
 }
 
-/// Sets one's own password; all other sessions end.
+/// Sets one's own password; all other sessions end, and all API tokens unless they are to be kept.
 ///
 /// # Errors
 /// The old one is wrong, or the new one is not good enough.
-pub fn change_password(store: &Store, who: &User, session: &str, old: &str, new: &str) -> Result<(), Refusal> {
+pub fn change_password(store: &Store, who: &User, session: &str, old: &str, new: &str, keep_tokens: bool) -> Result<(), Refusal> {
     let hash: String = store.run(|db| Ok(db.query_row("SELECT password FROM users WHERE id = ?1", [who.id], |r| r.get(0))?))?;
     if !verify(Some(&hash), old) {
         return Err(Refusal::bad("the present password is wrong"));
@@ -249,6 +250,9 @@ pub fn change_password(store: &Store, who: &User, session: &str, old: &str, new:
     store.run(|db| {
         db.execute("UPDATE users SET password = ?1, must_change = 0 WHERE id = ?2", params![hash, who.id])?;
         db.execute("DELETE FROM sessions WHERE user = ?1 AND hash <> ?2", params![who.id, hashed(session)])?;
+        if !keep_tokens {
+            db.execute("DELETE FROM tokens WHERE user = ?1", [who.id])?;
+        }
         Ok(())
     })
 }
@@ -321,7 +325,7 @@ pub fn change_user(store: &Store, id: i64, role: Role, active: bool, teams: &[i6
     })
 }
 
-/// Gives a user a new password, which must be changed; their sessions end.
+/// Gives a user a new password, which must be changed; their sessions and tokens end.
 ///
 /// # Errors
 /// There is no such user.
@@ -333,6 +337,7 @@ pub fn reset_password(store: &Store, id: i64) -> Result<String, Refusal> {
             return Err(Refusal::not_found());
         }
         db.execute("DELETE FROM sessions WHERE user = ?1", [id])?;
+        db.execute("DELETE FROM tokens WHERE user = ?1", [id])?;
         Ok(())
     })?;
     Ok(password)
@@ -411,12 +416,16 @@ pub fn revoke_token(store: &Store, who: &User, id: i64) -> Result<(), Refusal> {
 pub fn bearer(store: &Store, token: &str, now: i64) -> Result<Option<User>, Refusal> {
     store.run(|db| {
         let sql = format!(
-            "SELECT {USER}, tokens.role, tokens.id FROM tokens JOIN users ON users.id = tokens.user
+            "SELECT {USER}, tokens.role, tokens.id, coalesce(tokens.used, 0) FROM tokens JOIN users ON users.id = tokens.user
              WHERE hash = ?1 AND expires > ?2 AND active = 1 AND must_change = 0"
         );
-        let found = first(db, &sql, params![hashed(token), now], |r| Ok((user(r)?, r.get::<_, String>(5)?, r.get::<_, i64>(6)?)))?;
-        let Some((user, role, id)) = found else { return Ok(None) };
-        db.execute("UPDATE tokens SET used = ?1 WHERE id = ?2", [now, id])?;
+        let found = first(db, &sql, params![hashed(token), now], |r| {
+            Ok((user(r)?, r.get::<_, String>(5)?, r.get::<_, i64>(6)?, r.get::<_, i64>(7)?))
+        })?;
+        let Some((user, role, id, used)) = found else { return Ok(None) };
+        if (now - used).abs() > 60 * SECOND {
+            db.execute("UPDATE tokens SET used = ?1 WHERE id = ?2", [now, id])?;
+        }
         let role = Role::parse(&role)?.min(user.role);
         Ok(Some(User { role, ..user }))
     })

@@ -3,6 +3,7 @@
 //! A rule that holds for long enough fires once, and once more when it has ceased to hold. What fires within a moment is told in one message.
 //! The states of alarms are in the database, so that a console that is started again neither forgets nor repeats.
 
+use crate::measure::{Measure, Said};
 use crate::notify::{Event, Message};
 use crate::store::{all, first};
 use crate::tasks::Task;
@@ -10,12 +11,13 @@ use crate::view::{State, View};
 use crate::{App, Refusal, audit};
 use lettre::message::Mailbox;
 use rusqlite::params;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// What a rule looks at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// The job is not well: failed, halted, dead, being restarted.
@@ -35,7 +37,7 @@ pub enum What {
     CheckpointFailures,
     /// Rows read a second, below the bound.
     NoData,
-    /// A family of the job's metrics, summed, above the bound.
+    /// An expression over the job's metrics, above the bound or as its own comparison says.
     Metric,
 }
 
@@ -72,7 +74,7 @@ impl What {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
     pub what: What,
@@ -80,12 +82,12 @@ pub struct Rule {
     pub bound: f64,
     /// Seconds for which it must hold.
     pub seconds: u32,
-    /// Of `metric`: the family's name.
+    /// Of `metric`: an expression, as `rate(a_total{part="x"}) / b > 0.1`; a name alone is the sum of its samples.
     pub metric: String,
 }
 
 /// Who is told.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Receivers {
     pub mails: Vec<String>,
@@ -119,6 +121,7 @@ impl Rule {
     pub fn key(&self) -> String {
         match self.what {
             What::Liveness => "liveness".into(),
+            What::Metric if Measure::parse(&self.metric).is_ok_and(|m| m.compares()) => format!("metric {}", self.metric),
             What::Metric => format!("metric {} > {}", self.metric, self.bound),
             what => format!("{} {} {}", what.name(), if what.fires_below() { "<" } else { ">" }, self.bound),
         }
@@ -127,9 +130,8 @@ impl Rule {
     /// # Errors
     /// It can never mean anything.
     pub fn check(&self) -> Result<(), Refusal> {
-        let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-        if self.what == What::Metric && (self.metric.is_empty() || self.metric.len() > 200 || !self.metric.chars().all(name)) {
-            return Err(Refusal::bad(format!("`{}` is no metric's name", self.metric)));
+        if self.what == What::Metric {
+            Measure::parse(&self.metric).map_err(Refusal::bad)?;
         }
         if !self.bound.is_finite() || self.seconds > 86_400 {
             return Err(Refusal::bad("an alarm's bound is a number, and it holds for at most a day"));
@@ -159,7 +161,10 @@ impl Rule {
                 let found = event("matched") + event("by_fallback");
                 share(found, found + event("unmatched"))?
             }
-            What::Metric => f.all(&self.metric, &[]).next().map(|_| f.one(&self.metric))?,
+            What::Metric => match Measure::parse(&self.metric).ok()?.of(view)? {
+                Said::Value(value) => value,
+                Said::Compared(value, holds) => return holds.then(|| format!("{} holds, the left side is {}", self.metric, shown(value))),
+            },
         };
         let fires = if self.what.fires_below() { value < self.bound } else { value > self.bound };
         fires.then(|| {
@@ -237,7 +242,12 @@ fn compare(app: &App, t: &Task, view: &View) -> Result<(), Refusal> {
         let held = {
             let mut since = app.alarms.since.lock().unwrap_or_else(|e| e.into_inner());
             match &why {
-                Some(_) => now - *since.entry(place).or_insert(now) >= i64::from(rule.seconds) * 1_000_000,
+                Some(_) => {
+                    let since = since.entry(place).or_insert(now);
+                    // A clock that was set back does not make it wait longer.
+                    *since = (*since).min(now);
+                    now - *since >= i64::from(rule.seconds) * 1_000_000
+                }
                 None => {
                     since.remove(&place);
                     false
@@ -367,6 +377,7 @@ mod tests {
             (Rule::default(), true),
             (Rule { what: What::Metric, ..Rule::default() }, false),
             (Rule { what: What::Metric, metric: "a b".into(), ..Rule::default() }, false),
+            (Rule { what: What::Metric, metric: "rate(a{p=\"x\"}) / b > 0.1".into(), ..Rule::default() }, true),
             (Rule { bound: f64::NAN, ..Rule::default() }, false),
             (Rule { seconds: 86_401, ..Rule::default() }, false),
         ] {

@@ -3,12 +3,13 @@
 use crate::store::{all, first};
 use crate::{App, Refusal};
 use rusqlite::{Connection, Row, params};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Longest detail, in characters.
 const DETAIL: usize = 1000;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Operation {
     pub id: i64,
     pub time: i64,

@@ -2,10 +2,11 @@
 
 use crate::tasks::{self, Task};
 use crate::{App, Refusal, look};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 pub struct Checkpoint {
     pub slot: u64,
     /// `periodic`, `savepoint`, `stop`, `drained`, `finished`, or `damaged`.

@@ -39,6 +39,49 @@ impl Lang {
     }
 }
 
+impl Lang {
+    /// Words that programs know by their English form, operations and refusals, for people. What is not known stays English.
+    pub fn words(self, english: &str) -> String {
+        let told = || patterns().find_map(|(pattern, chinese)| Some(filled(chinese, &gaps(pattern, english)?)));
+        match self {
+            Lang::En => english.into(),
+            Lang::Zh => told().unwrap_or_else(|| english.into()),
+        }
+    }
+}
+
+fn patterns() -> impl Iterator<Item = (&'static str, &'static str)> {
+    include_str!("zh_words.txt").lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once(" = "))
+}
+
+/// What stands where the pattern has `{}`.
+fn gaps<'a>(pattern: &str, text: &'a str) -> Option<Vec<&'a str>> {
+    let mut parts = pattern.split("{}");
+    let mut rest = text.strip_prefix(parts.next()?)?;
+    let mut all = vec![];
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        let at = if last {
+            rest.len().checked_sub(part.len()).filter(|at| rest.is_char_boundary(*at) && &rest[*at..] == part)?
+        } else {
+            rest.find(part)?
+        };
+        all.push(&rest[..at]);
+        rest = &rest[at + part.len()..];
+    }
+    rest.is_empty().then_some(all)
+}
+
+fn filled(pattern: &str, gaps: &[&str]) -> String {
+    let mut gaps = gaps.iter();
+    pattern
+        .split("{}")
+        .enumerate()
+        .map(|(i, part)| if i == 0 { part.to_string() } else { gaps.next().map_or(String::new(), ToString::to_string) + part })
+        .collect()
+}
+
 /// `English = 中文`, a line each.
 fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
     include_str!("zh.txt").lines().filter_map(|l| l.split_once(" = "))
@@ -72,6 +115,32 @@ mod tests {
         let missing: Vec<_> = used.difference(&table).collect();
         let unused: Vec<_> = table.difference(&used).collect();
         assert!(missing.is_empty() && unused.is_empty(), "zh.txt lacks {missing:#?}, and has for nobody {unused:#?}");
+    }
+
+    #[test]
+    fn words_are_those_of_the_sources_and_what_differs_is_kept() {
+        let mut text = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../plan/src"), &mut text);
+        for (english, chinese) in patterns() {
+            assert_eq!(english.matches("{}").count(), chinese.matches("{}").count(), "{english}");
+            for part in english.split("{}").filter(|p| p.len() > 3) {
+                assert!(text.contains(part), "nobody says `{part}`");
+            }
+        }
+        for (english, want) in [
+            ("the job runs already", "作业已在运行"),
+            ("this needs the role `editor`, you have `viewer`", "此操作需要角色 `editor`，您的角色是 `viewer`"),
+            ("a password has 12 to 200 characters", "密码应为 12 到 200 个字符"),
+            ("the version has errors: edit the task (line 3: x)", "该版本有错误：请编辑任务 (line 3: x)"),
+            ("there is a task `中` already", "已有任务 `中`"),
+            ("the job runs already, it does", "the job runs already, it does"),
+            ("stop", "停止"),
+            ("", ""),
+        ] {
+            assert_eq!(Lang::Zh.words(english), want);
+            assert_eq!(Lang::En.words(english), english);
+        }
     }
 
     #[test]

@@ -13,13 +13,16 @@ mod jobs;
 mod lang;
 mod limits;
 mod look;
+mod measure;
 mod notify;
 mod process;
 mod refusal;
 mod serve;
 mod settings;
 mod socket;
+mod stars;
 mod store;
+mod streams;
 mod tasks;
 mod tls;
 mod vault;
@@ -38,6 +41,10 @@ use tokio::sync::Semaphore;
 
 /// Passwords that are checked at a time: each takes 19 MiB.
 const LOGINS: usize = 2;
+/// Calls of the executable, for previews, checkpoints and records: each takes some 40 MiB.
+const CALLS: usize = 4;
+/// Topologies that are planned for the editor.
+const LINTS: usize = 4;
 
 /// What every request can reach.
 pub struct App {
@@ -48,6 +55,11 @@ pub struct App {
     pub(crate) limits: limits::Limits,
     pub(crate) logins: Arc<Semaphore>,
     pub(crate) taps: Arc<Semaphore>,
+    pub(crate) streams: streams::Streams,
+    /// Calls of the executable at a time.
+    pub(crate) calls: Arc<Semaphore>,
+    /// Lints at a time.
+    pub(crate) lints: Arc<Semaphore>,
     pub(crate) jobs: jobs::Jobs,
     pub(crate) alarms: alarms::Alarms,
     pub(crate) pictures: draw::Pictures,
@@ -73,6 +85,9 @@ impl App {
             clock,
             logins: Arc::new(Semaphore::new(LOGINS)),
             taps: Arc::new(Semaphore::new(web::TAPS)),
+            streams: streams::Streams::default(),
+            calls: Arc::new(Semaphore::new(CALLS)),
+            lints: Arc::new(Semaphore::new(LINTS)),
             jobs: jobs::Jobs::default(),
             alarms: alarms::Alarms::default(),
             pictures: draw::Pictures::default(),

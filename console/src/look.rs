@@ -2,9 +2,12 @@
 //! words of its own.
 
 use crate::settings::{self, FILE, Settings};
+use crate::stars::{self, starred};
 use crate::tasks::{self, Task};
 use crate::{App, Refusal, accounts, jobs};
+use axum::http::StatusCode;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -77,6 +80,12 @@ pub async fn ask(app: &Arc<App>, t: &Task, settings: &Settings, args: &[&str], s
         command.arg("--set").arg(format!("{key}={value}"));
     }
     let failed = |e: &dyn std::fmt::Display| Refusal::failed(format!("`millrace {}` cannot be run: {e}", args.join(" ")));
+    let busy = || Refusal {
+        retry_after: Some(5),
+        ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many ask for checkpoints, previews and records at once: try again")
+    };
+    let permit = tokio::time::timeout(PATIENCE, app.calls.clone().acquire_owned()).await;
+    let _permit = permit.ok().and_then(Result::ok).ok_or_else(busy)?;
     let child = command.spawn().map_err(|e| failed(&e))?;
     // Not yet waited for: the number is its own.
     let process = Pid::from_raw(child.id().try_into().unwrap_or_default()).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -89,17 +98,19 @@ pub async fn ask(app: &Arc<App>, t: &Task, settings: &Settings, args: &[&str], s
     // Who reads knows nothing of the copy.
     let copies = || args.iter().filter(|a| a.contains(COPY));
     let text = |bytes: &[u8]| copies().fold(String::from_utf8_lossy(bytes).into_owned(), |t, copy| t.replace(copy, FILE));
-    Ok(Said { code: output.status.code(), out: text(&output.stdout), error: text(&output.stderr) })
+    // What it printed is starred where it is taken apart: it may be JSON.
+    let error = starred(&text(&output.stderr), &stars::forms(secrets.values()));
+    Ok(Said { code: output.status.code(), out: text(&output.stdout), error })
 }
 
 /// What a start would do, in the words of the command line.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct Foreseen {
     pub said: Vec<String>,
     pub refused: Option<Fault>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 pub struct Fault {
     pub message: String,
     #[serde(default)]
@@ -109,6 +120,12 @@ pub struct Fault {
 }
 
 impl Foreseen {
+    fn starred(mut self, secrets: &[String]) -> Foreseen {
+        let refused = self.refused.iter_mut().flat_map(|f| std::iter::once(&mut f.message).chain(&mut f.detail).chain(&mut f.hint));
+        self.said.iter_mut().chain(refused).for_each(|text| *text = starred(text, secrets));
+        self
+    }
+
     /// What is refused without the flag.
     pub fn wants(&self, flag: &str) -> bool {
         self.refused.as_ref().and_then(|f| f.hint.as_ref()).is_some_and(|h| h.contains(flag))
@@ -127,8 +144,8 @@ pub async fn foresee(app: &Arc<App>, t: &Task, settings: &Settings, start: &jobs
     args.extend(start.accept_duplicates.then_some("--accept-duplicates"));
     args.extend(start.allow_dropped_state.then_some("--allow-dropped-state"));
     let said = ask(app, t, settings, &args, true).await?;
-    match serde_json::from_str(&said.out) {
-        Ok(foreseen) => Ok(foreseen),
+    match serde_json::from_str::<Foreseen>(&said.out) {
+        Ok(foreseen) => Ok(foreseen.starred(&stars::values(app, t.id)?)),
         Err(_) => Err(said.refusal()),
     }
 }
@@ -141,8 +158,7 @@ pub async fn diff(app: &Arc<App>, t: &Task, old: &Settings, new: &Settings) -> R
     let (a, b) = (write(app, t, old)?, write(app, t, new)?);
     let said = ask(app, t, new, &["diff", &a.path.to_string_lossy(), &b.path.to_string_lossy()], false).await?;
     match said.code {
-        Some(0) => Ok((said.out, true)),
-        Some(8) => Ok((said.out, false)),
+        Some(code @ (0 | 8)) => Ok((starred(&said.out, &stars::values(app, t.id)?), code == 0)),
         _ => Err(said.refusal()),
     }
 }

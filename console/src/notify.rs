@@ -52,8 +52,10 @@ pub async fn teller(app: Arc<App>) {
     let busy: Arc<Mutex<HashSet<i64>>> = Arc::default();
     loop {
         every.tick().await;
-        let before = app.clock.now() - GROUP;
-        let due = app.store.run(|db| all(db, "SELECT DISTINCT task FROM notices WHERE time <= ?1", [before], |r| r.get::<_, i64>(0)));
+        // What is of a later time is of a clock that was ahead.
+        let now = app.clock.now();
+        let sql = "SELECT DISTINCT task FROM notices WHERE time <= ?1 OR time > ?2";
+        let due = app.store.run(|db| all(db, sql, [now - GROUP, now], |r| r.get::<_, i64>(0)));
         for task in due.unwrap_or_default() {
             if busy.lock().unwrap_or_else(|e| e.into_inner()).insert(task) {
                 let (app, busy) = (app.clone(), busy.clone());

@@ -10,9 +10,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use millrace_sdk::config::Secret;
 use millrace_sdk::{Clock, Fault};
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +22,8 @@ use tower_service::Service;
 
 /// Connections at a time; more wait.
 const CONNECTIONS: usize = 512;
+/// Of one address, so that none takes all; more are closed.
+const OF_ADDRESS: usize = 256;
 /// How long a client may take for a handshake, and for the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
 
@@ -114,9 +117,51 @@ async fn asked_to_end() {
     }
 }
 
+/// Connections by address; of IPv6 by network, as one host has many addresses of it.
+type Places = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+struct Place {
+    places: Places,
+    address: IpAddr,
+}
+
+impl Place {
+    fn take(places: &Places, address: IpAddr) -> Option<Place> {
+        let address = network(address);
+        let mut all = places.lock().unwrap_or_else(|e| e.into_inner());
+        let own = all.entry(address).or_default();
+        if *own >= OF_ADDRESS {
+            return None;
+        }
+        *own += 1;
+        Some(Place { places: places.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.places.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(own) = all.get_mut(&self.address) {
+            *own -= 1;
+            if *own == 0 {
+                all.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// The address; of IPv6 its /64, of IPv4 within IPv6 that.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        v4 => v4,
+    }
+}
+
 async fn accept(listener: TcpListener, acceptor: Option<tokio_native_tls::TlsAcceptor>, app: Arc<App>) {
     let router = router(app);
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let places: Places = Arc::default();
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let Ok((stream, address)) = listener.accept().await else {
@@ -124,9 +169,10 @@ async fn accept(listener: TcpListener, acceptor: Option<tokio_native_tls::TlsAcc
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let Some(place) = Place::take(&places, address.ip()) else { continue };
         let (router, acceptor) = (router.clone(), acceptor.clone());
         tokio::spawn(async move {
-            let _permit = permit;
+            let (_permit, _place) = (permit, place);
             connection(stream, address, router, acceptor).await;
         });
     }
@@ -147,11 +193,28 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ad
     let service = hyper::service::service_fn(move |request: HttpRequest<Incoming>| {
         let mut router = router.clone();
         let mut request: Request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(address.ip()));
+        request.extensions_mut().insert(Peer(network(address.ip())));
         router.call(request)
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     // A client that has gone needs no answer.
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_takes_not_all_connections_and_a_network_is_one_address() {
+        let places: Places = Arc::default();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let held: Vec<_> = (0..600).filter_map(|n| Place::take(&places, ip(&format!("2001:db8::{n:x}")))).collect();
+        assert_eq!(held.len(), OF_ADDRESS);
+        assert!(Place::take(&places, ip("2001:db8:0:1::1")).is_some() && Place::take(&places, ip("192.0.2.1")).is_some());
+        drop(held);
+        assert!(places.lock().unwrap().is_empty());
+        assert_eq!(network(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+    }
 }

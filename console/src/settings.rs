@@ -2,9 +2,11 @@
 
 use crate::Refusal;
 use crate::alarms::{Receivers, Rule};
+use crate::stars::{self, starred};
 use millrace_plan::{Confine, Diagnostic, Options, Planned};
 use millrace_sdk::Severity;
 use millrace_sdk::config::{Duration, Secret, Size};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,14 +15,12 @@ use std::path::Path;
 pub const MAX_CONFIG: usize = 1 << 20;
 /// All variables and secrets together, bytes: they reach the job through one variable of its environment (Linux takes 128 KiB).
 pub const MAX_VARIABLES: usize = 64 << 10;
-/// Shorter secrets stand in every line by chance: they are not starred.
-pub const SHORTEST_SECRET: usize = 4;
 /// A process has some 40 MiB before it has read a row, and needs at least 64 MiB for what it reads.
 const LEAST_MEMORY: u64 = 128 << 20;
 /// What messages call the configuration, and its file in the task's folder.
 pub const FILE: &str = "topology.yaml";
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     pub description: String,
@@ -47,7 +47,7 @@ pub struct Settings {
 }
 
 /// Whether and how often a failed job is started again.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
 pub enum Restart {
     /// As the topology says.
@@ -102,6 +102,13 @@ impl Restart {
 }
 
 impl Settings {
+    /// A number below zero that others have by no chance worth counting.
+    pub fn mark(&self) -> i64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&serde_json::to_string(self).unwrap_or_default(), &mut hasher);
+        -1 - (std::hash::Hasher::finish(&hasher) >> 1) as i64
+    }
+
     /// # Errors
     /// A field of the form has no meaning. The topology is lint's business.
     pub fn check(&self) -> Result<(), Refusal> {
@@ -170,21 +177,26 @@ impl Settings {
         let options = Options { set: self.set(), workers, variables: Some(variables), confine: Some(confine), ..Options::default() };
         let name = folder.join(FILE).display().to_string();
         let mut planned = millrace_plan::load_text(&name, &self.config, folder, &options);
+        let forms = stars::forms(secrets.values());
         for d in &mut planned.diagnostics {
             shorten(d, &name);
-            star(d, secrets);
+            star(d, &forms);
+        }
+        for p in &mut planned.graph.parts {
+            p.fields.iter_mut().chain([&mut p.name]).for_each(|text| *text = starred(text, &forms));
+        }
+        for a in &mut planned.graph.arrows {
+            a.label = starred(&a.label, &forms);
         }
         planned
     }
 }
 
 /// Messages quote what a variable stands for; secrets are not quoted.
-fn star(d: &mut Diagnostic, secrets: &BTreeMap<String, String>) {
+fn star(d: &mut Diagnostic, forms: &[String]) {
     let texts = [Some(&mut d.message), d.hint.as_mut(), d.suggestion.as_mut(), d.second.as_mut().map(|s| &mut s.message)];
     for text in texts.into_iter().flatten() {
-        for value in secrets.values().filter(|v| v.len() >= SHORTEST_SECRET) {
-            *text = text.replace(value.as_str(), "***");
-        }
+        *text = starred(text, forms);
     }
 }
 

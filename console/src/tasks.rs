@@ -7,6 +7,7 @@ use crate::web::Visitor;
 use crate::{App, Refusal};
 use millrace_plan::Confine;
 use rusqlite::{Connection, Row, params};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,9 +29,11 @@ pub struct Task {
     pub wanted: bool,
     /// The newest run; 0: none yet.
     pub run: i64,
+    /// It is started again once it has stopped.
+    pub follows: bool,
 }
 
-const TASK: &str = "SELECT tasks.id, team, teams.name, tasks.name, tasks.created, version, draft IS NOT NULL, wanted, run
+const TASK: &str = "SELECT tasks.id, team, teams.name, tasks.name, tasks.created, version, draft IS NOT NULL, wanted, run, next IS NOT NULL
                     FROM tasks JOIN teams ON teams.id = team";
 
 fn task(r: &Row) -> rusqlite::Result<Task> {
@@ -44,10 +47,11 @@ fn task(r: &Row) -> rusqlite::Result<Task> {
         has_draft: r.get(6)?,
         wanted: r.get(7)?,
         run: r.get(8)?,
+        follows: r.get(9)?,
     })
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Version {
     pub number: i64,
     pub user: String,

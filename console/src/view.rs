@@ -2,6 +2,7 @@
 
 use crate::Figures;
 use crate::process::Told;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ pub const HISTORY: usize = 1800;
 /// A source that waits for its readers for this share of the time is held back.
 const HELD_BACK: f64 = 0.5;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     #[default]
@@ -84,7 +85,7 @@ const IN: &str = "millrace_part_records_in_total";
 const DEAD_LETTER: &[(&str, &str)] = &[("part", "dead_letter"), ("kind", "sink")];
 
 /// Rows since a run began, over its restarts by the supervisor those of its present process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     #[serde(rename = "in")]
     pub records_in: u64,
@@ -94,25 +95,35 @@ pub struct Counts {
     pub lost: u64,
 }
 
-/// Figures of one moment; rates are per second since the moment before.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+/// Figures of one moment; rates are per second since the moment before. What is not known is null.
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct Point {
     /// Microseconds since 1970 UTC.
     pub time: i64,
+    #[schemars(with = "Option<f64>")]
     pub records_in: f64,
+    #[schemars(with = "Option<f64>")]
     pub records_out: f64,
+    #[schemars(with = "Option<f64>")]
     pub rejected: f64,
     /// Records; NaN: not known.
+    #[schemars(with = "Option<f64>")]
     pub lag: f64,
     /// Seconds by which the watermark is behind; NaN: not known.
+    #[schemars(with = "Option<f64>")]
     pub delay: f64,
     /// Seconds; NaN: nothing was written.
+    #[schemars(with = "Option<f64>")]
     pub latency: f64,
+    #[schemars(with = "Option<f64>")]
     pub state_bytes: f64,
     /// Seconds since the last checkpoint; NaN: none.
+    #[schemars(with = "Option<f64>")]
     pub checkpoint_age: f64,
+    #[schemars(with = "Option<f64>")]
     pub memory: f64,
     /// Processors.
+    #[schemars(with = "Option<f64>")]
     pub cpu: f64,
 }
 

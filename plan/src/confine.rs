@@ -136,8 +136,10 @@ fn parts(address: &str) -> Option<(String, Option<String>)> {
         "redis" | "rediss" => Some("6379"),
         _ => None,
     });
-    let fine = !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || "-_.:".contains(c));
-    fine.then(|| (host.trim_end_matches('.').to_string(), port.map(String::from)))
+    let fine = |host: &str| !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || "-_.:".contains(c));
+    // Clients read what is odd in their own ways: a tab, for one, is nothing to some of them.
+    let plain = port.is_none_or(|p| p.parse::<u16>().is_ok()) && !host.starts_with('.') && !address.contains(char::is_control);
+    (fine(host) && plain).then(|| (host.trim_end_matches('.').to_string(), port.map(String::from)))
 }
 
 /// Tells what a topology names and may not reach.
@@ -217,6 +219,14 @@ mod tests {
             ("anything", &["*"], true),
             ("", &["*"], false),
             ("a b", &["*"], false),
+            ("http://evil.example\t.example.com/", &["*.example.com"], false),
+            ("http://evil.example:80\t.example.com/", &["*.example.com"], false),
+            ("http://evil.example:80.example.com/", &["*.example.com"], false),
+            ("http://a.example\r\nx: y", &["*"], false),
+            ("http://.example.com/", &["*.example.com"], false),
+            ("http://127.1/", &["127.0.0.1"], false),
+            ("http://2130706433/", &["127.0.0.1"], false),
+            ("http://[::ffff:127.0.0.1]/", &["127.0.0.1"], false),
         ];
         for (address, allowed, want) in cases {
             assert_eq!(limits(allowed).address(address).is_ok(), *want, "{address} with {allowed:?}");

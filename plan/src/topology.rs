@@ -645,9 +645,16 @@ pub(crate) fn typed<T: for<'de> Deserialize<'de> + JsonSchema>(report: &mut Repo
 /// and nothing is called missing.
 pub(crate) fn known_keys<'n>(report: &mut Report, node: &'n Node, known: &[&str], elsewhere: &[&str]) -> Cow<'n, Node> {
     let mut read = Cow::Borrowed(node);
+    // As `Node::entry` finds them: a map may have thousands of keys.
+    let (mut exact, mut snaked) = (HashMap::new(), HashMap::new());
+    for e in node.entries() {
+        exact.entry(e.key.as_str()).or_insert(e);
+        snaked.entry(snake_case(&e.key)).or_insert(e);
+    }
     for (i, e) in node.entries().iter().enumerate() {
         let name = snake_case(&e.key);
-        if let Some(first) = node.entry(&name).filter(|f| f.key_span != e.key_span) {
+        let first = exact.get(name.as_str()).or_else(|| snaked.get(&name));
+        if let Some(first) = first.filter(|f| f.key_span != e.key_span) {
             let found = Found::error("duplicate-key", e.key_span, format!("the key `{name}` stands twice in one map"));
             report.push(found.second(first.key_span, "first defined here"));
             continue;

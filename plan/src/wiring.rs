@@ -6,7 +6,7 @@ use crate::topology::{Step, Topology, Use};
 use crate::yaml::{Content, Node, snake_case};
 use millrace_sdk::operator::{Inputs, Port};
 use millrace_sdk::problem::did_you_mean;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What an [`Item`] is: an index into the topology's lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,14 +105,16 @@ fn name_all(report: &mut Report, t: &Topology) -> Vec<Item> {
         }
     }
     let mut taken: BTreeSet<String> = given.keys().map(|n| n.to_string()).collect();
+    // The number from which a base is free at the earliest: thousands may have the same one.
+    let mut next: HashMap<String, usize> = HashMap::new();
     let mut unique = |base: String, number_first: bool| {
-        let mut n = 1;
+        let n = next.entry(base.clone()).or_insert(1);
         loop {
-            let name = if n == 1 && !number_first { base.clone() } else { format!("{base}_{n}") };
+            let name = if *n == 1 && !number_first { base.clone() } else { format!("{base}_{n}") };
+            *n += 1;
             if taken.insert(name.clone()) {
                 return name;
             }
-            n += 1;
         }
     };
     let mut items = vec![];

@@ -113,7 +113,8 @@ class Person:
         self.driver.get(self.console.url + path)
 
     def one(self, css):
-        return self.driver.find_element(By.CSS_SELECTOR, css)
+        # A page that was gone to by a button may not be there yet.
+        return until(f"{css} at {self.driver.current_url}", lambda: next(iter(self.all(css)), None))
 
     def all(self, css):
         return self.driver.find_elements(By.CSS_SELECTOR, css)
@@ -127,8 +128,18 @@ class Person:
     def press(self, text, within="main"):
         def ready():
             return next((b for b in self.all(f"{within} button, {within} a.button") if b.text == text and b.is_displayed() and b.is_enabled()), None)
-        # Not by the mouse: charts that grow meanwhile would move the button from under it.
-        self.driver.execute_script("arguments[0].click()", until(f"the button {text!r}", ready))
+
+        def pressed():
+            if button := ready():
+                # Not by the mouse: charts that grow meanwhile would move the button from under it.
+                self.driver.execute_script("arguments[0].click()", button)
+            return button
+        until(f"the button {text!r}", pressed)
+
+    def shows(self, css):
+        """Waits for a page that has this, as a whole: what is looked at next may stand further down."""
+        whole = "return document.readyState === 'complete' && document.querySelector(arguments[0]) !== null"
+        until(f"a page with {css}, at {self.driver.current_url}", lambda: self.driver.execute_script(whole, css))
 
     def squiggles(self, wanted):
         """What is marked in the editor: the id of its problem and its text."""
@@ -173,10 +184,10 @@ def person(browser, console):
     p.fits("login")
     p.fill(name="admin", password=console.first)
     p.press("Log in")
-    until("the first page", lambda: p.all("[name=old]"))
+    p.shows("[name=old]")
     p.fill(old=console.first, new=PASSWORD)
     p.press("Change the password")
-    until("the password", lambda: p.all("[name=lang]"))
+    p.shows("[name=lang]")
     p.fits("account")
     return p
 
@@ -190,7 +201,8 @@ def taps(p):
     p.go("/tasks/1")
     find = "return document.querySelector('#live .graph a[aria-label=dear]')?.getAttribute('href')"
     p.go(until("an arrow that leads to its rows", lambda: p.driver.execute_script(find)))
-    assert Select(p.one("[name=output]")).first_selected_option.text == "dear" and "price" in p.text("#tap-fields")
+    assert Select(p.one("[name=output]")).first_selected_option.text == "dear"
+    until("the fields", lambda: "price" in p.text("#tap-fields"))
     p.fill(where="prize > 2")
     p.press("Show")
     until("the refusal", lambda: "did you mean `price`?" in p.text("#tap-refused"))
@@ -221,7 +233,7 @@ def test_a_task_from_its_form_to_a_rollback(person, console):
     p = person
     p.go("/tasks")
     p.press("New task")
-    until("the form", lambda: p.all("[name=config]"))
+    p.shows("[name=config]")
     completes(p)
     p.fill(name="clicks", tags="ads, live", config=JOB.replace("type: Filter", "type: Filtre"))
     p.squiggles([("unknown-part", "Filtre")])
@@ -274,6 +286,7 @@ def test_a_task_from_its_form_to_a_rollback(person, console):
     p.fits("checkpoints")
     row = next(r for r in p.all("tbody tr") if "savepoint" in r.text)
     row.find_element(By.CSS_SELECTOR, "a.button").click()
+    p.shows("#refused")
     # What it does is said before, in the words of the command line.
     assert "would publish again what the checkpoints" in p.text("#refused") and "`out`" in p.text("#refused")
     slot = p.one("[name=from]").get_attribute("value")
@@ -291,7 +304,7 @@ def test_a_task_from_its_form_to_a_rollback(person, console):
     assert again.startswith(before) and len(set(again.splitlines())) < len(again.splitlines()), "as was said, rows are there twice"
     p.go("/tasks/1")
     p.press("Roll back to this")
-    until("what changes", lambda: p.all("#diff"))
+    p.shows("#diff")
     assert "the state of the one part that has any survives" in p.text("#diff") and "going on from checkpoint" in p.text("#foreseen")
     p.fits("rollback")
     p.press("Roll back to this")
@@ -350,18 +363,18 @@ def test_dead_letters_are_replayed_and_a_record_is_shown(person, console):
     p.fits("rejects")
     p.one("[name=letter]").click()
     p.press("Replay the chosen ones")
-    until("the words", lambda: p.all("#words"))
+    p.shows("#words")
     assert "1 of 1 dead letters" in p.text("#words") and "the running job reads them now" in p.text("#words")
     p.fits("replay")
     p.press("Replay them")
-    until("the row", lambda: (job / "out.jsonl").read_text().splitlines()[1:] == ['{"k":"b","n":"many","town":"Graz"}'])
+    until("the row in the file", lambda: (job / "out.jsonl").read_text().splitlines()[1:] == ['{"k":"b","n":"many","town":"Graz"}'])
 
     def done():
         p.go(f"/tasks/{task}/rejects")
         return "written by all sinks" in p.text("#replays") and "not yet" not in p.text("#replays")
     until("its end", done)
     p.press("Replay all of the file")
-    until("the words", lambda: p.all("#words"))
+    p.shows("#words")
     assert "1 were replayed before" in p.text("#words") and not p.all("[name=go]")
     p.go("/stores")
     p.fill(store="towns", name="towns")
@@ -370,7 +383,7 @@ def test_dead_letters_are_replayed_and_a_record_is_shown(person, console):
     until("the store", lambda: "/records/towns/" in p.text("tbody"))
     p.fits("stores")
     p.go("/records/towns/b")
-    assert p.text("#record tbody").split() == ["town", "Graz"]
+    until("the row", lambda: p.text("#record tbody").split() == ["town", "Graz"])
     p.fits("record")
     p.go(f"/tasks/{task}")
     p.press("Stop")

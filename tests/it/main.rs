@@ -5,6 +5,7 @@ mod checkpoints;
 mod cli;
 mod console;
 mod console_alarms;
+mod console_hidden;
 mod console_limits;
 mod console_pages;
 mod console_tls;

@@ -1,5 +1,6 @@
 //! Which files a path means, and which of them are rotations of one another.
 
+use crate::reach;
 use millrace_sdk::Fault;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::MetadataExt;
@@ -28,15 +29,15 @@ pub fn fixed_folder(path: &Path) -> PathBuf {
     if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir }
 }
 
-/// The regular files that a path or pattern means now, sorted.
+/// The regular files that a path or pattern means now, sorted; none outside of what the process may read.
 pub fn expand(path: &Path) -> Result<Vec<PathBuf>, Fault> {
     let text = path.to_string_lossy();
     if !is_pattern(&text) {
-        return Ok(if path.is_file() { vec![path.into()] } else { vec![] });
+        return Ok(if path.is_file() && reach::allows(path) { vec![path.into()] } else { vec![] });
     }
     let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
     let found = glob::glob_with(&text, options).map_err(|e| Fault::config(format!("`{text}` is no pattern: {e}")))?;
-    let mut files: Vec<PathBuf> = found.filter_map(Result::ok).filter(|p| p.is_file()).collect();
+    let mut files: Vec<PathBuf> = found.filter_map(Result::ok).filter(|p| p.is_file() && reach::allows(p)).collect();
     files.sort();
     Ok(files)
 }
@@ -111,7 +112,7 @@ pub fn siblings(base: &Path) -> Vec<PathBuf> {
             let other = entry.file_name().to_string_lossy().into_owned();
             let age = if other == name { Age::Itself } else { rotations(&other).find(|(b, _)| *b == name)?.1 };
             let path = base.with_file_name(&other);
-            path.is_file().then_some((age, path))
+            (path.is_file() && reach::allows(&path)).then_some((age, path))
         })
         .collect();
     found.sort();

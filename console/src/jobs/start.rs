@@ -89,7 +89,7 @@ pub(super) fn launch(app: &App, job: &Job, t: &Task, start: &Start, user: &str) 
         let sql = "INSERT INTO runs (task, number, version, start, user, time) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let text = serde_json::to_string(&start).unwrap_or_default();
         db.execute(sql, params![t.id, t.run + 1, t.version, text, user, app.clock.now()])?;
-        db.execute("UPDATE tasks SET wanted = 1, run = ?1 WHERE id = ?2", [t.run + 1, t.id])?;
+        db.execute("UPDATE tasks SET wanted = 1, run = ?1, next = NULL WHERE id = ?2", [t.run + 1, t.id])?;
         Ok(t.run + 1)
     })?;
     let child = spawn(app, t, run, &settings, &secrets, &start, lock);

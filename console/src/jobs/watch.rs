@@ -1,16 +1,17 @@
 //! Looking after jobs: what is to be seen of each, and what is done when one is dead or stands still.
 
 use super::start::launch;
-use super::stop::stopped;
+use super::stop::{follow, stopped};
 use super::{Job, Start, Stop, runs};
 use crate::process::{self, Told};
 use crate::store::{all, first};
 use crate::tasks::{self, Task};
 use crate::view::{HISTORY, Point, State};
-use crate::{App, Refusal, audit, socket};
+use crate::{App, Refusal, audit, socket, stars};
 use rusqlite::params;
 use rustix::process::Signal;
 use serde_json::json;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -84,24 +85,33 @@ pub fn recall(app: &App) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// As [`look`], for whoever that itself starts: its type says that it may change threads.
+pub(super) fn looked(app: Arc<App>, t: Task) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move { look(&app, &t).await })
+}
+
 /// Looks at one job, and does what is to be done.
 async fn look(app: &Arc<App>, t: &Task) {
     let job = app.jobs.of(t.id);
     // Who has the turn knows better.
     let Ok(_turn) = job.turn.try_lock() else { return };
     let control = app.control(t.id);
-    if t.run == 0 || (!t.wanted && job.lock().settled == t.run && !process::alive(&control)) {
+    if t.run == 0 || (!t.wanted && !t.follows && job.lock().settled == t.run && !process::alive(&control)) {
         return crate::alarms::look(app, t, &job.view());
     }
     let Ok(t) = app.store.run(|db| tasks::by_id(db, t.id)) else { return };
-    let told = process::told(&control).filter(|told| told.run == t.run);
+    let mut told = process::told(&control).filter(|told| told.run == t.run);
+    if let Some(reason) = told.as_mut().and_then(|told| told.reason.as_mut()) {
+        // Before it is kept or told to anybody.
+        *reason = stars::hidden(app, t.id, reason);
+    }
     if let Some(child) = &mut job.lock().child {
         // Reaped; what it says by its end it has also told.
         let _ = child.try_wait();
     }
     let done = match process::alive(&control) {
         true => lives(app, &job, &t, told).await,
-        false => gone(app, &job, &t, told),
+        false => gone(app, &job, &t, told).and_then(|()| if t.follows && !t.wanted { follow(app, &job, &t) } else { Ok(()) }),
     };
     if let Err(e) = done {
         tracing::error!(task = t.name, "the job cannot be looked after: {}", e.message);
@@ -238,8 +248,8 @@ fn dead(app: &App, job: &Job, t: &Task, told: Option<&Told>, why: &str) -> Resul
         let why = format!("{why}: some of the dead letters may be written; replay them again if none is");
         return settle(app, job, t.id, run.number, "operator", None, &why);
     }
-    let sql = "SELECT count(*) FROM runs WHERE task = ?1 AND time > ?2 AND start ->> 'recovery'";
-    let recent: i64 = app.store.run(|db| Ok(first(db, sql, [t.id, clock - WINDOW], |r| r.get(0))?.unwrap_or_default()))?;
+    let sql = "SELECT count(*) FROM runs WHERE task = ?1 AND time BETWEEN ?2 AND ?3 AND start ->> 'recovery'";
+    let recent: i64 = app.store.run(|db| Ok(first(db, sql, [t.id, clock - WINDOW, clock], |r| r.get(0))?.unwrap_or_default()))?;
     if recent >= RECOVERIES {
         return settle(
             app,

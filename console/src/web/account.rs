@@ -33,6 +33,7 @@ fn mine(app: &App, l: &Look, v: &Visitor, told: Markup) -> Done<Markup> {
                 (csrf(v))
                 label { (l.t("Present password")) input name="old" type="password" autocomplete="current-password" required; }
                 label { (l.t("New password, at least 12 characters")) input name="new" type="password" autocomplete="new-password" minlength="12" required; }
+                @if !tokens.is_empty() { label class="check" { input type="checkbox" name="keep_tokens" value="1"; (l.t("Keep my API tokens: otherwise they end, too")) } }
                 button class="main" { (l.t("Change the password")) }
             }
             @if !v.user.must_change {
@@ -96,11 +97,11 @@ fn secret(l: &Look, what: &str, text: &str) -> Markup {
 
 pub async fn password(State(app): State<Arc<App>>, v: Visitor, form: Form) -> Done<Redirect> {
     let worker = (app.clone(), v.clone());
-    let (old, new) = (form.get("old").to_string(), form.get("new").to_string());
+    let (old, new, keep) = (form.get("old").to_string(), form.get("new").to_string(), form.has("keep_tokens"));
     let permit = app.logins.clone().acquire_owned().await.map_err(|_| Refusal::failed("the console is ending"))?;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        accounts::change_password(&worker.0.store, &worker.1.user, &worker.1.session, &old, &new)
+        accounts::change_password(&worker.0.store, &worker.1.user, &worker.1.session, &old, &new, keep)
     });
     done.await.map_err(|e| Refusal::failed(e.to_string()))??;
     audit::note(&app, &v.user.name, &v.address, None, "change-password", "");

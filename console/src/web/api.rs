@@ -5,6 +5,7 @@ use super::{edit, records, rejects, tap};
 use crate::accounts::{self, Role};
 use crate::jobs::{self, Start, Stop};
 use crate::settings::Settings;
+use crate::stars::{starred, values};
 use crate::tasks::{self, Task};
 use crate::view::{Counts, Point, State as JobState};
 use crate::{App, Refusal, audit, checkpoints, look};
@@ -14,16 +15,77 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 type Done<T> = Result<T, Refusal>;
 
+/// The number of a run that has begun.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Started {
+    run: i64,
+}
+
+/// The number of an operation that is under way.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct UnderWay {
+    operation: i64,
+}
+
+/// A task that was saved.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Saved {
+    id: i64,
+    name: String,
+    version: i64,
+}
+
+/// The name of a task whose job was ended.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Killed {
+    killed: String,
+}
+
+/// The name of a task that was deleted.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Deleted {
+    deleted: String,
+}
+
+/// Whole lines of a log, and the byte after them.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct LogPiece {
+    text: String,
+    next: u64,
+}
+
+/// What can be tapped, and its fields.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Output {
+    name: String,
+    fields: Vec<String>,
+}
+
+/// A row of an allowed store; null: it has none with that key.
+#[derive(Deserialize, Serialize, JsonSchema)]
+pub(super) struct Record {
+    store: String,
+    key: String,
+    task: String,
+    row: Option<serde_json::Map<String, Value>>,
+}
+
+/// A body that says nothing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/api/openapi.json", get(|| async { Json(document()) }))
+        .route("/api/openapi.json", get(|| async { Json(super::openapi::document()) }))
         .route("/api/v1/tasks", get(list))
         .route("/api/v1/tasks/{name}", get(one).put(submit).delete(delete))
         .route("/api/v1/tasks/{name}/start", post(start))
@@ -44,9 +106,10 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/operations/{id}", get(operation))
 }
 
-/// A task for programs.
-#[derive(Serialize)]
-struct Told {
+/// A task, its state and its figures.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Task")]
+pub(super) struct Told {
     id: i64,
     name: String,
     team: String,
@@ -100,9 +163,9 @@ async fn one(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) 
 }
 
 /// A task as `submit` sends it.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Submitted {
+pub(super) struct Submitted {
     /// Needed for a new task of somebody who has several teams.
     team: Option<String>,
     #[serde(default)]
@@ -119,7 +182,7 @@ fn body<T: for<'de> Deserialize<'de>>(bytes: &Bytes) -> Done<T> {
 }
 
 /// Makes a task, or a new version of one. What a run would refuse is kept as its draft.
-async fn submit(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<(StatusCode, Json<Value>)> {
+async fn submit(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<(StatusCode, Json<Saved>)> {
     v.must_be(Role::Editor)?;
     let sent: Submitted = body(&bytes)?;
     if sent.settings.config.len() > crate::settings::MAX_CONFIG {
@@ -149,20 +212,25 @@ async fn submit(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String
     }
     let made = edit::publish(&app, &v, &t, &sent.settings, &sent.note, vec![]).await;
     let version = made.map_err(|problems| Refusal { id: "not-saved", ..Refusal::bad(problems.join("\n")) })?;
-    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(json!({"id": t.id, "name": name, "version": version}))))
+    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(Saved { id: t.id, name, version })))
 }
 
-async fn delete(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Value>> {
+async fn delete(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Deleted>> {
     let t = tasks::find_named(&app, &v, &name, Role::Editor)?;
     super::task::remove(&app, &v, t.id)?;
-    Ok(Json(json!({"deleted": name})))
+    Ok(Json(Deleted { deleted: name }))
 }
 
-#[derive(Deserialize)]
+/// A start.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Begin {
+#[schemars(rename = "Start")]
+pub(super) struct Begin {
+    /// `latest`, `scratch`, the number of a checkpoint, or the path of one.
     from: String,
+    /// Publish again what was published since that checkpoint.
     accept_duplicates: bool,
+    /// Forget the state of parts that the topology no longer has.
     allow_dropped_state: bool,
 }
 
@@ -179,35 +247,41 @@ impl Begin {
     }
 }
 
-async fn start(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<Value>> {
+async fn start(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<Started>> {
     let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
     let begin: Begin = body(&bytes)?;
-    Ok(Json(json!({"run": jobs::start(&app, &v, t.id, begin.start()).await?})))
+    Ok(Json(Started { run: jobs::start(&app, &v, t.id, begin.start()).await? }))
 }
 
-#[derive(Default, Deserialize)]
+/// A stop.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct End {
+#[schemars(rename = "Stop")]
+pub(super) struct End {
+    /// With a savepoint, which is kept.
     savepoint: bool,
+    /// Windows that are open fire first; there is nothing to go on from then.
     drain: bool,
 }
 
-async fn stop(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<Value>> {
+async fn stop(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<UnderWay>> {
     let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
     let end: End = body(&bytes)?;
     let operation = jobs::stop(&app, &v, t.id, Stop { savepoint: end.savepoint, drain: end.drain })?;
-    Ok(Json(json!({"operation": operation})))
+    Ok(Json(UnderWay { operation }))
 }
 
-async fn savepoint(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Value>> {
+async fn savepoint(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<UnderWay>> {
     let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
-    Ok(Json(json!({"operation": jobs::savepoint(&app, &v, t.id)?})))
+    let Nothing {} = body(&bytes)?;
+    Ok(Json(UnderWay { operation: jobs::savepoint(&app, &v, t.id)? }))
 }
 
-async fn kill(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Value>> {
+async fn kill(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, bytes: Bytes) -> Done<Json<Killed>> {
     let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
+    let Nothing {} = body(&bytes)?;
     jobs::kill(&app, &v, t.id)?;
-    Ok(Json(json!({"killed": name})))
+    Ok(Json(Killed { killed: name }))
 }
 
 async fn versions(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Vec<tasks::Version>>> {
@@ -242,11 +316,16 @@ async fn letters(State(app): State<Arc<App>>, v: Visitor, Path((name, number)): 
     rejects::file(State(app), v, Path((t.id, number))).await
 }
 
-#[derive(Default, Deserialize)]
+/// Dead letters to replay.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Again {
+#[schemars(rename = "Letters")]
+pub(super) struct Again {
+    /// The number of the file; the first is 0.
     file: usize,
+    /// Also those that were replayed before.
     again: bool,
+    /// Only say what would happen.
     dry_run: bool,
 }
 
@@ -258,16 +337,17 @@ async fn replay(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Follow {
     #[serde(default)]
     after: u64,
 }
 
 /// The log from a byte on, at most 1 MiB, in whole lines: `{"text", "next"}`.
-async fn log(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, Query(q): Query<Follow>) -> Done<Json<Value>> {
+async fn log(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, Query(q): Query<Follow>) -> Done<Json<LogPiece>> {
     let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
     let (text, next) = super::log::piece(&app, t.id, q.after)?;
-    Ok(Json(json!({"text": text, "next": next})))
+    Ok(Json(LogPiece { text, next }))
 }
 
 async fn points(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Vec<Point>>> {
@@ -275,10 +355,10 @@ async fn points(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String
     Ok(Json(app.jobs.of(t.id).view().history.into()))
 }
 
-async fn outputs(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Value>> {
+async fn outputs(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Vec<Output>>> {
     let t = tasks::find_named(&app, &v, &name, Role::Operator)?;
     let all = tap::outputs(&app, &t).await?;
-    Ok(Json(all.into_iter().map(|(name, fields)| json!({"name": name, "fields": fields})).collect()))
+    Ok(Json(all.into_iter().map(|(name, fields)| Output { name, fields }).collect()))
 }
 
 async fn tapped(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>, Query(asked): Query<tap::Asked>) -> Done<Response> {
@@ -286,11 +366,11 @@ async fn tapped(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String
     tap::lines(&app, &v, &t, &asked).await
 }
 
-async fn record(State(app): State<Arc<App>>, v: Visitor, Path((store, key)): Path<(String, String)>) -> Done<Json<Value>> {
+async fn record(State(app): State<Arc<App>>, v: Visitor, Path((store, key)): Path<(String, String)>) -> Done<Json<Record>> {
     let (t, row) = records::row(&app, &v, &store, &key).await?;
-    let text = serde_json::to_string(&json!({"store": store, "key": key, "task": t.name, "row": row})).unwrap_or_default();
-    let starred = super::log::starred(&text, &super::log::values(&app, t.id)?);
-    Ok(Json(serde_json::from_str(&starred).unwrap_or_default()))
+    let text = serde_json::to_string(&row).unwrap_or_default();
+    let row = serde_json::from_str(&starred(&text, &values(&app, t.id)?)).unwrap_or_default();
+    Ok(Json(Record { store, key, task: t.name, row }))
 }
 
 async fn operation(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i64>) -> Done<Json<audit::Operation>> {
@@ -302,111 +382,4 @@ async fn operation(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i64>)
         None => return Err(Refusal::not_found()),
     }
     Ok(Json(found))
-}
-
-/// Path, method, what it does, the role it needs.
-const CALLS: &[(&str, &str, &str, Role)] = &[
-    ("/api/v1/tasks", "get", "The tasks of the caller's teams, with state and figures", Role::Viewer),
-    ("/api/v1/tasks/{name}", "get", "One task", Role::Viewer),
-    (
-        "/api/v1/tasks/{name}",
-        "put",
-        "Make a task, or a new version of it; refused with 422 for what a run would refuse, which is kept as its draft",
-        Role::Editor,
-    ),
-    ("/api/v1/tasks/{name}", "delete", "Delete a task whose job does not run", Role::Editor),
-    (
-        "/api/v1/tasks/{name}/start",
-        "post",
-        "Start the job: {from: latest | scratch | number | path, accept_duplicates, allow_dropped_state}",
-        Role::Operator,
-    ),
-    ("/api/v1/tasks/{name}/stop", "post", "Stop the job: {savepoint, drain}; the operation tells how that ends", Role::Operator),
-    ("/api/v1/tasks/{name}/savepoint", "post", "Take a savepoint; the operation tells where it lies", Role::Operator),
-    ("/api/v1/tasks/{name}/kill", "post", "End the job by force", Role::Operator),
-    ("/api/v1/tasks/{name}/versions", "get", "The task's versions, newest first", Role::Viewer),
-    ("/api/v1/tasks/{name}/versions/{number}", "get", "The settings of a version", Role::Viewer),
-    ("/api/v1/tasks/{name}/checkpoints", "get", "The task's checkpoints, oldest first", Role::Viewer),
-    (
-        "/api/v1/tasks/{name}/preview",
-        "get",
-        "What a start would do (?from=latest | scratch | number | path&accept_duplicates=true&allow_dropped_state=true), in the words of the command line: {said, refused}",
-        Role::Operator,
-    ),
-    ("/api/v1/tasks/{name}/rejects/{number}", "get", "A file of dead letters, JSON lines; the first is 0", Role::Viewer),
-    (
-        "/api/v1/tasks/{name}/replay",
-        "post",
-        "Give the records of dead letters to their streams once more: {file, again, dry_run}; answers what happens: {way, rows, said}",
-        Role::Operator,
-    ),
-    ("/api/v1/tasks/{name}/log", "get", "The job's log after a byte (?after=N): {text, next}", Role::Viewer),
-    (
-        "/api/v1/tasks/{name}/points",
-        "get",
-        "The points of its charts, half an hour back, oldest first; null is what was not known",
-        Role::Viewer,
-    ),
-    ("/api/v1/tasks/{name}/outputs", "get", "What of the running job can be tapped: [{name, fields}]", Role::Operator),
-    (
-        "/api/v1/tasks/{name}/tap",
-        "get",
-        "Rows as they pass an output (?output=NAME&where=EXPRESSION&every=N&limit=N), JSON lines: {fields}, {row}, at last {end} or {error, range}",
-        Role::Operator,
-    ),
-    (
-        "/api/v1/records/{store}/{key}",
-        "get",
-        "A row of a store that an administrator has allowed; `row` is null where there is none",
-        Role::Viewer,
-    ),
-    ("/api/v1/operations/{id}", "get", "How an operation stands: pending, done or failed", Role::Viewer),
-];
-
-/// OpenAPI 3.1.
-fn document() -> Value {
-    let mut paths: BTreeMap<&str, serde_json::Map<String, Value>> = BTreeMap::new();
-    for (path, method, summary, role) in CALLS {
-        let names = path.split(['{', '}']).skip(1).step_by(2);
-        let parameter = |n: &str| json!({"name": n, "in": "path", "required": true, "schema": {"type": if matches!(n, "id" | "number") { "integer" } else { "string" }}});
-        let mut call = json!({
-            "summary": summary,
-            "description": format!("Needs the role `{}`.", role.name()),
-            "parameters": names.map(parameter).collect::<Vec<_>>(),
-            "responses": {
-                "200": {"description": "done", "content": {"application/json": {}}},
-                "default": {"description": "refused", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}},
-            },
-        });
-        if matches!(*method, "put" | "post") {
-            call["requestBody"] = json!({"content": {"application/json": {"schema": {"type": "object"}}}});
-        }
-        paths.entry(path).or_default().insert((*method).into(), call);
-    }
-    json!({
-        "openapi": "3.1.0",
-        "info": {"title": "Millrace console", "version": env!("CARGO_PKG_VERSION")},
-        "security": [{"token": []}],
-        "paths": paths,
-        "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": {"type": "object", "properties": {"error": {"type": "object", "properties": {
-                "id": {"type": "string"}, "message": {"type": "string"}}}}}},
-        },
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_document_has_every_call_and_every_parameter() {
-        let d = document();
-        for (path, method, ..) in CALLS {
-            let call = &d["paths"][path][method];
-            assert_eq!(call["parameters"].as_array().unwrap().len(), path.matches('{').count(), "{path}");
-            assert!(call["summary"].is_string());
-        }
-    }
 }

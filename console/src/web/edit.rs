@@ -234,7 +234,9 @@ pub async fn publish(
 /// Lint, away from the threads that answer others.
 async fn plan(app: &Arc<App>, id: i64, settings: &Settings, secrets: BTreeMap<String, String>) -> Done<Planned> {
     let (folder, confine, settings) = (app.job_folder(id), app.confine(id), settings.clone());
+    let permit = app.lints.clone().acquire_owned().await.map_err(|e| Refusal::failed(e.to_string()))?;
     let work = move || {
+        let _permit = permit;
         // Relative paths are looked at from there.
         let _ = std::fs::create_dir_all(&folder);
         let planned = settings.plan(&secrets, &folder, confine);
@@ -265,10 +267,12 @@ pub async fn lint(State(app): State<Arc<App>>, v: Visitor, form: Form) -> Done<J
         Settings { config: settings.config, variables: settings.variables, ..Settings::default() }
     };
     let planned = plan(&app, id, &settings, secrets).await?;
-    let own: Vec<_> = planned.diagnostics.iter().filter(|d| d.file == settings::FILE).collect();
+    let own: Vec<_> = planned.diagnostics.iter().filter(|d| d.file == settings::FILE).take(PROBLEMS).collect();
     Ok(Json(json!({"problems": own, "graph": draw::graph(&planned.graph, None, None).into_string()})))
 }
 
+/// Problems that the editor shows at most; a version is refused for any.
+const PROBLEMS: usize = 500;
 /// Suggestions at most.
 const SUGGESTIONS: usize = 60;
 
@@ -286,7 +290,9 @@ pub async fn complete(State(app): State<Arc<App>>, v: Visitor, form: Form) -> Do
         Err(_) => 0,
     };
     let (dir, confine) = (app.job_folder(id), app.confine(id));
+    let permit = app.lints.clone().acquire_owned().await.map_err(|e| Refusal::failed(e.to_string()))?;
     let work = move || {
+        let _permit = permit;
         let options = Options { variables: Some(BTreeMap::new()), confine: Some(confine), placeholders: true, ..Options::default() };
         let text = format!("{before}{after}");
         let doc = ide::Document { name: settings::FILE, text: &text, dir: &dir, options: &options };
@@ -314,7 +320,7 @@ fn page(app: &App, l: &Look, v: &Visitor, s: &Settings, about: &About) -> Done<M
         Some(v),
         title,
         html! {
-            @for p in &about.problems { p class="problem" role="alert" { (p) } }
+            @for p in &about.problems { p class="problem" role="alert" { (l.lang.words(p)) } }
             @if about.has_draft { p class="note" { (l.t("This is a draft: it is kept, and no run uses it before it is saved.")) } }
             form method="post" action=(action) {
                 (csrf(v))
@@ -414,7 +420,7 @@ fn alarms(l: &Look, s: &Settings) -> Markup {
         What::RejectRate => l.t("Reject rate above, 0 to 1"),
         What::CheckpointFailures => l.t("Failed checkpoints above"),
         What::NoData => l.t("Records a second below"),
-        What::Metric => l.t("A metric above"),
+        What::Metric => l.t("A metric, or an expression over metrics, above"),
     };
     let rules = s.alarms.iter().map(Some).chain([None, None]);
     html! {
@@ -427,7 +433,7 @@ fn alarms(l: &Look, s: &Settings) -> Markup {
                 } }
                 label { (l.t("Bound")) input name="alarm_bound" inputmode="decimal" value=(rule.map_or_else(String::new, |r| r.bound.to_string())); }
                 label { (l.t("For, seconds")) input name="alarm_seconds" inputmode="numeric" value=(rule.map_or_else(String::new, |r| r.seconds.to_string())); }
-                label { (l.t("Metric")) input name="alarm_metric" value=(rule.map_or("", |r| r.metric.as_str())); }
+                label class="wide" { (l.t("Metric or expression")) input name="alarm_metric" value=(rule.map_or("", |r| r.metric.as_str())) placeholder="rate(x_total{part=\"a\"}) / y > 0.1" spellcheck="false" maxlength="500"; }
             }
         }
         div class="grid" {

@@ -14,10 +14,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 /// Largest body of a request, bytes.
 pub const MAX_BODY: usize = 4 << 20;
+/// And of a stranger's, which is a login.
+const STRANGERS_BODY: usize = 16 << 10;
+/// How long a body may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The cookie of a session; with TLS its name binds it to this very host.
 const COOKIE: &str = "millrace";
 const SAFE_COOKIE: &str = "__Host-millrace";
@@ -36,6 +41,8 @@ pub struct Visitor {
     pub csrf: String,
     /// The session's id; empty with a bearer token.
     pub session: String,
+    /// The bearer token; empty with a session.
+    pub token: String,
     pub address: String,
 }
 
@@ -118,6 +125,10 @@ fn told(refusal: &Refusal, program: bool, look: &Look, visitor: Option<&Visitor>
         }
         false => (refusal.status, layout::refused(look, visitor, refusal)).into_response(),
     };
+    if matches!(refusal.status.as_u16(), 408 | 413 | 429) {
+        // Who takes too much holds no connection meanwhile.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(v) = refusal.retry_after.and_then(|s| HeaderValue::from_str(&s.to_string()).ok()) {
         response.headers_mut().insert(header::RETRY_AFTER, v);
     }
@@ -157,20 +168,30 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refusal> {
     let visitor = if let Some(token) = bearer {
         let user = accounts::bearer(&app.store, token.trim(), now)?;
         let user = user.ok_or_else(|| Refusal::new(StatusCode::UNAUTHORIZED, "wrong-token", "the token is unknown or has ended"))?;
-        Some(Visitor { user, csrf: String::new(), session: String::new(), address })
+        Some(Visitor { user, csrf: String::new(), session: String::new(), token: token.trim().into(), address })
     } else if let Some(id) = cookie(&parts.headers, cookie_name(app)) {
         let session = accounts::session(&app.store, id, now)?;
-        session.map(|s| Visitor { user: s.user, csrf: s.csrf, session: id.to_string(), address })
+        session.map(|s| Visitor { user: s.user, csrf: s.csrf, session: id.to_string(), token: String::new(), address })
     } else {
         None
     };
     let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     if changes {
-        let bytes = to_bytes(body, MAX_BODY).await.map_err(|_| {
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("a request has at most {} MiB", MAX_BODY >> 20))
-        })?;
         if bearer.is_none() {
             own_origin(app, &parts.headers, &host)?;
+        }
+        if visitor.is_none() && !open {
+            // Nothing of a stranger's is read in vain.
+            return Err(must_login());
+        }
+        let most = if visitor.is_some() { MAX_BODY } else { STRANGERS_BODY };
+        let bytes = tokio::time::timeout(PATIENCE, to_bytes(body, most)).await.map_err(|_| {
+            let message = format!("the request has not come within {} s", PATIENCE.as_secs());
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "too-slow", message)
+        })?;
+        let bytes = bytes
+            .map_err(|_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("a request has at most {} KiB", most >> 10)))?;
+        if bearer.is_none() {
             if let Some(v) = &visitor {
                 own_form(&parts.headers, &bytes, &v.csrf)?;
             }

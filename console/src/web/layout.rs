@@ -126,7 +126,7 @@ pub fn refused(l: &Look, visitor: Option<&Visitor>, refusal: &Refusal) -> Markup
         visitor,
         title,
         html! {
-            p class="problem" role="alert" { (refusal.message) }
+            p class="problem" role="alert" { (l.lang.words(&refusal.message)) }
             p { a href="/tasks" { (l.t("To the tasks")) } }
         },
     )

@@ -2,8 +2,9 @@
 
 use super::gate::Visitor;
 use crate::accounts::Role;
-use crate::settings::SHORTEST_SECRET;
-use crate::{App, Refusal, tasks};
+use crate::stars::{starred, values};
+use crate::{App, Refusal, accounts, tasks};
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -11,16 +12,18 @@ use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::io::{BufRead, Read, Seek, SeekFrom};
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is shown of what was written before, bytes.
 const BEFORE: u64 = 128 << 10;
 /// Read at a time, bytes.
 const PIECE: u64 = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(300);
+/// Between two looks whether the visitor may still see the task.
+const LOOK: Duration = Duration::from_secs(1);
 
 struct Tail {
     path: PathBuf,
@@ -65,34 +68,26 @@ impl Tail {
     }
 }
 
-/// Text without the values of secrets.
-pub fn starred(text: &str, secrets: &[String]) -> String {
-    secrets.iter().fold(text.to_string(), |t, s| t.replace(s.as_str(), "***"))
-}
-
-/// The values to star, the longest first.
-///
-/// # Errors
-/// The database.
-pub fn values(app: &App, id: i64) -> Result<Vec<String>, Refusal> {
-    let mut all: Vec<String> =
-        app.store.run(|db| tasks::secrets(app, db, id))?.into_values().filter(|v| v.len() >= SHORTEST_SECRET).collect();
-    all.sort_by_key(|v| std::cmp::Reverse(v.len()));
-    Ok(all)
-}
-
 pub async fn stream(
     State(app): State<Arc<App>>,
     v: Visitor,
     Path(id): Path<i64>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     tasks::find(&app, &v, id, Role::Viewer)?;
+    let place = app.streams.take(v.user.id)?;
     let tail = Tail { path: app.control(id).join("log"), at: None, inode: 0, rest: vec![], secrets: values(&app, id)? };
-    let state = (app, v, tail, VecDeque::<Event>::new());
-    let events = futures::stream::unfold(state, move |(app, v, mut tail, mut waiting)| async move {
+    let state = (app, v, tail, VecDeque::<Event>::new(), Instant::now(), place);
+    let events = futures::stream::unfold(state, move |(app, v, mut tail, mut waiting, mut asked, place)| async move {
         loop {
+            // Who was logged out, or left the team, reads no further.
+            if asked.elapsed() >= LOOK {
+                if !still(&app, &v, id, Role::Viewer) {
+                    return None;
+                }
+                asked = Instant::now();
+            }
             if let Some(event) = waiting.pop_front() {
-                return Some((Ok(event), (app, v, tail, waiting)));
+                return Some((Ok(event), (app, v, tail, waiting, asked, place)));
             }
             if let Some((again, lines)) = tail.lines() {
                 if again {
@@ -103,28 +98,46 @@ pub async fn stream(
                 continue;
             }
             tokio::time::sleep(PAUSE).await;
-            // Who was logged out, or left the team, reads no further.
-            if !still(&app, &v, id) {
-                return None;
-            }
         }
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
-/// Whether a visitor who was let in may still see the task.
-pub fn still(app: &App, v: &Visitor, id: i64) -> bool {
-    let logged_in = v.session.is_empty() || crate::accounts::session(&app.store, &v.session, app.clock.now()).is_ok_and(|s| s.is_some());
-    logged_in && tasks::find(app, v, id, Role::Viewer).is_ok()
+/// Whether a visitor who was let in would still be, with the role and the teams that they have now.
+pub fn still(app: &App, v: &Visitor, id: i64, role: Role) -> bool {
+    let now = app.clock.now();
+    let user = match v.session.is_empty() {
+        true => accounts::bearer(&app.store, &v.token, now),
+        false => accounts::session(&app.store, &v.session, now).map(|s| s.map(|s| s.user)),
+    };
+    let Ok(Some(user)) = user else { return false };
+    tasks::find(app, &Visitor { user, ..v.clone() }, id, role).is_ok()
+}
+
+/// A file of lines as it is downloaded, a piece at a time: it may be larger than the console's memory. Values of secrets are starred.
+pub fn lines_of(path: &FilePath, secrets: Vec<String>) -> Body {
+    let Ok(file) = std::fs::File::open(path) else { return Body::empty() };
+    let length = file.metadata().map_or(0, |m| m.len());
+    // What is written meanwhile belongs to the next download.
+    let file = std::io::BufReader::with_capacity(PIECE as usize, file.take(length));
+    Body::from_stream(futures::stream::unfold((file, secrets), |(mut file, secrets)| async move {
+        let mut piece = vec![];
+        while (piece.len() as u64) < PIECE {
+            match file.read_until(b'\n', &mut piece) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) => return Some((Err(e), (file, secrets))),
+            }
+        }
+        let text = starred(&String::from_utf8_lossy(&piece), &secrets);
+        (!piece.is_empty()).then(|| (Ok(Bytes::from(text)), (file, secrets)))
+    }))
 }
 
 pub async fn file(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i64>) -> Result<Response, Refusal> {
     tasks::find(&app, &v, id, Role::Viewer)?;
     let secrets = values(&app, id)?;
-    let path = app.control(id).join("log");
-    let text =
-        tokio::task::spawn_blocking(move || std::fs::read(path).unwrap_or_default()).await.map_err(|e| Refusal::failed(e.to_string()))?;
-    let text = starred(&String::from_utf8_lossy(&text), &secrets);
+    let text = lines_of(&app.control(id).join("log"), secrets);
     let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CONTENT_DISPOSITION, "attachment; filename=\"job.log\"")];
     Ok((kind, text).into_response())
 }

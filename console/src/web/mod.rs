@@ -9,6 +9,7 @@ mod gate;
 mod layout;
 mod log;
 mod login;
+mod openapi;
 mod records;
 mod rejects;
 mod restore;

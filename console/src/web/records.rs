@@ -4,8 +4,8 @@
 use super::form::Form;
 use super::gate::Visitor;
 use super::layout::{Look, button, csrf, page as shell};
-use super::log::{starred, values};
 use crate::accounts::Role;
+use crate::stars::{starred, values};
 use crate::store::{all, first};
 use crate::tasks::{self, Task};
 use crate::{App, Refusal, audit, look};

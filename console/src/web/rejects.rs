@@ -4,15 +4,16 @@
 use super::form::Form;
 use super::gate::Visitor;
 use super::layout::{Look, csrf, page as shell};
-use super::log::{starred, values};
 use crate::accounts::Role;
 use crate::jobs::{self, Start};
+use crate::stars::{starred, values};
 use crate::tasks::{self, Task};
 use crate::{App, Refusal, accounts, audit, draw, look};
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 /// What is shown of a file's end, bytes and rows.
 const END: u64 = 256 << 10;
 const ROWS: usize = 100;
-/// Largest file that is downloaded, or replayed from, bytes.
+/// Largest file that is replayed from, bytes.
 const LARGEST: u64 = 256 << 20;
 
 /// The folder of what a task's job keeps; none before its first run.
@@ -90,11 +91,14 @@ fn begun(app: &App, id: i64) -> Result<(Vec<Begun>, HashSet<String>), Refusal> {
     let (mut all, mut places) = (vec![], HashSet::new());
     for path in files_in(app, id, &folder, &["jsonl", "alone"]) {
         let Ok(file) = File::open(&path) else { continue };
-        let lines: Vec<String> = BufReader::new(file).lines().map_while(Result::ok).collect();
-        places.extend(lines.iter().map(|l| letter(l).1));
+        let mut letters = 0;
+        for line in BufReader::new(file).lines().map_while(Result::ok) {
+            places.insert(letter(&line).1);
+            letters += 1;
+        }
         all.push(Begun {
             name: path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            letters: lines.len(),
+            letters,
             done: path.with_extension("done").exists(),
             alone: path.extension().is_some_and(|e| e == "alone"),
         });
@@ -189,29 +193,20 @@ pub async fn file(State(app): State<Arc<App>>, v: Visitor, Path((id, number)): P
     tasks::find(&app, &v, id, Role::Viewer)?;
     let path = files(&app, id)?.into_iter().nth(number).ok_or_else(Refusal::not_found)?;
     let secrets = values(&app, id)?;
-    let bytes = tokio::task::spawn_blocking(move || whole(&path)).await.map_err(|e| Refusal::failed(e.to_string()))??;
-    let text = starred(&String::from_utf8_lossy(&bytes), &secrets);
+    let text = super::log::lines_of(&path, secrets);
     let kind = [(header::CONTENT_TYPE, "application/jsonl"), (header::CONTENT_DISPOSITION, "attachment; filename=\"dead-letters.jsonl\"")];
     Ok((kind, text).into_response())
 }
 
-fn whole(path: &FilePath) -> Result<Vec<u8>, Refusal> {
-    let unreadable = |e: &dyn std::fmt::Display| Refusal::conflict(format!("the dead letters cannot be read: {e}"));
-    let length = fs::metadata(path).map_err(|e| unreadable(&e))?.len();
-    match length > LARGEST {
-        true => Err(unreadable(&format!("they have {}: take them from the machine itself", draw::bytes(length as f64)))),
-        false => fs::read(path).map_err(|e| unreadable(&e)),
-    }
-}
-
 /// What `millrace replay` says.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct Replay {
     /// `running`, `next-start`, or `alone`.
     pub way: String,
     pub rows: u64,
     pub said: Vec<String>,
     #[serde(skip_serializing)]
+    #[schemars(skip)]
     pub files: Vec<PathBuf>,
 }
 
@@ -246,7 +241,9 @@ pub async fn ask(app: &Arc<App>, v: &Visitor, t: &Task, which: &Which, go: bool)
     args.extend(which.again.then_some("--again"));
     args.extend((!go).then_some("--dry-run"));
     let said = look::ask(app, t, &settings, &args, true).await?;
-    let replay: Replay = serde_json::from_str(&said.out).map_err(|_| said.refusal())?;
+    let mut replay: Replay = serde_json::from_str(&said.out).map_err(|_| said.refusal())?;
+    let secrets = values(app, t.id)?;
+    replay.said.iter_mut().for_each(|text| *text = starred(text, &secrets));
     if go && replay.rows > 0 {
         if replay.way == "alone" {
             let start = Start { from: "scratch".into(), replay: replay.files.clone(), ..Start::default() };
@@ -268,13 +265,20 @@ impl Drop for Chosen {
 
 /// The chosen letters of a file; what is being written at its end is none yet.
 fn copy(from: &FilePath, to: &FilePath, letters: &HashSet<String>) -> Result<(), Refusal> {
-    let bytes = whole(from)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let unreadable = |e: &dyn std::fmt::Display| Refusal::conflict(format!("the dead letters cannot be read: {e}"));
+    let length = fs::metadata(from).map_err(|e| unreadable(&e))?.len();
+    if length > LARGEST {
+        return Err(unreadable(&format!("they have {}: take them from the machine itself", draw::bytes(length as f64))));
+    }
     let failed = |e: std::io::Error| Refusal::failed(format!("the letters cannot be written: {e}"));
     let mut out = std::io::BufWriter::new(File::create(to).map_err(failed)?);
-    for line in whole.lines().filter(|l| letters.is_empty() || letters.contains(&letter(l).1)) {
-        writeln!(out, "{line}").map_err(failed)?;
+    let mut input = BufReader::new(File::open(from).map_err(|e| unreadable(&e))?);
+    let mut line = vec![];
+    while input.read_until(b'\n', &mut line).map_err(|e| unreadable(&e))? > 0 {
+        if line.ends_with(b"\n") && (letters.is_empty() || letters.contains(&letter(&String::from_utf8_lossy(&line)).1)) {
+            out.write_all(&line).map_err(failed)?;
+        }
+        line.clear();
     }
     out.flush().map_err(failed)
 }
@@ -302,7 +306,6 @@ pub async fn replay(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): 
         let to = if told.way == "alone" { format!("/tasks/{id}") } else { format!("/tasks/{id}/rejects") };
         return Ok(Redirect::to(&to).into_response());
     }
-    let secrets = values(&app, id)?;
     let replayed = told.said.iter().any(|s| s.contains("--again"));
     let hidden = |again: bool| {
         html! {
@@ -320,7 +323,7 @@ pub async fn replay(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): 
         html! {
             p { a href=(format!("/tasks/{id}")) { (t.name) } " · " a href=(format!("/tasks/{id}/rejects")) { (l.t("Dead letters")) } }
             h2 { (l.t("What will happen")) }
-            pre id="words" tabindex="0" { @for s in &told.said { (starred(s, &secrets)) "\n" } }
+            pre id="words" tabindex="0" { @for s in &told.said { (s) "\n" } }
             @if told.rows > 0 {
                 form method="post" action=(format!("/tasks/{id}/replay")) { (hidden(chosen.again)) button class="main" name="go" value="1" { (l.t("Replay them")) } }
             }

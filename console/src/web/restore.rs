@@ -3,7 +3,6 @@
 use super::form::Form;
 use super::gate::Visitor;
 use super::layout::{Look, csrf, page as shell};
-use super::log::{starred, values};
 use crate::accounts::Role;
 use crate::jobs::{self, Start};
 use crate::look::{self, Foreseen};
@@ -44,7 +43,7 @@ fn shown(app: &App, l: &Look, v: &Visitor, t: &Task, start: &Start, seen: &Fores
         html! {
             p { a href=(format!("/tasks/{}", t.id)) { (t.name) } " · " a href=(format!("/tasks/{}/checkpoints", t.id)) { (l.t("Checkpoints and savepoints")) } }
             h2 { (l.t("What a start from there does")) ": " code { (start.from) } }
-            (foreseen(app, t, seen)?)
+            (foreseen(seen))
             @if process::alive(&app.control(t.id)) { p class="note" { (l.t("The job runs: it is stopped first, with a last checkpoint.")) } }
             @if !never {
                 form method="post" action=(format!("/tasks/{}/restore", t.id)) {
@@ -60,16 +59,15 @@ fn shown(app: &App, l: &Look, v: &Visitor, t: &Task, start: &Start, seen: &Fores
 }
 
 /// The words of the command line.
-pub fn foreseen(app: &App, t: &Task, seen: &Foreseen) -> Done<Markup> {
-    let secrets = values(app, t.id)?;
-    Ok(html! {
-        @if !seen.said.is_empty() { pre id="foreseen" tabindex="0" { @for s in &seen.said { (starred(s, &secrets)) "\n" } } }
+pub fn foreseen(seen: &Foreseen) -> Markup {
+    html! {
+        @if !seen.said.is_empty() { pre id="foreseen" tabindex="0" { @for s in &seen.said { (s) "\n" } } }
         @if let Some(f) = &seen.refused { p class="problem" role="alert" id="refused" {
-            (starred(&f.message, &secrets))
-            @if let Some(d) = &f.detail { "\n" (starred(d, &secrets)) }
-            @if let Some(h) = &f.hint { "\n" (starred(h, &secrets)) }
+            (f.message)
+            @if let Some(d) = &f.detail { "\n" (d) }
+            @if let Some(h) = &f.hint { "\n" (h) }
         } }
-    })
+    }
 }
 
 /// Starts from there, if a start would not be refused; a job that runs is stopped first.
@@ -97,7 +95,6 @@ pub async fn restore(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id):
 pub async fn rollback_page(State(app): State<Arc<App>>, l: Look, v: Visitor, Path((id, number)): Path<(i64, i64)>) -> Done<Markup> {
     let t = tasks::find(&app, &v, id, Role::Editor)?;
     let (now, old) = app.store.run(|db| Ok((tasks::settings(db, id, t.version)?, tasks::settings(db, id, number)?)))?;
-    let secrets = values(&app, id)?;
     let (diff, survives) = look::diff(&app, &t, &now, &old).await?;
     let next = Start { from: "latest".into(), ..Start::default() };
     // A job without checkpoints has nothing to go on from.
@@ -109,11 +106,11 @@ pub async fn rollback_page(State(app): State<Arc<App>>, l: Look, v: Visitor, Pat
         html! {
             p { a href=(format!("/tasks/{id}")) { (t.name) } }
             h2 { (l.t("What changes, and whether state survives")) }
-            pre id="diff" tabindex="0" { (starred(&diff, &secrets)) }
+            pre id="diff" tabindex="0" { (diff) }
             @if !survives { p class="problem" role="alert" id="lost" { (l.t("State does not survive this rollback: a start from the latest checkpoint is refused. Start from scratch, or from a checkpoint that the older version has made.")) } }
             @if let Some(seen) = &seen {
                 h2 { (l.t("What the next start from the latest checkpoint does")) }
-                (foreseen(&app, &t, seen)?)
+                (foreseen(seen))
             }
             form method="post" action=(format!("/tasks/{id}/versions/{number}/rollback")) {
                 (csrf(&v))

@@ -2,8 +2,9 @@
 
 use super::gate::Visitor;
 use super::layout::{Look, page as shell};
-use super::log::{starred, values};
 use crate::accounts::Role;
+use crate::stars::{starred, values};
+use crate::streams::Place;
 use crate::tasks::{self, Task};
 use crate::{App, Refusal, audit, jobs, process, socket};
 use axum::body::{Body, Bytes};
@@ -35,7 +36,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct Asked {
     /// `part` or `part.port`.
     output: String,
@@ -132,6 +133,7 @@ struct Tap {
     /// When it was last asked whether the visitor may still see the task.
     asked: Instant,
     _permit: OwnedSemaphorePermit,
+    _place: Arc<Place>,
 }
 
 /// What comes of it.
@@ -157,6 +159,7 @@ async fn open(app: &Arc<App>, v: &Visitor, t: &Task, asked: &Asked) -> Result<Ta
         }
     }
     let socket = socket_of(app, t, number(&asked.process, "process")?)?;
+    let place = app.streams.take(v.user.id)?;
     let permit = app.taps.clone().try_acquire_owned();
     let permit =
         permit.map_err(|_| Refusal::conflict(format!("{TAPS} taps are open, which is all that this console allows: close one")))?;
@@ -182,6 +185,7 @@ async fn open(app: &Arc<App>, v: &Visitor, t: &Task, asked: &Asked) -> Result<Ta
         done: false,
         asked: Instant::now(),
         _permit: permit,
+        _place: place,
     })
 }
 
@@ -214,7 +218,7 @@ impl Tap {
             return true;
         }
         self.asked = Instant::now();
-        super::log::still(&self.app, &self.visitor, self.task)
+        super::log::still(&self.app, &self.visitor, self.task, Role::Operator)
     }
 
     /// What comes next; empty: nothing more.

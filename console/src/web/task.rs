@@ -170,18 +170,21 @@ fn thinned(view: &View) -> Vec<Point> {
 pub fn picture(app: &App, t: &Task) -> Done<Arc<millrace_plan::graph::Picture>> {
     let run = app.store.run(|db| Ok(jobs::runs(db, t.id, 1)?.pop()))?;
     let version = run.map_or(t.version, |r| r.version);
-    if let Some(known) = app.pictures.get(t.id, version) {
+    if let Some(known) = app.pictures.get(t.id, version).filter(|_| version > 0) {
         return Ok(known);
     }
     let (settings, secrets) = app.store.run(|db| {
         let settings = if version == 0 { tasks::draft(db, t)? } else { tasks::settings(db, t.id, version)? };
         Ok((settings, tasks::secrets(&app, db, t.id)?))
     })?;
+    // A draft has no number: it is known by its text.
+    let version = if version > 0 { version } else { settings.mark() };
+    if let Some(known) = app.pictures.get(t.id, version) {
+        return Ok(known);
+    }
     let planned = settings.plan(&secrets, &app.job_folder(t.id), app.confine(t.id));
     let picture = Arc::new(planned.graph);
-    if version > 0 {
-        app.pictures.put(t.id, version, picture.clone());
-    }
+    app.pictures.put(t.id, version, picture.clone());
     Ok(picture)
 }
 
@@ -198,7 +201,7 @@ fn operations(app: &App, l: &Look, task: Option<i64>, v: &Visitor) -> Done<Marku
         tbody { @for o in &all { tr {
             td { (time(o.time)) } td { (o.user) }
             @if task.is_none() { td { @if let Some(id) = o.task { a href=(format!("/tasks/{id}")) { (id) } } } }
-            td { (o.action) } td { (word(l, &o.result)) " " (o.detail) }
+            td { (l.lang.words(&o.action)) } td { (word(l, &o.result)) " " (o.detail) }
         } } }
     } } })
 }

@@ -176,7 +176,7 @@ pub async fn bulk(State(app): State<Arc<App>>, l: Look, v: Visitor, form: Form) 
         };
         if let Err(e) = done {
             let name = tasks::find(&app, &v, id, Role::Viewer).map_or_else(|_| id.to_string(), |t| t.name);
-            refused.push(format!("{name}: {}", e.message));
+            refused.push(format!("{name}: {}", l.lang.words(&e.message)));
         }
     }
     if refused.is_empty() {

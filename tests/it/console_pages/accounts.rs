@@ -110,6 +110,39 @@ async fn who_is_taken_away_is_out_at_once() {
 }
 
 #[tokio::test]
+async fn tokens_end_with_the_password_unless_they_are_kept() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    let user = admin.hires("uwe", "operator", &["1"]).await;
+    let works = async |token: &str| site.api(token, "GET", "/api/v1/tasks", "").await.status == StatusCode::OK;
+    let token = user.new_token("viewer").await;
+    let change = async |old: &str, new: &str, more: &[(&str, &str)]| {
+        let fields: Vec<_> = [("old", old), ("new", new)].into_iter().chain(more.iter().copied()).collect();
+        assert_eq!(user.post("/account/password", &fields).await.status, StatusCode::SEE_OTHER);
+    };
+    change(PASSWORD, "another long one", &[("keep_tokens", "1")]).await;
+    assert!(works(&token).await);
+    change("another long one", PASSWORD, &[]).await;
+    assert!(!works(&token).await);
+    let token = user.new_token("viewer").await;
+    admin.post("/users/2/password", &[]).await;
+    assert!(!works(&token).await && user.get("/tasks").await.status == StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_locks_nobody_out_for_longer() {
+    let site = Site::new();
+    let now = site.clock.now();
+    site.clock.set(now + 365 * 86_400 * SECOND);
+    for _ in 0..6 {
+        site.login("admin", "x").await;
+    }
+    assert_eq!(site.login("admin", &site.first).await.status, StatusCode::TOO_MANY_REQUESTS);
+    site.clock.set(now);
+    assert_eq!(site.login("admin", &site.first).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
 async fn only_administrators_see_and_change_users() {
     let site = Site::new();
     let admin = site.admin().await;

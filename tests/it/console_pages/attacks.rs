@@ -493,3 +493,83 @@ async fn paths_lead_nowhere_else() {
         assert!(matches!(answer.status.as_u16(), 400 | 404), "{path}: {}", answer.status);
     }
 }
+
+/// What a stranger may make the console hold is little, and nothing of theirs is read where they may not be.
+#[tokio::test]
+async fn strangers_are_not_listened_to_for_long() {
+    let site = Site::new();
+    let long = "x".repeat(20 << 10);
+    assert_eq!(site.login("admin", &long).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    // A body that never ends is not waited for.
+    for path in ["/tasks/new", "/lint", "/api/v1/tasks/job", "/tasks/bulk"] {
+        let endless = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::convert::Infallible>>());
+        let request = Request::post(path).header("host", HOST).header("origin", format!("http://{HOST}")).body(endless).unwrap();
+        assert!(matches!(site.send(request).await.status.as_u16(), 401 | 403), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_opens_more_logs_than_are_theirs() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    admin.makes("job", "1").await;
+    let viewer = admin.hires("vic", "viewer", &["1"]).await;
+    let mut open = vec![];
+    let refused = loop {
+        let request = viewer.request("GET", "/tasks/1/log").body(Body::empty()).unwrap();
+        let response = site.router.clone().oneshot(request).await.unwrap();
+        match response.status() {
+            StatusCode::OK => open.push(response),
+            status => break status,
+        }
+        assert!(open.len() < 1000);
+    };
+    assert_eq!(refused, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(viewer.get("/tasks/1/log").await.header("retry-after"), "10");
+    // Others have theirs, and so has who closes one.
+    let of_admin = site.router.clone().oneshot(admin.request("GET", "/tasks/1/log").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(of_admin.status(), StatusCode::OK);
+    open.pop();
+    let again = site.router.clone().oneshot(viewer.request("GET", "/tasks/1/log").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(again.status(), StatusCode::OK);
+}
+
+/// A log that is open ends with whatever let its reader in, though new lines come all the time.
+#[tokio::test]
+async fn an_open_log_ends_with_the_right_to_read_it() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    admin.post("/teams", &[("name", "other")]).await;
+    admin.makes("job", "1").await;
+    let control = site.folder.path().join("data/tasks/1/control");
+    std::fs::create_dir_all(&control).unwrap();
+    std::fs::write(control.join("log"), "first\n").unwrap();
+    let eve = admin.hires("eve", "operator", &["1"]).await;
+    let ways = [
+        ("the token is deleted", Some("/account/tokens/1/delete"), vec![]),
+        ("the user is disabled", None, vec![("role", "operator"), ("team", "1")]),
+        ("the user is of another team", None, vec![("role", "operator"), ("active", "1"), ("team", "2")]),
+    ];
+    for (i, (what, path, fields)) in ways.into_iter().enumerate() {
+        admin.post("/users/2", &[("role", "operator"), ("active", "1"), ("team", "1")]).await;
+        let eve = if i == 0 { &eve } else { &site.user("eve", PASSWORD).await };
+        let token = eve.new_token("viewer").await;
+        let request = Request::get("/tasks/1/log").header("host", HOST).header("authorization", format!("Bearer {token}"));
+        let mut body = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(String::from_utf8_lossy(&first).contains("first"), "{what}");
+        match path {
+            Some(path) => eve.post(path, &[]).await,
+            None => admin.post("/users/2", &fields).await,
+        };
+        let mut after = 0;
+        while let Some(frame) = body.frame().await {
+            let _ = frame.unwrap();
+            after += 1;
+            assert!(after < 1000, "{what}, and the log goes on");
+            let mut log = std::fs::OpenOptions::new().append(true).open(control.join("log")).unwrap();
+            std::io::Write::write_all(&mut log, b"another\n").unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+}

@@ -240,7 +240,7 @@ fn fault(done: &str, path: &Path, e: &io::Error) -> Fault {
     let what = format!("checkpoint storage: `{}` cannot be {done}", path.display());
     match e.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            Fault::down(what).detail(e.to_string()).hint("make room there, keep fewer checkpoints (`retain`), or put them elsewhere")
+            Fault::down(what).detail(e.to_string()).hint("make room there, keep fewer checkpoints (`retained`), or put them elsewhere")
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Fault::refused(what)
             .detail(e.to_string())

@@ -148,6 +148,22 @@ pub fn marker(folder: &Path, writer: &str) -> Result<Option<u64>, Fault> {
     Ok(newest(folder, writer)?.1.and_then(|s| s.marker))
 }
 
+/// Rows come to a file that no ledger counts, of a job that no longer publishes exactly once: who publishes so again goes on behind all
+/// that is there then, rather than cut it off. A ledger that cannot be read stops those who need it.
+pub fn release(folder: &Path, stem: &str, part: u64) -> Result<(), Fault> {
+    let mut writers: Vec<String> = generations(folder)?.into_iter().map(|(w, _)| w).collect();
+    writers.dedup();
+    for writer in writers {
+        let Ok((_, Some(state))) = newest(folder, &writer) else { continue };
+        if state.open.is_some_and(|o| o.stem == stem && o.part == part) {
+            let mut ledger = Ledger::take(folder, &writer)?;
+            let state = State { open: None, bases: vec![], ..ledger.state.clone() };
+            ledger.commit(state)?;
+        }
+    }
+    Ok(())
+}
+
 impl Ledger {
     /// Takes a writer over: whoever held it can commit nothing any more.
     pub fn take(folder: &Path, writer: &str) -> Result<Ledger, Fault> {

@@ -181,3 +181,36 @@ fn two_sinks_must_not_share_a_file() {
     let clock = Clock::fixed(0);
     assert!(factory(text("/dev/null"), dir.path()).outbox(context(&clock)).unwrap().is_none());
 }
+
+#[test]
+fn rows_that_came_at_least_once_meanwhile_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = json!({"path": "a.jsonl"});
+    let read = || fs::read_to_string(dir.path().join("a.jsonl")).unwrap();
+    let lines = |numbers: std::ops::Range<i64>| numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>();
+    Run::new(config.clone(), dir.path(), "job-a-0").rows(0..2, 1);
+    // What a crash left of a chunk is cut off, as before.
+    let mut run = Run::new(config.clone(), dir.path(), "job-a-0");
+    fs::write(dir.path().join("a.jsonl"), lines(0..2) + "half of a chu").unwrap();
+    run.apply(&[], 2).unwrap();
+    assert_eq!(read(), lines(0..2));
+    drop(run);
+    // A run of the same job that publishes at once.
+    let (factory, clock) = (factory(config.clone(), dir.path()), Clock::fixed(0));
+    let mut sink = factory.open(context(&clock)).unwrap();
+    let mut rows = BatchBuilder::new(schema());
+    for n in 2..4 {
+        rows.push_int(n);
+        rows.end_row(Meta::default());
+    }
+    sink.write(0, &rows.finish(), Ticket(0)).unwrap();
+    sink.close(&mut Acks::default()).unwrap();
+    assert_eq!(read(), lines(0..4));
+    for (marker, numbers) in [(3, 4..6), (5, 6..7)] {
+        let mut run = Run::new(config.clone(), dir.path(), "job-a-0");
+        assert_eq!(run.outbox.applied("job-a-0").unwrap(), Some(marker - 1), "what was published is known all the same");
+        run.apply(&[], marker).unwrap();
+        run.rows(numbers.clone(), marker + 1);
+        assert_eq!(read(), lines(0..numbers.end));
+    }
+}

@@ -1,6 +1,7 @@
 //! The thread of a file sink: opens, writes, compresses, rolls and syncs.
 
 use super::Compression;
+use super::ledger;
 use super::naming::Naming;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use flate2::write::GzEncoder;
@@ -207,6 +208,7 @@ impl Writer {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| cannot_write(folder, &e))?;
         }
+        ledger::release(&ledger::folder(&self.plan.naming.root()), stem, part)?;
         let fault = |e: io::Error| cannot_write(&path, &e);
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(fault)?;
         let about = file.metadata().map_err(fault)?;

@@ -3,7 +3,6 @@
 use millrace_expr::{Expr, Template};
 use millrace_sdk::config::{ExprText, TemplateText, TypeText};
 use millrace_sdk::operator::Env;
-use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::{Access, Demand, Edge, Field, Place, Problem, Schema, SchemaRef, Slot, Type};
 
 /// What all outputs want, joined.
@@ -14,7 +13,7 @@ pub(crate) fn joined(outputs: &[Demand]) -> Demand {
 }
 
 pub(crate) fn unknown_field(name: &str, schema: &Schema, place: Place) -> Problem {
-    let near = did_you_mean(name, schema.names());
+    let near = schema.meant(name);
     let known: Vec<&str> = schema.visible().map(|(_, f)| &*f.name).collect();
     let problem = Problem::error("unknown-field", place, format!("unknown field `{name}`")).suggest(near);
     match known.len() {
@@ -94,15 +93,10 @@ pub(crate) fn template(text: &TemplateText, schema: &Schema, env: &Env, at: &Pla
     Template::compile(text, schema, env).map_err(|issues| problems.extend(issues.into_iter().map(|i| i.at(at)))).ok()
 }
 
-/// A store's own key template, over the rows of the part at whose `at` the store is named.
-pub(crate) fn store_key(store: &str, text: &str, schema: &Schema, env: &Env, at: &Place, problems: &mut Vec<Problem>) -> Option<Template> {
-    let told = |issue: millrace_expr::Issue| {
-        let problem = issue.at(at);
-        let message = format!("key of the store `{store}`: {}", problem.message);
-        // The text that the place is in is not here.
-        Problem { message, place: at.clone(), suggestion: None, ..problem }
-    };
-    Template::compile(text, schema, env).map_err(|issues| problems.extend(issues.into_iter().map(told))).ok()
+/// A store's own key template, over the rows of the part that asks it.
+pub(crate) fn store_key(store: &str, text: &str, schema: &Schema, env: &Env, problems: &mut Vec<Problem>) -> Option<Template> {
+    let at = Place::at(["key"]).of_store(store);
+    Template::compile(text, schema, env).map_err(|issues| problems.extend(issues.into_iter().map(|i| i.at(&at)))).ok()
 }
 
 pub(crate) fn ty(text: &TypeText, at: &Place, problems: &mut Vec<Problem>) -> Option<Type> {
@@ -110,7 +104,7 @@ pub(crate) fn ty(text: &TypeText, at: &Place, problems: &mut Vec<Problem>) -> Op
     if found.is_none() {
         problems.push(
             Problem::error("unknown-type", at.clone(), format!("unknown type `{}`", &**text))
-                .suggest(did_you_mean(text, Type::NAMES.iter().copied()))
+                .suggest(Type::meant(text))
                 .hint(format!("types are {}", Type::NAMES.join(", "))),
         );
     }

@@ -209,7 +209,7 @@ impl Lookup {
         };
         match (&self.key, &info.key) {
             (Some(own), _) => check::template(own, schema, bind.env, &Place::at(["key"]), problems),
-            (None, Some(text)) => check::store_key(&self.store, text, schema, bind.env, &at, problems),
+            (None, Some(text)) => check::store_key(&self.store, text, schema, bind.env, problems),
             (None, None) => {
                 problems.push(
                     Problem::error("store-without-key", at, format!("the store `{}` has no `key` template to be asked by", self.store))

@@ -233,7 +233,11 @@ impl SelectElement {
             check::output_name(new, "a field", place, problems);
             match take(old, input, place) {
                 Ok((take, ty)) => columns.push(Column::new(new, ty, take)),
-                Err(p) => problems.push(p),
+                Err(p) => {
+                    problems.push(p);
+                    // The name is there, whatever it was meant to be.
+                    columns.push(Column::new(new, Type::Any, Take::Missing));
+                }
             }
         }
         for (i, f) in input.fields().iter().enumerate() {
@@ -319,7 +323,7 @@ impl SelectElement {
         let names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
         let open = self.fields.is_none() && input.tail().is_some();
         let find = |columns: &mut Vec<Column>, name: &str, place: &Place| -> Result<usize, Problem> {
-            if let Some(i) = columns.iter().position(|c| c.name == name && !matches!(c.take, Take::Missing)) {
+            if let Some(i) = columns.iter().position(|c| c.name == name && (!matches!(c.take, Take::Missing) || self.fields.is_some())) {
                 columns[i].hidden = false;
                 return Ok(i);
             }
@@ -376,7 +380,11 @@ fn take(old: &str, input: &SchemaRef, place: &Place) -> Result<(Take, Type), Pro
     let access = match path.field() {
         None => None,
         Some(field) => {
-            let mut access = check::access(&field, input, place.clone())?;
+            let mut access = check::access(&field, input, place.clone()).map_err(|p| {
+                // What is suggested stands for the whole text, not for the field alone.
+                let whole = |s: String| old.replacen(&*field, &s, 1);
+                Problem { suggestion: p.suggestion.clone().map(whole), ..p }
+            })?;
             if !path.rest().is_empty() {
                 access.rest = access.rest.iter().cloned().chain(path.rest().iter().map(|s| s.as_str().into())).collect();
                 access.ty = Type::Any;

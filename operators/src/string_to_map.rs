@@ -279,8 +279,12 @@ fn useless(given: &[(&'static str, bool)], format: &str) -> Result<(), Vec<Probl
 
 fn explain(e: FormatError) -> Vec<Problem> {
     let mut place = Place::at([e.key]);
+    if let Some(entry) = &e.entry {
+        place = place.then(entry.as_str());
+    }
     place.range = e.range;
-    vec![Problem::error("invalid-format", place, e.message).suggest(e.suggestion)]
+    let first = Problem::error("invalid-format", place, e.message).suggest(e.suggestion);
+    std::iter::once(first).chain(e.more.into_iter().flat_map(explain)).collect()
 }
 
 /// What the parser gives.

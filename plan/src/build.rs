@@ -11,7 +11,7 @@ use millrace_expr::Template;
 use millrace_sdk::convert::{TimeFormat, TimeReader};
 use millrace_sdk::operator::{Env, Inputs, Port, StoreUse};
 use millrace_sdk::problem::did_you_mean;
-use millrace_sdk::{Bind, Demand, Edge, Exec, Field, Kind, Make, OperatorSpec, Part, Reject, Schema, SchemaRef, StoreInfo};
+use millrace_sdk::{Bind, Demand, Edge, Exec, Field, Kind, Make, OperatorSpec, Part, Problem, Reject, Schema, SchemaRef, StoreInfo};
 use std::collections::{BTreeSet, HashMap};
 
 /// Default of `max_future`.
@@ -56,7 +56,13 @@ impl<'a> Builder<'a> {
             .iter()
             .map(|(name, _, part)| StoreInfo {
                 name: name.clone(),
-                key: part.store().and_then(|s| s.key().map(String::from)).or_else(|| part.json.get("key")?.as_str().map(String::from)),
+                key: part
+                    .store()
+                    .and_then(|s| s.key().map(String::from))
+                    .or_else(|| part.json.get("key")?.as_str().map(String::from))
+                    .or_else(|| part.config.get("key")?.text().map(String::from))
+                    // Of a store that is broken it was told; whether it has a key is not known.
+                    .or_else(|| part.store().is_none().then(|| "x".into())),
             })
             .collect();
         let n = graph.items.len();
@@ -98,7 +104,11 @@ impl<'a> Builder<'a> {
                 Some(o) => {
                     let mut demands = o.demand(&self.outputs(item));
                     // A store that is asked by its own key template needs that template's fields of the rows that ask.
-                    let asked = o.store().and_then(|name| self.stores.iter().find(|s| s.name == name));
+                    // A name that is misspelt is read as what was likely meant, here as where it is told.
+                    let names = || self.stores.iter().map(|s| s.name.as_str());
+                    let known =
+                        |name: &str| Some(name.to_string()).filter(|n| names().any(|s| s == n)).or_else(|| did_you_mean(name, names()));
+                    let asked = o.store().and_then(known).and_then(|name| self.stores.iter().find(|s| s.name == name));
                     if let Some(key) = asked.and_then(|s| s.key.as_deref()) {
                         let asking: &[usize] = if matches!(o.inputs(), Inputs::LeftRight { .. }) { &[0, 2] } else { &[0] };
                         for &i in asking {
@@ -409,7 +419,7 @@ impl<'a> Builder<'a> {
         let demands = self.outputs(item);
         match spec.bind(&self.bind(&edges, &demands)) {
             Ok(bound) => {
-                part.tell(self.report, bound.problems, !sure);
+                self.tell(part, bound.problems, !sure);
                 let stores = match &bound.exec {
                     Exec::Keyed(k) => k.stores.as_slice(),
                     Exec::Lookup(l) => std::slice::from_ref(&l.store),
@@ -431,7 +441,7 @@ impl<'a> Builder<'a> {
             }
             Err(problems) => {
                 let mended = mend::mended(part, &problems, &self.bind(&edges, &demands));
-                part.tell(self.report, problems.into_iter().chain(mended.more).collect(), !sure);
+                self.tell(part, problems.into_iter().chain(mended.more).collect(), !sure);
                 match mended.outputs {
                     Some(mut outputs) => {
                         outputs.push(Edge::new(Reject::schema()));
@@ -439,6 +449,21 @@ impl<'a> Builder<'a> {
                     }
                     None => self.unknown(item),
                 }
+            }
+        }
+    }
+
+    /// Tells a part's problems; those in the key of a store that it asks lie there.
+    fn tell(&mut self, part: &Use, problems: Vec<Problem>, only_inner: bool) {
+        let t = self.t;
+        let (of_stores, own): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(|p| p.place.store.is_some());
+        part.tell(self.report, own, only_inner);
+        for p in of_stores {
+            let Some((_, _, store)) = t.stores.iter().find(|(n, ..)| Some(n) == p.place.store.as_ref()) else { continue };
+            let before = self.report.found.len();
+            store.tell(self.report, vec![p], only_inner);
+            for f in &mut self.report.found[before..] {
+                f.second.get_or_insert((part.type_span, "this asks the store by its rows".into()));
             }
         }
     }

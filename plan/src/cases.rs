@@ -411,6 +411,10 @@ pub(crate) fn check(report: &mut Report, t: &Topology, graph: &Graph, built: &Bu
         }
         for holder in std::iter::once(&test.node).chain(test.node.get("steps").map(Node::items).unwrap_or_default()) {
             named(report, holder.get("input"), "stream", &streams, |_| false);
+            for e in holder.get("input").map(Node::entries).unwrap_or_default() {
+                let files = e.value.items().iter().filter_map(|n| n.get("file")).chain([&e.value]);
+                files.for_each(|n| input_file(report, n, base_dir));
+            }
             // Rows for a port that nobody knows, or that is told as unknown elsewhere.
             let unknown_ports = |name: &str| {
                 let head = name.split('.').next().unwrap_or_default();
@@ -425,6 +429,17 @@ pub(crate) fn check(report: &mut Report, t: &Topology, graph: &Graph, built: &Bu
             }
         }
         named(report, test.node.get("stores"), "store", &stores, |_| false);
+    }
+}
+
+/// A file whose lines are a stream's records.
+fn input_file(report: &mut Report, node: &Node, base_dir: &Path) {
+    let Content::Scalar(s) = &node.content else { return };
+    if !base_dir.join(&s.text).exists() {
+        let found = Found::error("missing-file", node.span, format!("there is no file `{}`", s.text));
+        report.push(
+            found.hint("a text here is the path of a file of records, from the topology's folder; records themselves stand in a list"),
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::diagnostic::Found;
 use crate::scalar;
 use crate::source::{Sources, Span};
-use crate::spelling::{is_amount, leading_zero, odd_scalar, plain_secret, unknown_key};
+use crate::spelling::{amount, duration, is_amount, leading_zero, odd_scalar, plain_secret, size, unknown_key};
 use crate::yaml::{Content, Entry, Node, Scalar, snake_case};
 use millrace_sdk::config::{Duration, Size};
 use millrace_sdk::problem::did_you_mean;
@@ -136,6 +136,20 @@ impl<'a> Checker<'a> {
 
 impl<'a> Checker<'a> {
     fn value(&mut self, node: &Node, schema: &Value, owner: Span) -> Option<Value> {
+        let before = self.found.len();
+        let value = self.read(node, schema, owner);
+        // What a parameter gave is wrong where it was given.
+        if let Content::Scalar(Scalar { argument: Some(given), .. }) = &node.content {
+            for f in self.found[before..].iter_mut().filter(|f| f.span == node.span) {
+                f.fix.iter_mut().filter(|(span, _)| *span == node.span).for_each(|(span, _)| *span = *given);
+                f.second.get_or_insert((node.span, "put in here".into()));
+                f.span = *given;
+            }
+        }
+        value
+    }
+
+    fn read(&mut self, node: &Node, schema: &Value, owner: Span) -> Option<Value> {
         let schema = self.resolve(schema);
         if node.is_bad() {
             self.bad = true;
@@ -534,22 +548,20 @@ impl<'a> Checker<'a> {
             "path" => self.paths.push((node.span, s.text.clone())),
             "duration" => {
                 if let Err(e) = Duration::parse(&s.text) {
-                    self.found.push(Found::error("bad-duration", node.span, e));
+                    self.found.push(amount(Found::error("bad-duration", node.span, e), duration(&s.text)));
                 }
             }
             "size" => {
                 if let Err(e) = Size::parse(&s.text) {
-                    self.found.push(Found::error("bad-size", node.span, e));
+                    self.found.push(amount(Found::error("bad-size", node.span, e), size(&s.text)));
                 }
             }
             "type" if Type::parse(&s.text).is_none() => {
-                let near = did_you_mean(&s.text, Type::NAMES.iter().copied()).filter(|n| Type::parse(n).is_some());
+                let near = Type::meant(&s.text).filter(|n| Type::parse(n).is_some());
                 let found = Found::error("unknown-type", node.span, format!("unknown type `{}`", s.text));
                 self.found.push(match s.text.trim().to_ascii_lowercase().starts_with("decimal(") {
                     true => found.hint("write decimal(p,s): p digits in all, 1 to 38, of which s behind the point, 0 to p"),
-                    false => found
-                        .suggest(did_you_mean(&s.text, Type::NAMES.iter().copied()))
-                        .hint(format!("types are {}", Type::NAMES.join(", "))),
+                    false => found.suggest(Type::meant(&s.text)).hint(format!("types are {}", Type::NAMES.join(", "))),
                 });
                 // Read as what was likely meant; else as a type of which nothing is known.
                 return Some(near.unwrap_or_else(|| "any".into()).into());

@@ -213,7 +213,10 @@ fn s3(report: &mut Report, s: S3, at: &Places) -> S3Plan {
     if s.region.as_ref().is_some_and(|r| r.is_empty() || !r.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')) {
         report.push(Found::error("invalid-config", place("region"), "a region has letters, digits and `-` only"));
     }
+    let written = |key: &str| node.is_some_and(|n| n.entry(key).is_some());
     match (&s.access_key, &s.secret_key) {
+        // One that could not be read was told.
+        _ if written("access_key") && written("secret_key") => {}
         (Some(_), None) => report.push(Found::error("missing-key", place("access_key"), "`access_key` without `secret_key`")),
         (None, Some(_)) => report.push(Found::error("missing-key", place("secret_key"), "`secret_key` without `access_key`")),
         _ => {}

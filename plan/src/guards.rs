@@ -183,7 +183,9 @@ fn bounds(report: &mut Report, g: &Guard, node: &Node) {
             report.push(Found::error("key-without-effect", span(node, key), what));
         }
     }
-    if g.min.is_none() && g.max.is_none() && g.max_delay.is_none() {
+    // A bound that could not be read, or under another name, was told.
+    let told = |f: &Found| node.entries().iter().any(|e| f.span == e.value.span || (f.span == e.key_span && f.id == "unknown-key"));
+    if g.min.is_none() && g.max.is_none() && g.max_delay.is_none() && !report.found.iter().any(told) {
         let keys = if fresh { "`max_delay`" } else { "`min` or `max`" };
         report.push(Found::error("missing-key", node.span, format!("a guard without bounds is never red: give it {keys}")));
     }

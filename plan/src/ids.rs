@@ -49,6 +49,7 @@ const CORPUS: &[&str] = &[
     include_str!("../corpus/hands.md"),
     include_str!("../corpus/reuse.md"),
     include_str!("../corpus/syntax.md"),
+    include_str!("../corpus/edits.md"),
 ];
 
 /// The change of the shortest case of which lint says this first: its lines, and those that they stand for in the base.
@@ -149,6 +150,7 @@ pub const PAGES: &[Page] = &[
     of("key-without-effect", "A key is set that does nothing here.", "Somebody believes that it does.", "Take it out, or set what makes it work."),
     of("keys-differ", "The two sides of a join have keys of different length or type.", "No row could match.", "Name as many fields on both sides, of the same types."),
     of("lines-and-rows", "Both `lines` and `rows` are given.", "The source delivers one or the other.", "Keep one."),
+    of("merge-conflict", "What git writes where two branches changed the same lines still stands in the file.", "It is no YAML, and nobody has said yet which side holds.", "Keep one side and take the lines with `<<<<<<<`, `=======` and `>>>>>>>` out."),
     of("missing-brokers", "No broker is named.", "There is nothing to connect to.", "Write `brokers: \"host:9092\"`."),
     of("missing-columns", "`columns` names no column.", "Nothing would be written.", "Name some, or leave the key out."),
     of("missing-fields", "The columns of a file without a header are not known.", "They have no names.", "Write `fields: {id: bigint, name: string}` in their order."),

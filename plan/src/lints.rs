@@ -3,8 +3,8 @@
 use crate::build::Built;
 use crate::cases;
 use crate::diagnostic::{Found, Report};
-use crate::topology::Topology;
-use crate::wiring::{Graph, What, output_name};
+use crate::topology::{Topology, Use};
+use crate::wiring::{Graph, Item, What, output_name};
 use millrace_sdk::operator::{Env, Inputs, TimeCharacteristic};
 
 /// Parts that do not look at the key themselves.
@@ -73,9 +73,15 @@ fn unread(report: &mut Report, t: &Topology, graph: &Graph) {
         return;
     }
     for (i, item) in graph.items.iter().enumerate() {
-        // A part that could not be wired or made may be the reader.
-        if graph.items.iter().any(|r| r.wires.is_empty() && r.tainted && !matches!(r.what, What::Stream(_))) {
-            return;
+        // A part that could not be wired or made may be the reader, one of two of the same name too.
+        let lacks = |r: &Item| match r.what {
+            What::Stream(_) => false,
+            What::Transform(n) if is_join(&t.transforms[n].part) => [0, 1].iter().any(|side| r.wires.iter().all(|w| w.index != *side)),
+            _ => r.wires.is_empty(),
+        };
+        let same = |r: &&Item| r.name == item.name && !matches!(r.what, What::Sink(_));
+        if graph.items.iter().any(|r| r.tainted && lacks(r)) || graph.items.iter().filter(same).count() > 1 {
+            continue;
         }
         if let What::Stream(s) = item.what
             && t.streams[s].retry
@@ -103,8 +109,13 @@ fn unread(report: &mut Report, t: &Topology, graph: &Graph) {
     }
 }
 
+fn is_join(part: &Use) -> bool {
+    let wired = |key: &str| part.node.get(key).is_some();
+    part.operator().map_or(wired("left") || wired("right"), |o| matches!(o.inputs(), Inputs::LeftRight { .. }))
+}
+
 /// Where an item's name is written, else its type.
-fn named_at(t: &Topology, item: &crate::wiring::Item) -> crate::source::Span {
+fn named_at(t: &Topology, item: &Item) -> crate::source::Span {
     match item.what {
         What::Transform(n) => t.transforms[n].name.as_ref().map_or(item.span, |(_, span)| *span),
         _ => item.span,

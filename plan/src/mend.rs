@@ -59,7 +59,8 @@ pub(crate) fn mended(part: &Use, problems: &[Problem], bind: &Bind<'_>) -> Mende
             Some(Err(again)) => problems = again,
         }
         let fresh = |p: &&Problem| p.place.range.is_some() || !p.place.path.is_empty();
-        let own = |p: &&Problem| !touched.iter().any(|t| p.place.path.starts_with(t) || t.starts_with(&p.place.path));
+        let own =
+            |p: &&Problem| p.place.store.is_some() || !touched.iter().any(|t| p.place.path.starts_with(t) || t.starts_with(&p.place.path));
         out.more.extend(problems.iter().filter(fresh).filter(own).cloned());
     }
     out
@@ -91,6 +92,13 @@ fn mend(json: &mut Value, problem: &Problem, hard: bool, bind: &Bind<'_>, unsure
             entries.insert(name.clone(), value);
         }
         return true;
+    }
+    if problem.place.store.is_some() || (problem.id == "store-without-key" && json.get("fallback").is_some()) {
+        // What comes out hangs on no key.
+        let Some(config) = json.as_object_mut() else { return false };
+        let keys = ["fallback", "check_interval", "right_time", "retry"];
+        return keys.into_iter().filter(|key| config.remove(*key).is_some()).count() > 0
+            || config.insert("key".into(), "x".into()).is_none();
     }
     if problem.id == "store-without-key" {
         return json.as_object_mut().is_some_and(|config| config.insert("key".into(), "x".into()).is_none());

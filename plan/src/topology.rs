@@ -25,6 +25,21 @@ pub(crate) const TOP: &[&str] =
     &["name", "include", "run_env", "defaults", "fragments", "stores", "streams", "transforms", "sink", "guards", "tests"];
 pub(crate) const STREAM: &[&str] = &["type", "config", "sink"];
 pub(crate) const STREAM_CONFIG: &[&str] = &["source", "operates", "watermark", "role", "sink"];
+/// Keys of `run_env`.
+const RUN_ENV: &[&str] = &[
+    "checkpoint",
+    "alerts",
+    "dead_letter",
+    "max_record",
+    "memory",
+    "metrics",
+    "on_error",
+    "parallelism",
+    "restart",
+    "state_dir",
+    "time_characteristic",
+    "time_zone",
+];
 pub(crate) const WATERMARK: &[&str] = &["field", "format", "max_out_of_orderness", "max_future", "idle_after"];
 /// Problems that a part tells of the rows that come in: they mean nothing where these are not known.
 const ABOUT_ROWS: &[&str] = &[
@@ -191,7 +206,9 @@ impl Use {
         let keys: Vec<&str> =
             p.place.path.iter().filter_map(|s| if let millrace_sdk::Step::Key(k) = s { Some(k.as_str()) } else { None }).collect();
         let touches = |filled: &Vec<String>| keys.iter().zip(filled).all(|(k, f)| *k == f);
-        self.filled.is_empty() || !(ABOUT_OTHERS.contains(&p.id) || self.filled.iter().any(touches))
+        // A type within `fields` that is not what was written changes nothing for the keys beside it.
+        let whole = self.filled.iter().any(|f| f.len() < 2);
+        !(whole && ABOUT_OTHERS.contains(&p.id)) && !self.filled.iter().any(touches)
     }
 
     /// Tells a part's problems. `only_inner`: what rows come in is not known, so only what is wrong with the config itself.
@@ -262,7 +279,9 @@ pub(crate) fn read(report: &mut Report, root: &Node) -> Topology {
         report.push(found);
         return t;
     }
-    let root = &*known_keys(report, root, TOP, &[]);
+    let root = &*known_keys(report, root, TOP, RUN_ENV);
+    let root = &*within_env(root);
+    let root = &*listed(report, root);
     if let Some(n) = root.get("name") {
         t.name = text(report, n, "a name");
     }
@@ -324,11 +343,20 @@ fn read_stream(report: &mut Report, name: &str, name_span: Span, node: &Node, t:
     let nothing = Node::null(name_span);
     let config = node.get("config").unwrap_or(&nothing);
     let config_span = node.entry("config").map_or(name_span, |e| e.key_span);
+    if matches!(config.content, Content::Scalar(_) | Content::Seq(_)) {
+        let found =
+            Found::error("wrong-type", first_line(report, config.span), format!("a stream's `config` is a map, found {}", config.kind()));
+        report.push(found.hint("write `source:`, `operates:` and `watermark:` in it"));
+    }
+    // What stands beside `config` and belongs into it was told, and is read as if it stood there.
+    let within = |e: &&Entry| STREAM_CONFIG.contains(&&*e.key) && !STREAM.contains(&&*e.key) && config.entry(&e.key).is_none();
+    let beside: Vec<Entry> = node.entries().iter().filter(within).cloned().collect();
+    let config = &*with_entries(config, beside);
     let config = &*known_keys(report, config, STREAM_CONFIG, STREAM);
     let source = match config.get("source") {
         Some(n) => read_use(report, n, Kind::Source, &["parallelism"]),
         None => {
-            if !config.is_bad() && !report.sources.has_hole(config.span) {
+            if matches!(config.content, Content::Map(_) | Content::Null) && !report.sources.has_hole(config.span) {
                 missing_at(report, config_span, "the key `source`");
             }
             Use::broken(name_span)
@@ -376,6 +404,19 @@ fn read_stream(report: &mut Report, name: &str, name_span: Span, node: &Node, t:
             t.sinks.push(step);
         }
     }
+}
+
+/// A map with more entries.
+fn with_entries(node: &Node, more: Vec<Entry>) -> Cow<'_, Node> {
+    let mut out = Cow::Borrowed(node);
+    if !more.is_empty() {
+        match &mut out.to_mut().content {
+            Content::Map(entries) => entries.extend(more),
+            content @ Content::Null => *content = Content::Map(more),
+            _ => {}
+        }
+    }
+    out
 }
 
 impl Use {
@@ -488,6 +529,11 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
             // The sink `Null` is spelled like YAML's null.
             match report.sources.slice(e.value.span) {
                 null @ "Null" => Some(null.to_string()),
+                "null" | "NULL" if kind == Kind::Sink => {
+                    let found = Found::error("unknown-part", out.type_span, "`null` is nothing in YAML: the sink is called `Null`");
+                    report.push(Found { sure: true, ..found.suggest(Some("\"Null\"".into())) });
+                    Some("Null".into())
+                }
                 _ => text(report, &e.value, "a type"),
             }
         }
@@ -526,14 +572,10 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     });
     let owner =
         node.entry("config").map_or(out.type_span, |e| if matches!(e.value.content, Content::Null) { out.type_span } else { e.key_span });
-    out.config = node.get("config").cloned().unwrap_or_else(|| Node::null(out.type_span));
+    let config = node.get("config").cloned().unwrap_or_else(|| Node::null(out.type_span));
     // They are read as if they stood there.
-    inside.retain(|e| out.config.entry(&e.key).is_none());
-    match &mut out.config.content {
-        Content::Map(entries) => entries.extend(inside),
-        content @ Content::Null if !inside.is_empty() => *content = Content::Map(inside),
-        _ => {}
-    }
+    inside.retain(|e| config.entry(&e.key).is_none());
+    out.config = with_entries(&config, inside).into_owned();
     let Some(part) = out.part else { return out };
     let anything = Value::Bool(true);
     let checked = check_filling(&report.sources, &out.config, schema.unwrap_or(&anything), owner);
@@ -575,7 +617,7 @@ pub(crate) fn read_use(report: &mut Report, node: &Node, kind: Kind, siblings: &
     match made {
         Ok(made) => out.made = Some(made),
         Err(problems) => {
-            if !out.tainted && out.filled.is_empty() {
+            if !out.tainted {
                 out.tell(report, problems, false);
             }
             out.tainted = true;
@@ -603,9 +645,9 @@ fn unknown_part(kind: Kind, name: &str, span: Span) -> Found {
         .filter(|p| p.kind() == kind)
         .flat_map(|p| std::iter::once(p.name).chain(p.aliases.iter().copied()))
         .collect();
-    let mut found = Found::error("unknown-part", span, format!("unknown {} `{name}`", kind.name()))
-        .sure(name, names.iter().copied())
-        .suggest(did_you_mean(name, names.iter().copied()));
+    let near = did_you_mean(name, names.iter().copied()).or_else(|| spelling::part_elsewhere(kind, name).map(String::from));
+    let mut found =
+        Found::error("unknown-part", span, format!("unknown {} `{name}`", kind.name())).sure(name, names.iter().copied()).suggest(near);
     let others: Vec<&str> = [Kind::Source, Kind::Operator, Kind::Sink, Kind::Store]
         .into_iter()
         .filter(|k| *k != kind && Part::find(*k, name).is_some())
@@ -664,7 +706,11 @@ pub(crate) fn known_keys<'n>(report: &mut Report, node: &'n Node, known: &[&str]
         }
         let mut found = unknown_key(e, known.iter().copied());
         if elsewhere.contains(&e.key.as_str()) {
-            let place = if elsewhere.contains(&"source") { "one level deeper, under `config`" } else { "one level up, beside `config`" };
+            let place = match elsewhere[0] {
+                "source" => "one level deeper, under `config`",
+                "checkpoint" => "under `run_env`",
+                _ => "one level up, beside `config`",
+            };
             found = found.suggest(None).hint(format!("`{}` belongs {place}", e.key));
         }
         found.sure &= found.suggestion.as_ref().is_some_and(|s| node.entry(s).is_none());
@@ -680,6 +726,49 @@ fn mend(node: &mut Cow<'_, Node>, i: usize, found: &Found) {
     if let Content::Map(entries) = &mut node.to_mut().content {
         entries[i].key = name.clone();
     }
+}
+
+/// What stands beside `run_env` and belongs into it was told, and is read as if it stood there.
+fn within_env(root: &Node) -> Cow<'_, Node> {
+    let env = root.get("run_env");
+    let stray = |e: &&Entry| RUN_ENV.contains(&&*snake_case(&e.key)) && env.is_none_or(|env| env.entry(&e.key).is_none());
+    let stray: Vec<Entry> = root.entries().iter().filter(stray).cloned().collect();
+    let mut read = Cow::Borrowed(root);
+    if let Some(first) = stray.first() {
+        let nothing = Node::null(first.key_span);
+        let value = with_entries(env.unwrap_or(&nothing), stray.clone()).into_owned();
+        if let Content::Map(entries) = &mut read.to_mut().content {
+            match entries.iter_mut().find(|e| e.key == "run_env") {
+                Some(e) => e.value = value,
+                None => entries.push(Entry { key: "run_env".into(), key_span: first.key_span, value }),
+            }
+        }
+    }
+    read
+}
+
+/// `transforms` and `sink` that are written as maps of names, as lists of parts with those names: that is told, and the parts are looked at.
+fn listed<'n>(report: &mut Report, root: &'n Node) -> Cow<'n, Node> {
+    let mut read = Cow::Borrowed(root);
+    for (i, e) in root.entries().iter().enumerate().filter(|(_, e)| matches!(&*e.key, "transforms" | "sink")) {
+        let parts = e.value.entries();
+        let named = |p: &Entry| matches!(p.value.content, Content::Map(_)) && !["type", "config", "fragment", "name"].contains(&&*p.key);
+        if parts.is_empty() || !parts.iter().all(named) {
+            continue;
+        }
+        let found = Found::error("wrong-type", parts[0].key_span, format!("`{}` is a list, found a map of names", e.key));
+        report.push(found.hint(format!("write each as an item: `- name: {}`, and its keys below", parts[0].key)));
+        let item = |p: &Entry| {
+            let name = Entry { key: "name".into(), key_span: p.key_span, value: Node::word(p.key.clone(), p.key_span) };
+            let named = p.value.entry("name").is_some();
+            with_entries(&p.value, if named { vec![] } else { vec![name] }).into_owned()
+        };
+        let list = Content::Seq(parts.iter().map(item).collect());
+        if let Content::Map(entries) = &mut read.to_mut().content {
+            entries[i].value.content = list;
+        }
+    }
+    read
 }
 
 fn map<'a>(report: &mut Report, node: &'a Node, key: &str) -> impl Iterator<Item = &'a crate::yaml::Entry> + use<'a> {

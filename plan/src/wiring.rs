@@ -408,6 +408,12 @@ impl Wiring<'_> {
             None => {
                 let names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).filter(|n| !n.is_empty()).collect();
                 let near = did_you_mean(port, names.iter().copied());
+                // Which ports there are, its config may say where something is wrong.
+                let vague = |u: &Use| u.tainted || !u.filled.is_empty();
+                if near.is_none() && matches!(item.what, What::Transform(n) if vague(&self.t.transforms[n].part)) {
+                    self.tainted = true;
+                    return self.push(from, None, port, span, index);
+                }
                 // Of `name.port` the port is wrong.
                 let text = self.report.sources.slice(span);
                 let span = match text.rfind(&format!(".{port}")) {

@@ -14,6 +14,8 @@ use std::collections::{HashMap, HashSet};
 const MAX_NODES: usize = 100_000;
 /// Collections within collections.
 const MAX_DEPTH: usize = 100;
+/// Where YAML's own tags come from: `!!int`.
+const CORE: &str = "tag:yaml.org,2002:";
 
 /// Reads a text and replaces its variables.
 pub(crate) fn parse(report: &mut Report, src: u32, vars: &mut Vars) -> Node {
@@ -129,7 +131,11 @@ impl<'a> Composer<'a> {
                         self.add(Node::bad(self.span(start, end)), anchor);
                         continue;
                     }
-                    let node = self.scalar(start, end, text.into_owned(), style, tag.is_some());
+                    let core = tag.as_ref().filter(|t| t.handle == CORE).map(|t| t.suffix.as_str());
+                    let mut node = self.scalar(start, end, text.into_owned(), style, tag.is_some());
+                    if let (Some("int" | "float" | "bool"), Content::Scalar(s)) = (core, &mut node.content) {
+                        s.plain = true;
+                    }
                     self.add(node, anchor);
                 }
                 Event::SequenceStart(anchor, _) => self.open(Frame::Seq { start, end, items: vec![], anchor }, start)?,

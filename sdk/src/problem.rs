@@ -36,12 +36,14 @@ pub struct Place {
     pub key: bool,
     /// Bytes within the scalar's text: where in an expression, a template, a regex.
     pub range: Option<Range<usize>>,
+    /// The store in whose `config` it lies, as `stores:` names it. None: the part's own.
+    pub store: Option<String>,
 }
 
 impl Place {
     /// `Place::at(["fields", "cents", "expr"])`.
     pub fn at<S: Into<Step>>(path: impl IntoIterator<Item = S>) -> Place {
-        Place { path: path.into_iter().map(Into::into).collect(), key: false, range: None }
+        Place { path: path.into_iter().map(Into::into).collect(), key: false, range: None, store: None }
     }
 
     /// The same place, a step further down.
@@ -57,6 +59,12 @@ impl Place {
 
     pub fn range(mut self, range: Range<usize>) -> Place {
         self.range = Some(range);
+        self
+    }
+
+    /// The same place in the config of a store.
+    pub fn of_store(mut self, name: impl Into<String>) -> Place {
+        self.store = Some(name.into());
         self
     }
 }
@@ -134,8 +142,15 @@ fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<S
             let longest = n.chars().count().max(word.chars().count());
             *d <= (longest / 3).max(1) && *d < longest
         })
-        .min_by_key(|(d, n)| (*d, n.len()))
+        // Of names as near, the one with the same letters: two of them were swapped.
+        .min_by_key(|(d, n)| (*d, letters(n) != letters(word), n.len()))
         .map(|(_, n)| n.to_string())
+}
+
+fn letters(word: &str) -> Vec<char> {
+    let mut all: Vec<char> = word.to_lowercase().chars().collect();
+    all.sort_unstable();
+    all
 }
 
 /// Whether just one of the names is close to a word: the one that [`did_you_mean`] gives.

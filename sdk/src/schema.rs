@@ -1,5 +1,6 @@
 //! Names and types of a row's fields. Names exist only here: at run time a field is a slot.
 
+use crate::problem::did_you_mean;
 use std::fmt;
 use std::sync::Arc;
 
@@ -64,6 +65,24 @@ impl Type {
                 Type::Decimal(p, s)
             }
         })
+    }
+
+    /// The name of the type that was likely meant by a word that is none.
+    pub fn meant(word: &str) -> Option<String> {
+        let lower = word.trim().to_ascii_lowercase();
+        let base = lower.split('(').next().unwrap_or_default().trim();
+        let elsewhere = match base {
+            "str" | "char" | "utf8" | "keyword" => "string",
+            "int8" | "int16" | "int32" | "int64" | "uint32" | "uint64" | "smallint" | "tinyint" => "bigint",
+            "float32" | "float64" | "number" | "real" => "double",
+            "numeric" => "decimal(18,2)",
+            "datetime" | "date" | "time" | "timestamp_ltz" | "timestamptz" | "timestamp" => "timestamp",
+            "binary" | "varbinary" | "blob" => "bytes",
+            "list" => "array",
+            "object" | "obj" | "dict" | "record" | "struct" | "row" => "map",
+            _ => return did_you_mean(&lower, Type::NAMES.iter().copied()),
+        };
+        Some(elsewhere.into())
     }
 
     pub fn is_number(self) -> bool {
@@ -204,6 +223,16 @@ impl Schema {
             end = dot;
         }
         self.tail.filter(|_| !path.starts_with('_')).map(|slot| Access { slot, rest: split_path(path), ty: Type::Any })
+    }
+
+    /// What a name or a path that leads nowhere was likely meant to be: of a path the field is misspelt, most often.
+    pub fn meant(&self, name: &str) -> Option<String> {
+        let names = || self.names().filter(|n| *n != "_rest");
+        did_you_mean(name, names()).or_else(|| {
+            let (head, rest) = name.split_once(['.', '['])?;
+            let near = did_you_mean(head, names())?;
+            Some(format!("{near}{}{rest}", &name[head.len()..name.len() - rest.len()]))
+        })
     }
 
     /// Names that a user can have meant, for "did you mean".

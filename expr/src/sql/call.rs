@@ -259,7 +259,10 @@ impl Compiler<'_> {
                     Some((at, _)) => inner.start + at.start..inner.start + at.end,
                     None => arg.range.clone(),
                 };
-                self.issue(id, range, message);
+                // `unknown unit …: year, month`: one of those that it lists.
+                let listed = message.split_once("unknown unit").and_then(|(_, m)| m.split_once(": ")).map_or("", |(_, names)| names);
+                let suggestion = did_you_mean(text, listed.split(", ")).map(|unit| format!("'{unit}'"));
+                self.issue(id, range, message).suggestion = suggestion;
                 None
             }
         }

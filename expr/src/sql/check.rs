@@ -8,7 +8,6 @@ use super::time::Interval;
 use super::value::{Op, common, decimal_type};
 use crate::Issue;
 use crate::aggregate::AggregateCall;
-use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::record::Meta;
 use millrace_sdk::{Batch, BatchBuilder, Decimal, Schema, Type, Way};
 use sqlparser::ast::{self, BinaryOperator, Expr as Ast, Ident, Spanned, UnaryOperator};
@@ -243,9 +242,14 @@ impl<'s> Compiler<'s> {
         self.seen.push(path.to_string());
         let Some(schema) = self.schema else { return self.typed(Node::Const(Const::Null), Type::Any, range) };
         let Some(access) = schema.resolve(path) else {
-            let suggestion = did_you_mean(path, schema.names());
+            let suggestion = schema.meant(path);
+            let known: Vec<&str> = schema.visible().map(|(_, f)| &*f.name).collect();
+            let listed = match known.len() {
+                1..=12 if suggestion.is_none() => Some(format!("the fields here are {}", known.join(", "))),
+                _ => None,
+            };
             let i = self.issue("unknown-field", range, format!("unknown field `{path}`"));
-            i.suggestion = suggestion;
+            (i.suggestion, i.hint) = (suggestion, listed);
             if quoted {
                 i.hint = Some("double quotes hold a field's name; text stands in single quotes".into());
             }
@@ -670,12 +674,26 @@ impl<'s> Compiler<'s> {
         Some((nodes, ty))
     }
 
+    /// Where a type is written behind (`CAST(x AS t)`, `x::t`) or before (`t '…'`) the value at `range`.
+    fn type_place(&self, name: &str, range: Range<usize>) -> Range<usize> {
+        let lower = self.text.text.to_ascii_lowercase();
+        let word = name.split(['(', ' ']).next().unwrap_or_default().to_ascii_lowercase();
+        let behind = lower.get(range.end..).and_then(|t| t.find(&word)).map(|i| range.end + i);
+        match behind.or_else(|| lower.get(..range.start)?.rfind(&word)) {
+            Some(at) if !word.is_empty() => at..at + word.len(),
+            _ => range,
+        }
+    }
+
     /// `literal`: `DATE '…'`, where what is wrong is known now.
     fn cast(&mut self, t: Typed, to: &ast::DataType, tried: bool, range: Range<usize>, literal: bool) -> Option<Typed> {
         let Some(ty) = sql_type(to) else {
             let name = to.to_string();
-            let suggestion = did_you_mean(&name.to_lowercase(), Type::NAMES.iter().copied());
-            self.issue("unknown-type", range, format!("unknown type `{name}`")).suggestion = suggestion;
+            let suggestion = Type::meant(&name);
+            let range = self.type_place(&name, range);
+            let issue = self.issue("unknown-type", range, format!("unknown type `{name}`"));
+            issue.suggestion = suggestion;
+            issue.hint = Some(format!("types are {}", Type::NAMES.join(", ")));
             return None;
         };
         let hint = match (t.ty, ty) {

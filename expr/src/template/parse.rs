@@ -357,7 +357,7 @@ impl<'a> Walk<'a> {
                 None => format!("unknown field `{path}`"),
             },
             hint: Some(if fields.is_empty() { "there are no fields here".into() } else { format!("fields here: {}", list(&fields)) }),
-            suggestion: prefix.map(String::from).or_else(|| did_you_mean(path, schema.names().filter(|n| *n != "_rest"))),
+            suggestion: prefix.map(String::from).or_else(|| schema.meant(path)),
         });
     }
 

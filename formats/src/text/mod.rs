@@ -105,15 +105,26 @@ pub struct FormatError {
     pub range: Option<Range<usize>>,
     /// What probably should stand there.
     pub suggestion: Option<String>,
+    /// The entry of that key's map that it is about.
+    pub entry: Option<String>,
+    /// What else is wrong.
+    pub more: Vec<FormatError>,
 }
 
 impl FormatError {
     fn new(key: &'static str, message: impl Into<String>) -> FormatError {
-        FormatError { key, message: message.into(), range: None, suggestion: None }
+        FormatError { key, message: message.into(), range: None, suggestion: None, entry: None, more: vec![] }
     }
 
     fn at(key: &'static str, range: Range<usize>, message: impl Into<String>) -> FormatError {
         FormatError { range: Some(range), ..FormatError::new(key, message) }
+    }
+
+    /// One error of several; None: there are none.
+    fn all(errors: Vec<FormatError>) -> Option<FormatError> {
+        let mut errors = errors.into_iter();
+        let first = errors.next()?;
+        Some(FormatError { more: errors.collect(), ..first })
     }
 }
 

@@ -91,7 +91,13 @@ impl Grok {
         for (name, definition) in own {
             library.add_pattern(name.as_str(), definition.as_str());
         }
-        check_uses(pattern, own)?;
+        let mut faults = check_uses("pattern", pattern, own);
+        for (name, definition) in own {
+            faults.extend(check_uses("patterns", definition, own).into_iter().map(|e| FormatError { entry: Some(name.clone()), ..e }));
+        }
+        if let Some(e) = FormatError::all(faults) {
+            return Err(e);
+        }
         let compiled = library.compile(pattern, true).map_err(|e| FormatError::new("pattern", format!("invalid grok pattern: {e}")))?;
         let mut order = vec![];
         names_in_order(pattern, own, 0, &mut order);
@@ -104,17 +110,8 @@ impl Grok {
                 Some("int" | "integer" | "long") => Some(Type::Bigint),
                 Some("float" | "double") => Some(Type::Double),
                 Some("boolean" | "bool") => Some(Type::Boolean),
-                Some(other) => {
-                    let message = format!("field `{name}` has the unknown type `{other}`: int, float, string, boolean");
-                    let at = pattern.find(&format!(":{name}:{other}}}")).map(|at| at + name.len() + 2);
-                    return Err(match at {
-                        Some(at) => FormatError {
-                            suggestion: did_you_mean(other, ["int", "integer", "float", "double", "string", "boolean"]),
-                            ..FormatError::at("pattern", at..at + other.len(), message)
-                        },
-                        None => FormatError::new("pattern", message),
-                    });
-                }
+                // Told already where it is written in the pattern.
+                Some(other) => return Err(FormatError::new("pattern", format!("field `{name}` has the unknown type `{other}`"))),
             };
             fields.push(TextField { name: name.into(), ty });
         }
@@ -139,24 +136,41 @@ impl Grok {
     }
 }
 
-/// The library's own words for what is wrong have no place: uses of patterns that there are not, and braces that are not closed, are found here.
-fn check_uses(pattern: &str, own: &BTreeMap<String, String>) -> Result<(), FormatError> {
+/// Types that a grok pattern can say.
+const TYPES: [&str; 9] = ["int", "integer", "long", "float", "double", "string", "boolean", "bool", ""];
+
+/// The library's own words for what is wrong have no place: uses of patterns and types that there are not, and braces that are not closed, are
+/// found here.
+fn check_uses(key: &'static str, pattern: &str, own: &BTreeMap<String, String>) -> Vec<FormatError> {
+    let mut found = vec![];
     let mut from = 0;
     while let Some(start) = pattern[from..].find("%{").map(|i| from + i) {
         let Some(end) = pattern[start..].find('}').map(|i| start + i) else {
-            return Err(FormatError::at("pattern", start..pattern.len(), "`%{` has no `}`"));
+            found.push(FormatError::at(key, start..pattern.len(), "`%{` has no `}`"));
+            break;
         };
-        let inside = &pattern[start + 2..end];
-        let name = inside.split([':', '=']).next().unwrap_or("");
-        let known = || grok::patterns().iter().map(|(n, _)| *n).chain(own.keys().map(String::as_str));
-        if !inside.contains('=') && !known().any(|n| n == name) {
-            let place = start + 2..start + 2 + name.len();
-            let fault = FormatError::at("pattern", place, format!("no pattern is called `{name}`"));
-            return Err(FormatError { suggestion: did_you_mean(name, known()), ..fault });
-        }
         from = end;
+        let inside = &pattern[start + 2..end];
+        if inside.contains('=') {
+            continue;
+        }
+        let mut words = inside.splitn(3, ':');
+        let name = words.next().unwrap_or("");
+        let known = || grok::patterns().iter().map(|(n, _)| *n).chain(own.keys().map(String::as_str));
+        if !known().any(|n| n == name) {
+            let place = start + 2..start + 2 + name.len();
+            let fault = FormatError::at(key, place, format!("no pattern is called `{name}`"));
+            found.push(FormatError { suggestion: did_you_mean(name, known()), ..fault });
+        }
+        if let (Some(field), Some(ty)) = (words.next(), words.next())
+            && !TYPES.contains(&ty)
+        {
+            let at = end - ty.len();
+            let fault = FormatError::at(key, at..end, format!("field `{field}` has the unknown type `{ty}`: int, float, string, boolean"));
+            found.push(FormatError { suggestion: did_you_mean(ty, TYPES.into_iter().filter(|t| !t.is_empty())), ..fault });
+        }
     }
-    Ok(())
+    found
 }
 
 /// The names that a pattern gives, in the order in which they are written.

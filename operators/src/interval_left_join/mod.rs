@@ -373,7 +373,18 @@ impl IntervalLeftJoin {
             let mut found = vec![];
             let slots = check::key_slots(names.as_slice().iter().map(|n| &**n), &edge.schema, &self.key_place(side), one, &mut found);
             let input = ["left", "right", "retry"][side];
-            problems.extend(found.into_iter().map(|p| Problem { message: format!("{} in the {input} input", p.message), ..p }));
+            for p in found {
+                // A name that neither input has is one slip.
+                let twin =
+                    |q: &&mut Problem| side == RIGHT && q.place == p.place && q.message == format!("{} in the left input", p.message);
+                match problems.iter_mut().find(twin) {
+                    Some(q) => {
+                        q.message = format!("{} in both inputs", p.message);
+                        q.suggestion = q.suggestion.take().or(p.suggestion);
+                    }
+                    None => problems.push(Problem { message: format!("{} in the {input} input", p.message), ..p }),
+                }
+            }
             keys.push(slots);
         }
         if problems.len() > before {
@@ -451,7 +462,7 @@ impl IntervalLeftJoin {
             );
             return None;
         };
-        let key = check::store_key(name, text, &bind.inputs[LEFT].schema, bind.env, &at, problems);
+        let key = check::store_key(name, text, &bind.inputs[LEFT].schema, bind.env, problems);
 
         let mut fields = columns.store_fields();
         let check = match (&self.right_time, self.check_interval) {

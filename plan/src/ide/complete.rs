@@ -1,6 +1,6 @@
 //! Completion. A mark is put where the cursor stands, the text is mended and read, and what can stand at the mark is what the schema says there.
 
-use super::{Document, Step, Way, outputs, schema, tree, word};
+use super::{Document, Step, Way, names, outputs, schema, tree, word};
 use crate::load::{Options, load_text};
 use crate::yaml::{Content, Node};
 use millrace_sdk::{Kind as PartKind, Part};
@@ -50,7 +50,7 @@ pub fn complete(doc: &Document, at: usize) -> Vec<Completion> {
         let marked = format!("{}{mark}{}", &doc.text[..dotted.start], &doc.text[dotted.end..]);
         let root = tree(doc.name, &marked);
         let Some(way) = find(&root) else { continue };
-        let found = if way.on_key { keys(&way, &dotted) } else { values(doc, &root, &way, &plain, &dotted) };
+        let found = if way.on_key { keys(&root, &way, &dotted) } else { values(doc, &root, &way, &plain, &dotted) };
         if !found.is_empty() || !as_key {
             return found;
         }
@@ -118,7 +118,7 @@ fn search(way: &mut Way) -> bool {
     }
 }
 
-fn keys(way: &Way, replace: &Range<usize>) -> Vec<Completion> {
+fn keys(root: &Node, way: &Way, replace: &Range<usize>) -> Vec<Completion> {
     let length = way.steps.len() - 1;
     let map = way.nodes[length];
     let mut found = schema::keys(&schema::at(way, length));
@@ -129,6 +129,7 @@ fn keys(way: &Way, replace: &Range<usize>) -> Vec<Completion> {
     if open || single {
         found.extend(schema::keys(&[&FRAGMENT]));
     }
+    let named = names::complete(root, way, replace);
     found
         .into_iter()
         .filter(|(k, _)| map.entry(k).is_none())
@@ -145,6 +146,7 @@ fn keys(way: &Way, replace: &Range<usize>) -> Vec<Completion> {
                 replace: replace.clone(),
             }
         })
+        .chain(named)
         .collect()
 }
 
@@ -210,6 +212,9 @@ fn values(doc: &Document, root: &Node, way: &Way, plain: &Range<usize>, dotted: 
     let mut out: Vec<Completion> =
         schema::words(&schemas).into_iter().map(|(w, d)| item(w, Kind::Value, "", d.to_string(), dotted)).collect();
     let fields = || fields(doc, root, way).into_iter().map(|(n, t)| item(n, Kind::Field, &t, String::new(), plain)).collect::<Vec<_>>();
+    if way.key() == "format" && ["watermark", "right_time"].iter().any(|k| way.keys().contains(k)) {
+        out.extend(["epoch_ms", "epoch_s", "iso8601"].map(|f| item(f.into(), Kind::Value, "", String::new(), dotted)));
+    }
     match schema::format(&schemas) {
         Some("expr") => {
             out.extend(fields());

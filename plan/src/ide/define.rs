@@ -1,6 +1,6 @@
 //! Where a name is defined.
 
-use super::{Document, hover, tree, way_to, word};
+use super::{Document, Step, hover, names, tree, way_to, word};
 use crate::yaml::{Entry, Node};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -33,25 +33,22 @@ pub fn definition(doc: &Document, at: usize) -> Option<Target> {
     let root = tree(doc.name, doc.text);
     let way = way_to(&root, at);
     if way.on_key {
-        return None;
+        return names::defined(&root, &way);
+    }
+    // A parameter within a fragment.
+    if let [Step::Key(top), Step::Key(fragment), ..] = &way.steps[..]
+        && top == "fragments"
+        && doc.text[..name.start].ends_with("${")
+    {
+        let e = root.get("fragments")?.entry(fragment)?.value.get("parameters")?.entry(said)?;
+        return Some(here(e.key_span));
     }
     let key = way.key();
     let keys = way.keys();
     match key {
         "input" | "left" | "right" | "retry" => {
             let text = way.last().text()?;
-            let head = text.split('.').next().unwrap_or_default();
-            let stream = root.get("streams").map(Node::entries).unwrap_or_default().iter().find(|e| e.key == head).map(|e| e.key_span);
-            let parts = ["transforms", "sink"].iter().flat_map(|k| root.get(k).map(Node::items).unwrap_or_default());
-            let part = || parts.filter_map(|n| n.get("name")).find(|n| n.text() == Some(head)).map(|n| n.span);
-            // The parts of a use of a fragment: the use.
-            let used = || {
-                let all = ["transforms", "sink"].iter().flat_map(|k| root.get(k).map(Node::items).unwrap_or_default());
-                all.filter_map(|n| n.get("name").filter(|_| n.get("fragment").is_some()))
-                    .find(|n| n.text().is_some_and(|t| head.starts_with(&format!("{t}-"))))
-                    .map(|n| n.span)
-            };
-            stream.or_else(part).or_else(used).map(here)
+            output(&root, text).map(here)
         }
         "fragment" => find_fragment(doc, &root, way.last().text()?),
         "include" => {
@@ -66,6 +63,25 @@ pub fn definition(doc: &Document, at: usize) -> Option<Target> {
         _ if keys.contains(&"config") => field(&root, said, name.start).map(here),
         _ => None,
     }
+}
+
+/// What a stream, a part or one of its ports is called by: its name where it is written.
+pub(super) fn output(root: &Node, text: &str) -> Option<crate::source::Span> {
+    let head = text.split('.').next().unwrap_or_default();
+    let stream = root.get("streams").map(Node::entries).unwrap_or_default().iter().find(|e| e.key == head).map(|e| e.key_span);
+    let parts = || ["transforms", "sink"].iter().flat_map(|k| root.get(k).map(Node::items).unwrap_or_default());
+    let part = || parts().filter_map(|n| n.get("name")).find(|n| n.text() == Some(head)).map(|n| n.span);
+    // The parts of a use of a fragment: the use.
+    let used = || {
+        let names = parts().filter_map(|n| n.get("name").filter(|_| n.get("fragment").is_some()));
+        names.into_iter().find(|n| n.text().is_some_and(|t| head.starts_with(&format!("{t}-")))).map(|n| n.span)
+    };
+    stream.or_else(part).or_else(used)
+}
+
+/// A fragment of this text.
+pub(super) fn fragment<'n>(root: &'n Node, name: &str) -> Option<&'n Entry> {
+    root.get("fragments")?.entry(name)
 }
 
 /// The part that makes a field: the last key of its name among declared fields before a place.

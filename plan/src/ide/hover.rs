@@ -36,6 +36,11 @@ pub fn hover(doc: &Document, at: usize) -> Option<(String, Range<usize>)> {
         let (_, about) = super::define::fragments(doc, &root).into_iter().find(|(n, _)| n == text)?;
         return Some((format!("**{text}** (fragment)\n\n{about}"), way.span.clone()));
     }
+    if matches!(name, "input" | "left" | "right" | "retry" | "store" | "fallback")
+        && let Some(about) = of_name(doc, &root, name, text)
+    {
+        return Some((about, way.span.clone()));
+    }
     let schemas = schema::at(&way, way.steps.len());
     let here = word(doc.text, at, "");
     let said = &doc.text[here.clone()];
@@ -98,13 +103,38 @@ fn field(doc: &Document, name: &str) -> Option<String> {
     picture.parts.iter().find_map(|p| p.fields.iter().find(|f| of(f)).map(|f| format!("{f} (of {})", p.name)))
 }
 
+/// A stream, a part or a store that is named: its type, and the fields of its rows as far as they are known.
+fn of_name(doc: &Document, root: &Node, key: &str, text: &str) -> Option<String> {
+    if matches!(key, "store" | "fallback") {
+        let store = root.get("stores")?.get(text)?;
+        let asked =
+            store.get("config").and_then(|c| c.get("key")).and_then(Node::text).map_or(String::new(), |k| format!("\n\nasked by `{k}`"));
+        return Some(format!("**{text}** (store, {}){asked}", store.get("type").and_then(Node::text)?));
+    }
+    let head = text.split('.').next().unwrap_or_default();
+    let picture = load_text(doc.name, doc.text, doc.dir, doc.options).graph;
+    let part = picture.parts.iter().find(|p| p.name == head)?;
+    let fields: String = part.fields.iter().map(|f| format!("\n- `{f}`")).collect();
+    Some(format!("**{text}** ({})\n{fields}", part.types.join(", ")))
+}
+
 /// What a fragment says of itself.
 pub(super) fn of_fragment(node: &Node) -> String {
     let mut out = node.get("description").and_then(Node::text).unwrap_or_default().to_string();
-    for p in node.get("parameters").map(Node::entries).unwrap_or_default() {
-        let about = p.value.get("description").and_then(Node::text).map_or(String::new(), |d| format!(": {d}"));
-        let ty = p.value.get("type").and_then(Node::text).map_or(String::new(), |t| format!(" ({t})"));
-        out.push_str(&format!("\n- `{}`{ty}{about}", p.key));
+    for (name, about) in parameters(node) {
+        out.push_str(&format!("\n- `{name}`{about}"));
     }
     out
+}
+
+/// The parameters of a fragment, with their type and what they are for.
+pub(super) fn parameters(node: &Node) -> Vec<(String, String)> {
+    let all = node.get("parameters").map(Node::entries).unwrap_or_default();
+    all.iter()
+        .map(|p| {
+            let about = p.value.get("description").and_then(Node::text).map_or(String::new(), |d| format!(": {d}"));
+            let ty = p.value.get("type").and_then(Node::text).map_or(String::new(), |t| format!(" ({t})"));
+            (p.key.clone(), format!("{ty}{about}"))
+        })
+        .collect()
 }

@@ -4,6 +4,7 @@
 mod complete;
 mod define;
 mod hover;
+mod names;
 mod schema;
 
 use crate::diagnostic::Report;

@@ -108,7 +108,10 @@ pub fn words(schemas: &[&'static Value]) -> Vec<(String, &'static str)> {
         let about = s["description"].as_str().unwrap_or_default();
         let one = s["const"].as_str().map(|c| (c.to_string(), about));
         let listed = s["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).map(|v| (v.to_string(), ""));
-        let boolean = has_type(s, "boolean").then(|| ["true", "false"].map(|b| (b.to_string(), ""))).into_iter().flatten();
+        let boolean = (s["type"] == "boolean" || s["type"][0] == "boolean")
+            .then(|| ["true", "false"].map(|b| (b.to_string(), "")))
+            .into_iter()
+            .flatten();
         for w in one.into_iter().chain(listed).chain(boolean) {
             if !out.iter().any(|(o, _)| *o == w.0) {
                 out.push(w);
@@ -116,15 +119,6 @@ pub fn words(schemas: &[&'static Value]) -> Vec<(String, &'static str)> {
         }
     }
     out
-}
-
-pub fn has_type(schema: &Value, name: &str) -> bool {
-    match &schema["type"] {
-        Value::String(s) => s == name,
-        // Wherever a variable may stand a text may: that says nothing of what is meant.
-        Value::Array(all) => all.iter().any(|t| t == name) && (all[0] == name || all.len() > 2 || name != "string"),
-        _ => false,
-    }
 }
 
 /// The format of texts at a place: `expr`, `template`, `field` ...

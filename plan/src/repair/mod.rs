@@ -11,6 +11,7 @@ mod guess;
 mod holes;
 mod layout;
 mod line;
+mod stray;
 
 pub(crate) use guess::unquoted_template;
 use guess::{marks, quotes, tabs};
@@ -61,6 +62,7 @@ pub(crate) struct Attempt {
     span: Range<usize>,
     message: String,
     hint: String,
+    suggestion: Option<String>,
     second: Option<(Range<usize>, &'static str)>,
     /// From the last to the first.
     patches: Vec<(Range<usize>, String)>,
@@ -72,7 +74,7 @@ pub(crate) struct Attempt {
 impl Attempt {
     fn new(span: Range<usize>, message: impl Into<String>, hint: impl Into<String>) -> Attempt {
         let (message, hint) = (message.into(), hint.into());
-        Attempt { id: "syntax", span, message, hint, second: None, patches: vec![], damage: None, safe: false }
+        Attempt { id: "syntax", span, message, hint, suggestion: None, second: None, patches: vec![], damage: None, safe: false }
     }
 
     fn id(self, id: &'static str) -> Attempt {
@@ -97,7 +99,7 @@ impl Attempt {
 
     /// Takes a stretch out.
     fn blank(self, text: &str, range: Range<usize>) -> Attempt {
-        let blank: String = text[range.clone()].bytes().map(|b| if b == b'\n' || b == b'\r' { b as char } else { ' ' }).collect();
+        let blank = stray::blanked(&text[range.clone()]);
         Attempt { damage: Some(range.clone()), ..self }.patch(range, blank)
     }
 
@@ -110,6 +112,12 @@ impl Attempt {
 pub(crate) fn compose(report: &mut Report, src: u32) -> Node {
     let original = report.sources.text(src).to_string();
     let mut copy = Copy { text: original.clone(), origin: None, damaged: vec![] };
+    for conflict in stray::conflicts(&copy) {
+        tell(report, src, &copy, &conflict);
+        conflict.patches.into_iter().for_each(|(range, with)| copy.patch(range, &with));
+    }
+    // A line that was taken out: the next one, if it fails by the same words, fails because of it.
+    let mut taken: Option<(usize, String)> = None;
     for _ in 0..MAX_REPAIRS {
         let mut composer = Composer::new(src, &original, &copy);
         match composer.run() {
@@ -129,7 +137,13 @@ pub(crate) fn compose(report: &mut Report, src: u32) -> Node {
                 let all = attempts(&copy.text, at.min(copy.text.len()), &info, open);
                 let Some(chosen) = choose(&copy.text, at, all) else { break };
                 let before = copy.text.clone();
-                tell(report, src, &copy, &chosen);
+                let follows = |(end, words): &(usize, String)| {
+                    *words == chosen.message && before[*end..chosen.span.start.max(*end)].trim().is_empty()
+                };
+                if !(chosen.damage.is_some() && taken.as_ref().is_some_and(follows)) {
+                    tell(report, src, &copy, &chosen);
+                }
+                taken = chosen.damage.as_ref().map(|d| (d.end, chosen.message.clone()));
                 if let Some(d) = &chosen.damage {
                     let span = copy.span(src, d);
                     copy.damaged.push(span);
@@ -148,7 +162,7 @@ pub(crate) fn compose(report: &mut Report, src: u32) -> Node {
 }
 
 fn tell(report: &mut Report, src: u32, copy: &Copy, a: &Attempt) {
-    let mut found = Found::error(a.id, copy.span(src, &a.span), a.message.clone());
+    let mut found = Found::error(a.id, copy.span(src, &a.span), a.message.clone()).suggest(a.suggestion.clone());
     if !a.hint.is_empty() {
         found = found.hint(a.hint.clone());
     }
@@ -198,11 +212,14 @@ fn attempts(text: &str, at: usize, info: &str, open: Option<usize>) -> Vec<Attem
     }
     let mut all = vec![];
     all.extend(tabs(text, line, info));
+    all.extend(stray::comments(text, line));
+    all.extend(stray::dash(text, line));
     all.extend(marks(text, line, at, info));
     all.extend(quotes(text, line, at, info));
     all.extend(brackets(text, line, at, info, open));
     all.extend(keys(text, line, at, info));
     all.extend(indents(text, line, info));
+    all.extend(stray::words(text, line, info));
 
     let (message, hint) = words(text, at, info);
     let next = text[at..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
@@ -214,7 +231,8 @@ fn attempts(text: &str, at: usize, info: &str, open: Option<usize>) -> Vec<Attem
     };
     let generic = || Attempt::new(point.clone(), message.clone(), hint.clone()).id(id);
     if id == "unknown-anchor" {
-        all.push(generic().blank(text, point.clone()));
+        let suggestion = stray::anchor(&text[..at], &text[point.clone()]);
+        all.push(Attempt { suggestion, ..generic() }.blank(text, point.clone()));
     }
     // The innermost braces of this line around the fault.
     let here = at.clamp(line.start, line.end);

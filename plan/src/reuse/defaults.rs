@@ -75,10 +75,7 @@ fn read(report: &mut Report, node: Node, all: &mut Vec<Default>) {
         }
         let Content::Map(entries) = e.value.content else { continue };
         if e.key == "watermark" {
-            for unknown in entries.iter().filter(|e| !WATERMARK.contains(&&*snake_case(&e.key))) {
-                report.push(unknown_key(unknown, WATERMARK.iter().copied()));
-            }
-            let known = entries.into_iter().filter(|e| WATERMARK.contains(&&*snake_case(&e.key))).collect();
+            let known = known(report, entries, WATERMARK);
             general.push(Default { kinds: vec![], part: "", span: e.key_span, entries: known, used: false });
         } else if let Some((_, kind)) = KINDS.iter().find(|(k, _)| *k == e.key) {
             for t in entries {
@@ -108,16 +105,28 @@ fn typed(report: &mut Report, name: &str, span: Span, entries: Vec<Entry>, kinds
         let found = Found::error("unknown-part", span, format!("no part is called `{name}`"))
             .sure(name, names.iter().copied())
             .suggest(did_you_mean(name, names.iter().copied()));
+        let meant = found.suggestion.clone().filter(|n| found.sure && kinds.iter().any(|k| Part::find(*k, n).is_some()));
         report.push(found.hint("defaults stand under the type of their parts, or under `watermark`; `millrace list` names all types"));
-        return None;
+        // Read as what was surely meant.
+        return typed(report, &meant?, span, entries, kinds);
     };
     let keys: Vec<&str> = parts.iter().flat_map(|p| properties(p)).collect();
-    let (known, unknown): (Vec<Entry>, Vec<Entry>) =
-        entries.into_iter().partition(|e| keys.contains(&&*e.key) || keys.contains(&&*snake_case(&e.key)));
-    for e in &unknown {
-        report.push(unknown_key(e, keys.iter().copied()));
-    }
+    let known = known(report, entries, &keys);
     Some(Default { kinds: parts.iter().map(|p| p.kind()).collect(), part: first.name, span, entries: known, used: false })
+}
+
+/// Tells keys that are not known. Gives the others, and those under the names that were likely meant.
+fn known(report: &mut Report, entries: Vec<Entry>, keys: &[&str]) -> Vec<Entry> {
+    let is = |key: &str| keys.contains(&key) || keys.contains(&&*snake_case(key));
+    let (mut known, unknown): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|e| is(&e.key));
+    for e in unknown {
+        let found = unknown_key(&e, keys.iter().copied());
+        if let Some(key) = found.suggestion.clone().filter(|s| known.iter().all(|k| snake_case(&k.key) != *s)) {
+            known.push(Entry { key, ..e });
+        }
+        report.push(found);
+    }
+    known
 }
 
 fn properties(part: &'static Part) -> impl Iterator<Item = &'static str> {

@@ -68,10 +68,10 @@ impl Expander<'_> {
         if e.value.is_bad() || !is_map(self.report, &e.value, "a fragment") {
             return;
         }
-        only(self.report, &e.value, FRAGMENT);
+        let near = only(self.report, &e.value, FRAGMENT);
         let mut bodies = e.value.entries().iter().filter(|b| BODIES.contains(&&*b.key));
         let Some(body) = bodies.next() else {
-            if !self.report.sources.has_hole(e.value.span) {
+            if !self.report.sources.has_hole(e.value.span) && !near.iter().any(|n| BODIES.contains(&&**n)) {
                 let found = Found::error("bad-fragment", e.key_span, format!("the fragment `{}` has no parts", e.key));
                 self.report.push(found.hint(format!("write them under one of {}", list(BODIES))));
             }
@@ -97,7 +97,12 @@ impl Expander<'_> {
         let parameters = parameters::read(self.report, e.value.get("parameters"));
         let mut mentioned = vec![];
         mentions(&body.value, &mut mentioned);
-        for p in parameters.iter().filter(|p| !mentioned.contains(&p.name) && !wrong) {
+        // A mention that names no parameter, but nearly this one, is told where it is.
+        let misspelt = |p: &Parameter| {
+            let strange = mentioned.iter().filter(|m| parameters.iter().all(|p| p.name != **m));
+            strange.into_iter().any(|m| did_you_mean(m, [p.name.as_str()]).is_some())
+        };
+        for p in parameters.iter().filter(|p| !mentioned.contains(&p.name) && !wrong && !misspelt(p)) {
             let found = Found::warning("unused-parameter", p.span, format!("nothing in `{}` mentions the parameter `{}`", e.key, p.name));
             self.report.push(found.hint(format!("write `${{{}}}` where its value belongs, or take it out", p.name)));
         }

@@ -94,13 +94,16 @@ fn remap(node: &mut Node, from: u32, to: u32) {
     }
 }
 
-/// Tells keys of a map that are none of these.
-fn only(report: &mut Report, node: &Node, known: &[&str]) {
+/// Tells keys of a map that are none of these; gives those that were likely meant.
+fn only(report: &mut Report, node: &Node, known: &[&str]) -> Vec<String> {
+    let mut meant = vec![];
     for e in node.entries().iter().filter(|e| !known.contains(&&*e.key)) {
         let mut found = unknown_key(e, known.iter().copied());
         found.sure &= found.suggestion.as_ref().is_some_and(|s| node.entry(s).is_none());
+        meant.extend(found.suggestion.clone());
         report.push(found);
     }
+    meant
 }
 
 /// Tells that a value is no map; true if it is one, or nothing.

@@ -436,7 +436,7 @@ pub(crate) fn check(report: &mut Report, t: &Topology, graph: &Graph, built: &Bu
 fn input_file(report: &mut Report, node: &Node, base_dir: &Path) {
     let Content::Scalar(s) = &node.content else { return };
     if !base_dir.join(&s.text).exists() {
-        let found = Found::error("missing-file", node.span, format!("there is no file `{}`", s.text));
+        let found = Found::warning("missing-file", node.span, format!("there is no file `{}`", s.text));
         report.push(
             found.hint("a text here is the path of a file of records, from the topology's folder; records themselves stand in a list"),
         );

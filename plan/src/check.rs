@@ -557,7 +557,7 @@ impl<'a> Checker<'a> {
                 }
             }
             "type" if Type::parse(&s.text).is_none() => {
-                let near = Type::meant(&s.text).filter(|n| Type::parse(n).is_some());
+                let near = did_you_mean(&s.text, Type::NAMES.iter().copied()).filter(|n| Type::parse(n).is_some());
                 let found = Found::error("unknown-type", node.span, format!("unknown type `{}`", s.text));
                 self.found.push(match s.text.trim().to_ascii_lowercase().starts_with("decimal(") {
                     true => found.hint("write decimal(p,s): p digits in all, 1 to 38, of which s behind the point, 0 to p"),

@@ -6,7 +6,7 @@ use crate::plan::{CheckpointPlan, GuardCheck, GuardPlan, Node as PlanNode};
 use crate::source::Span;
 use crate::topology::{Topology, typed};
 use crate::wiring::{Graph, Item, What};
-use crate::yaml::Node;
+use crate::yaml::{Entry, Node};
 use millrace_sdk::config::{Duration, FieldName};
 use millrace_sdk::problem::did_you_mean;
 use millrace_sdk::{Demand, Guarantee};
@@ -184,7 +184,12 @@ fn bounds(report: &mut Report, g: &Guard, node: &Node) {
         }
     }
     // A bound that could not be read, or under another name, was told.
-    let told = |f: &Found| node.entries().iter().any(|e| f.span == e.value.span || (f.span == e.key_span && f.id == "unknown-key"));
+    let bound = |key: &str| matches!(key, "min" | "max" | "max_delay");
+    let told = |f: &Found| {
+        let of =
+            |e: &Entry| (f.span == e.value.span && bound(&e.key)) || (f.span == e.key_span && f.suggestion.as_deref().is_some_and(bound));
+        node.entries().iter().any(of)
+    };
     if g.min.is_none() && g.max.is_none() && g.max_delay.is_none() && !report.found.iter().any(told) {
         let keys = if fresh { "`max_delay`" } else { "`min` or `max`" };
         report.push(Found::error("missing-key", node.span, format!("a guard without bounds is never red: give it {keys}")));

@@ -180,6 +180,7 @@ pub(crate) fn unknown_key<'a>(entry: &Entry, known: impl Iterator<Item = &'a str
     let known_again = known.clone();
     let mut names: Vec<&str> = known.collect();
     names.sort_unstable();
+    names.dedup();
     let found = Found::error("unknown-key", entry.key_span, format!("unknown key `{}`", entry.key))
         .sure(&entry.key, known_again)
         .suggest(suggestion);

@@ -298,7 +298,7 @@ fn issues_name_their_place() {
         ("sum(i)", "aggregate-not-allowed@sum"),
         ("now()", "not-repeatable@now"),
         ("CURRENT_TIMESTAMP", "not-repeatable@CURRENT_TIMESTAMP"),
-        ("CAST(i AS blah)", "unknown-type@i"),
+        ("CAST(i AS blah)", "unknown-type@blah"),
         ("CAST(t AS bigint)", "wrong-type@t"),
         ("i IN (SELECT 1)", "unsupported-expression@i IN (SELECT 1"),
         ("CASE WHEN b THEN 1 ELSE 'x' END", "wrong-type@'x'"),

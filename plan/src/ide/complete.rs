@@ -41,12 +41,17 @@ pub fn complete(doc: &Document, at: usize) -> Vec<Completion> {
     let dotted = word(doc.text, at, "-.");
     let plain = word(doc.text, at, "");
     let quoted = inside_quotes(&doc.text[line_start..at]);
-    // As a key first: in a list of maps and in a map a word that stands alone is the beginning of one.
-    for as_key in [true, false] {
-        if as_key && (quoted || !may_be_key(&doc.text[line_start..dotted.start])) {
+    // As a key first: in a list of maps and in a map a word that stands alone is the beginning of one. A quoted text may have no end yet.
+    let closing = quoted.map(|quote| {
+        let line = &doc.text[line_start..at];
+        let braces = if line.matches("{{").count() > line.matches("}}").count() { "}}" } else { "" };
+        format!("{braces}{quote}")
+    });
+    for (as_key, close) in [(true, None), (false, None), (false, closing)] {
+        if as_key && (quoted.is_some() || !may_be_key(&doc.text[line_start..dotted.start])) {
             continue;
         }
-        let mark = if as_key { format!("{MARK}: ") } else { MARK.to_string() };
+        let mark = if as_key { format!("{MARK}: ") } else { format!("{MARK}{}", close.unwrap_or_default()) };
         let marked = format!("{}{mark}{}", &doc.text[..dotted.start], &doc.text[dotted.end..]);
         let root = tree(doc.name, &marked);
         let Some(way) = find(&root) else { continue };
@@ -58,7 +63,8 @@ pub fn complete(doc: &Document, at: usize) -> Vec<Completion> {
     vec![]
 }
 
-fn inside_quotes(line: &str) -> bool {
+/// The quote that is open at the end of this start of a line.
+fn inside_quotes(line: &str) -> Option<char> {
     let mut quote = None;
     for c in line.chars() {
         match quote {
@@ -67,7 +73,7 @@ fn inside_quotes(line: &str) -> bool {
             _ => {}
         }
     }
-    quote.is_some()
+    quote
 }
 
 /// Whether a key can begin behind this start of a line.

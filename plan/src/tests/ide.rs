@@ -104,3 +104,36 @@ fn finds_definitions() {
         assert_eq!(got.as_deref(), Some(want), "{text}");
     }
 }
+
+#[test]
+fn completes_keys_that_are_names_of_the_topology() {
+    let fragments = "fragments:\n  wash:\n    parameters:\n      least: {type: bigint, default: 1}\n    transforms:\n      - {type: Filter, config: {where: \"a > ${least}\"}}\n";
+    for (text, some) in [
+        (format!("{fragments}{HEAD}transforms:\n  - {{fragment: wash, with: {{¦}}}}\n"), "least"),
+        (format!("{HEAD}{REST}tests:\n  - name: t\n    input: {{¦}}\n"), "in"),
+        (format!("{HEAD}{REST}tests:\n  - name: t\n    expect:\n      ¦\n"), "dead_letter"),
+        (format!("{HEAD}{REST}tests:\n  - name: t\n    expect:\n      ¦\n"), "parts.big"),
+        (format!("{HEAD}transforms:\n  - type: Filter\n    input: in\n    config:\n      where: \"a > ¦\n"), "bb"),
+        ("streams:\n  in:\n    config:\n      watermark: {field: a, format: ¦}\n".into(), "epoch_ms"),
+    ] {
+        let got = labels(&text);
+        assert!(got.iter().any(|g| g == some), "{text}: {got:?}");
+    }
+    let got = labels("streams:\n  in:\n    config:\n      watermark: {field: a, max_future: ¦}\n");
+    assert!(got.is_empty(), "a duration is no boolean: {got:?}");
+}
+
+#[test]
+fn goes_to_names_that_stand_as_keys() {
+    let fragments = "fragments:\n  wash:\n    parameters:\n      least: {type: bigint, default: 1}\n    transforms:\n      - {type: Filter, config: {where: \"a > ${le¦ast}\"}}\n";
+    let used = fragments.replace('¦', "");
+    for (text, line) in [
+        (fragments.to_string(), 3),
+        (format!("{used}{HEAD}transforms:\n  - {{fragment: wash, with: {{lea¦st: 2}}}}\n"), 3),
+        (format!("{HEAD}{REST}tests:\n  - name: t\n    input: {{i¦n: []}}\n"), 1),
+        (format!("{HEAD}{REST}tests:\n  - name: t\n    expect: {{parts.b¦ig: none}}\n"), 8),
+    ] {
+        let target = at(&text, definition).unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(text.replace('¦', "")[..target.span.start].matches('\n').count(), line, "{text}");
+    }
+}

@@ -145,7 +145,7 @@ fn what_stands_at_the_top() {
         ),
         (
             "run_env: {timeCharacteristic: EventTme, paralelism: 2, on_error: null, restart: {type: noRestart}}\nsink: [{type: Out}]\nstreams:\n  in: {source: {type: Feed}}\n",
-            "1:31: error[unknown-value] unknown value `EventTme`; did you mean `EventTime`?\n1:41: error[unknown-key] unknown key `paralelism`; did you mean `parallelism`?\n4:3: error[missing-key] the key `source` is missing\n4:8: error[unknown-key] unknown key `source`\n",
+            "1:31: error[unknown-value] unknown value `EventTme`; did you mean `EventTime`?\n1:41: error[unknown-key] unknown key `paralelism`; did you mean `parallelism`?\n4:8: error[unknown-key] unknown key `source`\n",
         ),
     ] {
         assert_eq!(lint(text), expected, "{text}");

@@ -177,6 +177,7 @@ fn once(args: &RunArgs, member: &MemberArgs, mut plan: Plan) -> Exit {
         accept_duplicates: args.accept_duplicates,
         member,
         accept_guards: args.accept_guard.clone(),
+        by_minute: args.metrics.or(plan.metrics).is_some(),
         ..RunOptions::default()
     };
     if args.dry_run {

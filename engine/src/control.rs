@@ -206,6 +206,8 @@ pub struct RunOptions {
     pub accept_duplicates: bool,
     /// Guards that may be red until they were green once.
     pub accept_guards: Vec<String>,
+    /// What sinks are given is counted and summed by minute of event time; it costs a little for each row.
+    pub by_minute: bool,
 }
 
 impl Default for RunOptions {
@@ -230,6 +232,7 @@ impl Default for RunOptions {
             allow_dropped_state: false,
             accept_duplicates: false,
             accept_guards: vec![],
+            by_minute: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The meters of a run in Prometheus' text format 0.0.4: names with units, counters end with `_total`.
 
+use crate::minutes::Minute;
 use crate::progress::{Histogram, Meters, NodeMeter};
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -104,6 +105,7 @@ pub fn text(meters: Option<&Meters>, about: &About) -> String {
     if let Some(m) = meters {
         job(&mut t, m);
         parts(&mut t, m);
+        minutes(&mut t, m);
         time(&mut t, m, about);
         sources(&mut t, m);
         stores(&mut t, m);
@@ -205,6 +207,28 @@ fn parts(t: &mut Text, m: &Meters) {
                 let worker = (m.first + worker).to_string();
                 t.sample(name, &[&label(i)[..], &[("worker", &worker)]].concat(), nanos.load(Relaxed) as f64 / 1e9);
             }
+        }
+    }
+}
+
+/// Of sinks of a run that counts by minute.
+fn minutes(t: &mut Text, m: &Meters) {
+    let sinks: Vec<_> = m.nodes.iter().filter_map(|n| Some((n.name.as_str(), n.minutes.as_ref()?.get()))).collect();
+    let help = |what: &str| {
+        format!("{what} a sink was given by this process, by minute of event time (its beginning, seconds since 1970); the newest 60.")
+    };
+    type Value = fn(&Minute) -> u64;
+    let families: [(&str, String, Value); 2] = [
+        ("millrace_sink_minute_rows", help("Rows that"), |m| m.rows),
+        ("millrace_sink_minute_checksum", help("Sum, modulo 2^48, of the xxh3 of the JSON of each row that"), |m| m.checksum),
+    ];
+    for (name, help, value) in families {
+        if sinks.iter().all(|(_, minutes)| minutes.is_empty()) {
+            return;
+        }
+        t.family(name, Kind::Gauge, &help);
+        for (sink, minutes) in &sinks {
+            minutes.iter().for_each(|(at, m)| t.sample(name, &[("part", sink), ("minute", &at.to_string())], value(m)));
         }
     }
 }

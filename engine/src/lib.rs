@@ -12,6 +12,7 @@ mod inbox;
 mod keyed;
 mod lookup;
 mod memory;
+mod minutes;
 mod outbox;
 mod outlet;
 mod parcel;

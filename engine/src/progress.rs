@@ -1,6 +1,7 @@
 //! Counters of a running job: atomics that workers add to once a batch, and anybody may read.
 
 use crate::guards::NullMeter;
+use crate::minutes::Minutes;
 use crate::summary::{Latency, NodeSummary, PortSummary, SourceSummary, StoreSummary};
 use millrace_plan::plan::{NodeKind, Plan};
 use std::collections::{BTreeMap, HashSet};
@@ -130,6 +131,8 @@ pub struct NodeMeter {
     pub backpressured: Vec<AtomicU64>,
     /// Bytes of keyed state, at the last checkpoint.
     pub state_bytes: AtomicU64,
+    /// What a sink was given, if the run counts that.
+    pub minutes: Option<Minutes>,
     /// By port: whether its rows count as written. Those of a port that nobody reads count as rejected or dropped, and rejects as such.
     read: Vec<bool>,
     /// Rows that went through as they were, by a node without an operator: the node's inputs are counted where they came from.
@@ -268,6 +271,13 @@ impl Meters {
         let checkpoints = plan.checkpoint.is_some().then(CheckpointMeter::default);
         let nulls = plan.guards.iter().map(|_| NullMeter::default()).collect();
         Meters { nodes, sources, stores, first, steps, nulls, checkpoints, ..Meters::default() }
+    }
+
+    /// From now on what sinks are given is counted by minute.
+    pub fn by_minute(mut self, counts: bool) -> Meters {
+        let sinks = self.nodes.iter_mut().filter(|n| counts && n.kind == "sink");
+        sinks.for_each(|n| n.minutes = Some(Minutes::default()));
+        self
     }
 
     /// A part has worked on a worker since then.

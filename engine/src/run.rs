@@ -50,7 +50,7 @@ fn run_to_end(plan: Plan, options: RunOptions, control: Control, reporter: &dyn 
         Some(_) => Err(Fault::config("a limit of records cannot be kept by several processes")),
         None => connect(m, seat, plan.hash, &control, start),
     });
-    let meters = Arc::new(Meters::new(&plan, seat.first(), workers));
+    let meters = Arc::new(Meters::new(&plan, seat.first(), workers).by_minute(options.by_minute));
     let retry: Vec<bool> = plan.nodes.iter().filter_map(|n| if let NodeKind::Source(s) = &n.kind { Some(s.retry) } else { None }).collect();
     let start = mesh.as_ref().and_then(|m| m.as_ref().ok()).map_or(start, |m| m.start);
     let shared = Arc::new(Shared::new(options, control, meters, &retry, seat, start, plan.env.memory));

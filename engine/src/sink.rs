@@ -122,6 +122,9 @@ impl Writer {
             let Some(arrival) = inbox.stash.remove(at) else { continue };
             let (time, index, born) = (arrival.time, inbox.index(arrival.input), arrival.parcel.born);
             let Some(batch) = arrival.parcel.batch else { continue };
+            if let Some(minutes) = &outlet.shared.meters.nodes[self.exit.node].minutes {
+                minutes.add(&batch);
+            }
             if let Some(outgoing) = &mut self.outgoing {
                 outgoing.add(&mut **sink, index, &batch)?;
             } else {

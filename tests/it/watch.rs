@@ -222,8 +222,15 @@ fn metrics_agree_with_counted_rows() {
         assert_eq!(columns[3..5], [(200 - broken).to_string(), passed.to_string()], "{shown}");
         assert!(shown.starts_with("watched  up "), "{shown}");
     }
+    // All rows are of one minute.
+    let minute = [("part", "out"), ("minute", "1699999980")];
+    let (rows, sum) = (of("sink_minute_rows", &minute), of("sink_minute_checksum", &minute));
     drop(stdin);
     assert!(job.wait().expect("ends").success());
+    let written = std::fs::read_to_string(tmp.path().join("out.jsonl")).expect("rows");
+    let written: Vec<&str> = written.lines().take(windows as usize).collect();
+    let summed = written.iter().fold(0, |sum, line| (sum + millrace_sdk::Key::hash(line.as_bytes()) % (1 << 48)) % (1 << 48));
+    assert_eq!((rows, sum), (written.len() as u64, summed));
     assert_eq!(millrace().args(["top", "--once", &address]).output().expect("runs").status.code(), Some(3));
 }
 

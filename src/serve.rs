@@ -36,6 +36,7 @@ fn options(args: ServeArgs) -> Result<Options, Fault> {
         ))
         .hint("give --tls-cert and --tls-key, or --public-url if a proxy in front of it has the certificate"));
     }
+    check(&args)?;
     Ok(Options {
         folder: args.data,
         listen: args.listen,
@@ -48,4 +49,28 @@ fn options(args: ServeArgs) -> Result<Options, Fault> {
         smtp: std::env::var(SMTP).ok().filter(|s| !s.is_empty()).map(Secret),
         mail_from: args.mail_from,
     })
+}
+
+/// What would be of no use, and be noticed only when it is needed.
+fn check(args: &ServeArgs) -> Result<(), Fault> {
+    if let Some(url) = &args.public_url {
+        let host = url.strip_prefix("https://").or(url.strip_prefix("http://")).map(|h| h.trim_end_matches('/'));
+        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+        if !host.is_some_and(|h| !h.is_empty() && h.chars().all(fine)) {
+            return Err(Fault::config(format!("--public-url: `{url}` is no address of a console"))
+                .hint("write `https://millrace.example.com`, without a path"));
+        }
+        if url.starts_with("http://") && !args.listen.ip().is_loopback() && args.tls_cert.is_none() {
+            return Err(Fault::config(format!("--public-url: by `{url}` passwords would be sent in plain text"))
+                .hint("give --tls-cert and --tls-key, or let a proxy speak https://"));
+        }
+    }
+    for address in &args.allow_address {
+        let name = address.strip_prefix("s3://").unwrap_or(address);
+        if name.is_empty() || name.contains(['/', '@', ',']) || name.contains(char::is_whitespace) {
+            return Err(Fault::config(format!("--allow-address: nothing is called `{address}`"))
+                .hint("write `host`, `host:port`, `*.example.com`, `s3://bucket`, or `*`; several by several --allow-address"));
+        }
+    }
+    Ok(())
 }

@@ -52,6 +52,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether people speak TLS, to the console or to a proxy in front of it.
+    pub(crate) fn secure(&self) -> bool {
+        self.tls.is_some() || self.public_url.as_ref().is_some_and(|u| u.starts_with("https://"))
+    }
+
     /// Where people find the console.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };

@@ -101,3 +101,24 @@ fn a_restart_that_was_asked_for_outlives_the_console_and_a_stop_is_over_when_it_
     crate::console::assert_once(&data, 1, tmp.path());
     console.kill();
 }
+
+#[test]
+fn what_a_console_could_not_use_is_refused_at_its_start() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let cases: &[(&[&str], &str)] = &[
+        (&["--public-url", "millrace.example.com"], "--public-url"),
+        (&["--public-url", "https://"], "--public-url"),
+        (&["--public-url", "https://millrace.example.com/console"], "without a path"),
+        (&["--public-url", "http://millrace.example.com", "--listen", "0.0.0.0:0"], "plain text"),
+        (&["--listen", "0.0.0.0:0"], "plain text"),
+        (&["--tls-cert", "cert.pem", "--listen", "0.0.0.0:0"], "--tls-key"),
+        (&["--allow-address", "http://kafka:9092"], "--allow-address"),
+        (&["--allow-address", "kafka:9092,redis:6379"], "--allow-address"),
+        (&["--allow-address", ""], "--allow-address"),
+    ];
+    for (args, want) in cases {
+        let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        let o = millrace().args(["serve", "--data"]).arg(tmp.path().join("data")).args(listen).args(*args).output().expect("ends");
+        assert!(!o.status.success() && text(&o.stderr).contains(want), "{args:?}: {}", said(&o));
+    }
+}

@@ -69,7 +69,7 @@ fn must_login() -> Refusal {
 }
 
 pub fn cookie_name(app: &App) -> &'static str {
-    if app.options.tls.is_some() { SAFE_COOKIE } else { COOKIE }
+    if app.options.secure() { SAFE_COOKIE } else { COOKIE }
 }
 
 /// The value of a cookie.
@@ -80,7 +80,7 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// A cookie for `set-cookie`; `seconds` 0 takes it away.
 pub fn set_cookie(app: &App, name: &str, value: &str, seconds: i64) -> HeaderValue {
-    let secure = if app.options.tls.is_some() { "; Secure" } else { "" };
+    let secure = if app.options.secure() { "; Secure" } else { "" };
     let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
@@ -113,7 +113,7 @@ pub async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next)
     if let Some(refusal) = response.extensions_mut().remove::<Refusal>().or(unreadable) {
         response = told(&refusal, program, &look, visitor.as_ref());
     }
-    harden(response.headers_mut(), app.options.tls.is_some());
+    harden(response.headers_mut(), app.options.secure());
     response
 }
 
@@ -157,7 +157,7 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refusal> {
     let (mut parts, mut body) = request.into_parts();
     let host = parts.headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
     if !app.options.is_own_name(&host) {
-        let message = format!("the console is not called `{}`", host.escape_default());
+        let message = format!("the console is not called `{}`: its --public-url says how people reach it", host.escape_default());
         return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "unknown-host", message));
     }
     let path = parts.uri.path().to_string();

@@ -169,3 +169,19 @@ async fn pages_speak_chinese_and_are_dark_if_asked() {
     let set = admin.post("/account/look", &[("lang", "zh-CN"), ("theme", "dark")]).await;
     assert_eq!((set.cookie("lang").unwrap().as_str(), set.cookie("theme").unwrap().as_str()), ("zh-CN", "dark"));
 }
+
+#[tokio::test]
+async fn behind_a_proxy_that_speaks_tls_cookies_are_secure() {
+    let site = Site::of(Confine::default(), Some("https://millrace.example.com/"));
+    let login = async |host: &str, origin: &str| {
+        let request = Request::post("/login").header("host", host).header("origin", origin);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        site.send(request.body(Body::from(encoded(&[("name", "admin"), ("password", &site.first)]))).unwrap()).await
+    };
+    let answer = login("millrace.example.com", "https://millrace.example.com").await;
+    let cookie = answer.header("set-cookie");
+    assert!(cookie.starts_with("__Host-millrace=") && cookie.contains("; Secure") && cookie.contains("; HttpOnly"), "{cookie}");
+    assert!(answer.header("strict-transport-security").contains("max-age="));
+    assert_eq!(login("millrace.example.com", "http://millrace.example.com.evil.example").await.status, StatusCode::FORBIDDEN);
+    assert_eq!(login("evil.example", "https://millrace.example.com").await.status, StatusCode::MISDIRECTED_REQUEST);
+}

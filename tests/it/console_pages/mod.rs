@@ -58,12 +58,17 @@ impl Site {
     }
 
     fn with(allow: Confine) -> Site {
+        Site::of(allow, None)
+    }
+
+    /// Behind a proxy of that name.
+    fn of(allow: Confine, public_url: Option<&str>) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::fixed(1_700_000_000 * SECOND);
         let options = Options {
             folder: folder.path().join("data"),
             listen: HOST.parse().unwrap(),
-            public_url: None,
+            public_url: public_url.map(String::from),
             tls: None,
             key_file: None,
             cgroup: None,

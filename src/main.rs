@@ -1,5 +1,12 @@
 //! The executable: wiring only, one file per subcommand.
 
+/// As the standard library's, but nobody dies of it: what is told may go to a file of a disk that is full.
+macro_rules! eprintln {
+    ($($arg:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($arg)*)));
+    }};
+}
+
 mod alerts;
 mod checkpoints;
 mod cli;

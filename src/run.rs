@@ -289,7 +289,7 @@ fn write_summary(args: &RunArgs, summary: &Summary, exit: Exit) -> Exit {
 
 pub fn start_log(args: &RunArgs) -> Result<(), String> {
     let filter = EnvFilter::try_new(&args.log.log).map_err(|e| e.to_string())?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match args.log.log_format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().init(),

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 const SMTP: &str = "MILLRACE_SMTP";
 
 pub fn serve(args: ServeArgs) -> Exit {
-    tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).log_internal_errors(false).init();
     match options(args).and_then(millrace_console::serve) {
         Ok(()) => Exit::Ok,
         Err(fault) => {

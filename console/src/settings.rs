@@ -1,6 +1,7 @@
 //! What a task's form says: all of it but the secrets' values. A version of a task is one of these.
 
 use crate::Refusal;
+use crate::accounts::Role;
 use crate::alarms::{Receivers, Rule};
 use crate::stars::{self, starred};
 use millrace_plan::{Confine, Diagnostic, Options, Planned};
@@ -153,6 +154,16 @@ impl Settings {
             true => Ok(()),
             false => Err(Refusal::bad("a job may use from 0.01 to 1,024 processors")),
         }
+    }
+
+    /// As members see them who may not change them: the path of a webhook is often what lets somebody in.
+    pub fn seen_by(mut self, role: Role) -> Settings {
+        let hook = &mut self.receivers.webhook;
+        if role < Role::Editor && !hook.is_empty() {
+            let host = reqwest::Url::parse(hook).ok().and_then(|u| Some(format!("{}://{}/***", u.scheme(), u.host_str()?)));
+            *hook = host.unwrap_or_else(|| "***".into());
+        }
+        self
     }
 
     /// `--set` for the run.

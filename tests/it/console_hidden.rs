@@ -122,3 +122,19 @@ fn what_a_console_could_not_use_is_refused_at_its_start() {
         assert!(!o.status.success() && text(&o.stderr).contains(want), "{args:?}: {}", said(&o));
     }
 }
+
+/// The log of a console or a job may lie on a disk that is full.
+#[test]
+fn nobody_dies_of_a_word_that_cannot_be_written() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("the device");
+    let config =
+        "name: a\nstreams:\n  s:\n    config:\n      source: {type: Inline, config: {rows: [{id: 1}]}}\nsink:\n  - {type: Stdout}\n";
+    let fine = write(tmp.path(), "fine.yaml", config);
+    let o = millrace().args(["run", "--log", "debug"]).arg(&fine).stderr(full()).output().expect("runs");
+    assert!(o.status.success() && text(&o.stdout) == "{\"id\":1}\n", "{}", said(&o));
+    let wrong = write(tmp.path(), "wrong.yaml", &config.replace("Inline", "Inlin"));
+    let told = millrace().arg("run").arg(&wrong).output().expect("runs");
+    let o = millrace().arg("run").arg(&wrong).stderr(full()).output().expect("runs");
+    assert!(!told.stderr.is_empty() && o.status.code() == told.status.code() && o.status.code().is_some_and(|c| c < 100), "{}", said(&o));
+}

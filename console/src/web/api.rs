@@ -291,7 +291,7 @@ async fn versions(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<Stri
 
 async fn version(State(app): State<Arc<App>>, v: Visitor, Path((name, number)): Path<(String, i64)>) -> Done<Json<Settings>> {
     let t = tasks::find_named(&app, &v, &name, Role::Viewer)?;
-    Ok(Json(app.store.run(|db| tasks::settings(db, t.id, number))?))
+    Ok(Json(app.store.run(|db| tasks::settings(db, t.id, number))?.seen_by(v.user.role)))
 }
 
 async fn list_checkpoints(State(app): State<Arc<App>>, v: Visitor, Path(name): Path<String>) -> Done<Json<Vec<checkpoints::Checkpoint>>> {

@@ -288,6 +288,7 @@ pub async fn version(
     let t = tasks::find(&app, &v, id, Role::Viewer)?;
     let with = q.with.unwrap_or(number - 1);
     let (new, old) = app.store.run(|db| Ok((tasks::settings(db, id, number)?, tasks::settings(db, id, with)?)))?;
+    let (new, old) = (new.seen_by(v.user.role), old.seen_by(v.user.role));
     let configs = millrace_plan::fix::diff(settings::FILE, &old.config, &new.config);
     let rest = |s: &settings::Settings| {
         let rest = settings::Settings { config: String::new(), ..s.clone() };

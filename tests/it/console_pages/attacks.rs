@@ -573,3 +573,25 @@ async fn an_open_log_ends_with_the_right_to_read_it() {
         }
     }
 }
+
+/// The path of a webhook is a secret with many services.
+#[tokio::test]
+async fn who_may_not_change_a_webhook_sees_only_its_host() {
+    let site = Site::with(Confine { addresses: vec!["hooks.example.com".into()], ..Confine::default() });
+    let admin = site.admin().await;
+    let fields = [("name", "job"), ("team", "1"), ("config", FINE), ("webhook", "https://hooks.example.com/T0/hunter22"), ("do", "save")];
+    assert_eq!(admin.post("/tasks/new", &fields).await.status, StatusCode::SEE_OTHER);
+    admin.post("/tasks/1/edit", &[("name", "job"), ("config", FINE), ("do", "save")]).await;
+    for (role, sees) in [("viewer", false), ("operator", false), ("editor", true)] {
+        let person = admin.hires(role, role, &["1"]).await;
+        let token = person.new_token("viewer").await;
+        let page = person.get("/tasks/1/versions/2").await.text;
+        assert!(page.contains("hooks.example.com") && page.contains("hunter22") == sees, "{role}: {page}");
+        // A token may no more than its own role.
+        let told = site.api(&token, "GET", "/api/v1/tasks/job/versions/1", "").await.text;
+        assert!(told.contains("https://hooks.example.com/***") && !told.contains("hunter22"), "{role}: {told}");
+        for page in ["/tasks/1", "/tasks", "/operations"] {
+            assert!(!person.get(page).await.text.contains("hunter22"), "{role}: {page}");
+        }
+    }
+}

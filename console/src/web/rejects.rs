@@ -25,6 +25,8 @@ use std::sync::Arc;
 /// What is shown of a file's end, bytes and rows.
 const END: u64 = 256 << 10;
 const ROWS: usize = 100;
+/// What dead letters keep of a record, bytes; a longer one cannot be replayed.
+const KEPT: u64 = 64 << 10;
 /// Largest file that is replayed from, bytes.
 const LARGEST: u64 = 256 << 20;
 
@@ -160,7 +162,11 @@ pub async fn page(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): Pa
                                 @if may { td { input type="checkbox" name="letter" value=(hex::encode(&place)) aria-label=(format!("{} {}", text("reason"), text("message"))); } }
                                 td { (text("part")) } td { (text("reason")) } td { (text("message")) }
                                 td { details { summary { code { (short(&text("body"))) } } pre { (starred(row, &secrets)) } } }
-                                td { @if replayed.contains(&place) { (l.t("yes")) } }
+                                td {
+                                    @if replayed.contains(&place) { (l.t("yes")) }
+                                    @else if !matches!(value["encoding"].as_str(), Some("text" | "base64")) { (l.t("no: rejected behind an exchange, the record as it came is not kept")) }
+                                    @else if value["length"].as_u64().is_some_and(|n| n > KEPT) { (l.t("no: longer than what dead letters keep, 64 KiB")) }
+                                }
                             }
                         } }
                     } }

@@ -1,10 +1,13 @@
 //! The executable: wiring only, one file per subcommand.
 
 /// As the standard library's, but nobody dies of it: what is told may go to a file of a disk that is full.
-macro_rules! eprintln {
+macro_rules! eprint {
     ($($arg:tt)*) => {{
-        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($arg)*)));
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!($($arg)*));
     }};
+}
+macro_rules! eprintln {
+    ($($arg:tt)*) => { eprint!("{}\n", format_args!($($arg)*)) };
 }
 
 mod alerts;

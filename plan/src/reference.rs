@@ -182,11 +182,14 @@ fn noun(root: &Value, schema: &Value, depth: usize) -> String {
         all.dedup();
         return all.join(" | ");
     }
-    let types: Vec<&str> = match schema.get("type") {
-        Some(Value::String(s)) => vec![s],
-        Some(Value::Array(a)) => a.iter().filter_map(Value::as_str).filter(|t| *t != "null").collect(),
-        _ => vec![],
-    };
+    let mut types = types(schema);
+    types.retain(|t| *t != "null");
+    // What `editors` has added: a variable in the place of what is meant, and any word as a text.
+    if schema.get("pattern").is_some_and(|p| p == VARIABLE) {
+        types.retain(|t| *t != "string");
+    } else if ["string", "number", "boolean"].iter().all(|t| types.contains(t)) {
+        types.retain(|t| !matches!(*t, "number" | "boolean"));
+    }
     let one = |t: &str| match (t, schema.get("format").and_then(Value::as_str)) {
         ("string", Some("expr")) => "expression".to_string(),
         ("string", Some(f @ ("template" | "duration" | "size" | "path" | "type" | "field" | "secret"))) => f.to_string(),
@@ -202,6 +205,17 @@ fn noun(root: &Value, schema: &Value, depth: usize) -> String {
     };
     if types.is_empty() { "value".into() } else { types.into_iter().map(one).collect::<Vec<_>>().join(" | ") }
 }
+
+fn types(schema: &Value) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Value::String(t)) => vec![t],
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+        _ => vec![],
+    }
+}
+
+/// What a text must match that stands for another value.
+const VARIABLE: &str = "\\$\\{";
 
 /// JSON Schema of a topology, for editors. Whatever a part's schema says is in it.
 pub fn json_schema() -> Value {
@@ -220,7 +234,9 @@ pub fn json_schema() -> Value {
             }
             editors(&mut schema, &format!("#/$defs/{key}/$defs/"));
             defs.insert(key.clone(), schema);
-            let all: Vec<&str> = std::iter::once(part.name).chain(part.aliases.iter().copied()).collect();
+            let all = std::iter::once(part.name).chain(part.aliases.iter().copied()).map(Value::from);
+            // YAML reads the word as no value, and so do editors.
+            let all: Vec<Value> = all.chain((part.name == "Null").then_some(Value::Null)).collect();
             cases.push(json!({
                 "if": {"properties": {"type": {"enum": all}}, "required": ["type"]},
                 "then": {"properties": {"config": {"anyOf": [{"$ref": format!("#/$defs/{key}")}, {"type": "null"}]}}},
@@ -233,7 +249,7 @@ pub fn json_schema() -> Value {
             if kind != Kind::Store {
                 p.insert(
                     "parallelism".into(),
-                    json!({"type": ["integer", "string"], "minimum": 1, "pattern": "\\$\\{", "description": "Most workers that host it."}),
+                    json!({"type": ["integer", "string"], "minimum": 1, "pattern": VARIABLE, "description": "Most workers that host it."}),
                 );
             }
             if matches!(kind, Kind::Operator | Kind::Sink) {
@@ -383,6 +399,7 @@ fn define(defs: &mut Map<String, Value>, name: &str, mut schema: Value) -> Value
 
 /// Moves references to where a schema lies in the whole, and lets variables stand for any value.
 fn editors(schema: &mut Value, prefix: &str) {
+    let types: Vec<String> = types(schema).into_iter().map(String::from).collect();
     match schema {
         Value::Object(o) => {
             if let Some(Value::String(r)) = o.get_mut("$ref")
@@ -390,16 +407,20 @@ fn editors(schema: &mut Value, prefix: &str) {
             {
                 *r = format!("{prefix}{name}");
             }
-            let variable = match o.get("type").and_then(Value::as_str) {
-                Some(t @ ("integer" | "number" | "boolean")) => Some(json!([t, "string"])),
-                Some("string") if !o.contains_key("enum") && !o.contains_key("const") => Some(json!(["string", "number", "boolean"])),
-                _ => None,
+            let text = types.iter().any(|t| t == "string");
+            let more: &[&str] = match () {
+                () if text && (o.contains_key("enum") || o.contains_key("const")) => &[],
+                () if text => &["number", "boolean"],
+                () if types.iter().any(|t| matches!(t.as_str(), "integer" | "number" | "boolean")) => &["string"],
+                () => &[],
             };
-            if let Some(types) = variable {
-                if types[0] != "string" {
-                    o.insert("pattern".into(), "\\$\\{".into());
+            if !more.is_empty() {
+                let added = more.iter().copied().filter(|m| types.iter().all(|t| t != m));
+                let all: Vec<&str> = types.iter().map(String::as_str).chain(added).collect();
+                o.insert("type".into(), json!(all));
+                if more == ["string"] {
+                    o.insert("pattern".into(), VARIABLE.into());
                 }
-                o.insert("type".into(), types);
             }
             // A key called `type` within `properties` is no type of a schema.
             for value in o.values_mut() {

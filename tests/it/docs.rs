@@ -255,7 +255,16 @@ fn values(schema: &serde_json::Value, all: &serde_json::Value) -> String {
     if let Some(c) = one(&schema["const"]) {
         return c;
     }
-    let types = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
+    let mut types = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
+    types.retain(|t| t != "null");
+    let text = types.iter().any(|t| t == "string");
+    if text && schema["pattern"] == "\\$\\{" {
+        // A variable, in the place of what is meant.
+        types.retain(|t| t != "string");
+    } else if text && types.iter().any(|t| t == "boolean") {
+        // Any word is a text.
+        types.retain(|t| t != "number" && t != "boolean");
+    }
     let word = |t: &serde_json::Value| match t.as_str() {
         Some("object") => Some("map"),
         Some("array") => Some("list"),

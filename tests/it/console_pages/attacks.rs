@@ -400,7 +400,6 @@ const HARMLESS: &[&str] = &[
     "run_env.dead_letter.input",
     "run_env.dead_letter.input[]",
     "run_env.dead_letter.name",
-    "run_env.dead_letter.parallelism",
     "run_env.time_zone",
 ];
 
@@ -435,7 +434,9 @@ fn texts(root: &serde_json::Value, schema: &serde_json::Value, place: &str, dept
     let is = |t: &serde_json::Value| t == "string";
     let text = is(&schema["type"]) || schema["type"].as_array().is_some_and(|all| all.iter().any(is));
     let known = schema["format"].as_str().is_some_and(|f| LANGUAGE.contains(&f) || f.starts_with(['u', 'i']) || f == "double");
-    if text && !known && schema.get("enum").is_none() && schema.get("const").is_none() {
+    // The whole language's schema lets a variable stand for a number; what comes of it is a number.
+    let number = schema["pattern"] == "\\$\\{";
+    if text && !known && !number && schema.get("enum").is_none() && schema.get("const").is_none() {
         found.push(place.to_string());
     }
     for (key, inner) in schema["properties"].as_object().into_iter().flatten() {

@@ -37,6 +37,9 @@ pub trait Tier: Send + Sync {
 
     /// Takes away all with `from <= key < to` of the `ranges`, and writes entries, which come in order, each key once, and none in a range. May
     /// wait while it is busy with what was written before.
+    ///
+    /// # Errors
+    /// Nothing of it is written then. With `retry` the same call succeeds once there is room on the disk.
     fn write<'a>(&self, entries: &mut dyn Iterator<Item = TierEntry<'a>>, ranges: &[(Vec<u8>, Vec<u8>)]) -> Result<(), Fault>;
 
     /// Puts all that was written into a folder, which is made, by hard links where that is possible.

@@ -21,6 +21,8 @@ const MERGE_PAUSE: Duration = Duration::from_millis(5);
 const READ_AHEAD: usize = 128 << 10;
 /// Bytes of a merged file, which is also what a checkpoint uploads anew at least of a changed part.
 const FILE: u64 = 32 << 20;
+/// RocksDB's own words for a full disk, and the system's for a quota that is used up.
+const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 
 /// All tiers of a process: they share one cache, for blocks, indexes and filters alike.
 pub struct Rocks {
@@ -85,9 +87,14 @@ fn options(cache: &Cache) -> Options {
 
 fn fault(what: &str, folder: &Path, e: &rocksdb::Error) -> Fault {
     let text = format!("state on disk in `{}` cannot be {what}", folder.display());
+    let detail = e.to_string();
     match e.kind() {
-        rocksdb::ErrorKind::Corruption => Fault::data(text).detail(e.to_string()).hint("its files are damaged: start from a checkpoint"),
-        _ => Fault::refused(text).detail(e.to_string()),
+        rocksdb::ErrorKind::Corruption => Fault::data(text).detail(detail).hint("its files are damaged: start from a checkpoint"),
+        // Somebody makes room, and it goes on.
+        rocksdb::ErrorKind::IOError if FULL.iter().any(|full| detail.contains(full)) => {
+            Fault::down(text).detail(detail).hint("make room there: it is tried again")
+        }
+        _ => Fault::refused(text).detail(detail),
     }
 }
 
@@ -149,11 +156,14 @@ impl Tier for Rock {
             ranges.iter().try_for_each(|(from, to)| writer.delete_range(from, to))?;
             writer.finish()
         };
-        written().map_err(|e| self.fault("written", &e))?;
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
         options.set_snapshot_consistency(false);
-        self.db.ingest_external_file_opts(&options, vec![&file]).map_err(|e| self.fault("written", &e))?;
+        if let Err(e) = written().and_then(|()| self.db.ingest_external_file_opts(&options, vec![&file])) {
+            // Half a file takes room, and there may be none left. It may not be there at all.
+            let _ = std::fs::remove_file(&file);
+            return Err(self.fault("written", &e));
+        }
         while self.files_to_merge() > CROWDED {
             std::thread::sleep(MERGE_PAUSE);
         }

@@ -120,7 +120,7 @@ def settle(kafka, prefix, want, job):
     consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": "watch"})
     total, since, deadline = -1, time.time(), time.time() + 240
     while time.time() < deadline:
-        now = sum(consumer.get_watermark_offsets(TopicPartition(prefix + t, p), 30)[1] for t in ("joined", "clicks-unmatched") for p in range(3))
+        now = sum(topics.watermarks(consumer, TopicPartition(prefix + t, p))[1] for t in ("joined", "clicks-unmatched") for p in range(3))
         if now != total:
             total, since = now, time.time()
         if (total >= want and time.time() - since > 3) or time.time() - since > 8 or job.process.poll() is not None:

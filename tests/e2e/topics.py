@@ -38,13 +38,13 @@ def produce(server, topic, rows):
 
 
 def watermarks(consumer, partition):
-    """First offset and the one behind the last; a new partition may not have its leader yet."""
+    """First offset and the one behind the last; a new partition, or one whose broker has just come back, may not have its leader yet."""
     end = time.time() + 30
     while True:
         try:
             return consumer.get_watermark_offsets(partition, 30)
-        except KafkaException as e:
-            if not e.args[0].retriable() and e.args[0].name() != "NOT_LEADER_FOR_PARTITION" or time.time() > end:
+        except KafkaException:
+            if time.time() > end:
                 raise
             time.sleep(0.1)
 

@@ -21,6 +21,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ struct Bench {
     shared: Arc<Shared>,
     uploads: Arc<Uploads>,
     acks: Receiver<Ack>,
+    /// So many writes find no room.
+    full: Arc<AtomicUsize>,
 }
 
 fn bench(log: &Arc<JobLog>) -> Bench {
@@ -64,16 +67,26 @@ fn bench(log: &Arc<JobLog>) -> Bench {
     let (send, acks) = channel();
     shared.bounds.hear(move |ack| _ = send.send(ack));
     let uploads = Arc::new(Uploads::start(log).unwrap());
-    Bench { state: KeyedState::new(3, 2), fx: Effects::new(vec![]), shared, uploads, acks }
+    Bench { state: KeyedState::new(3, 2), fx: Effects::new(vec![]), shared, uploads, acks, full: Arc::default() }
 }
 
 impl Bench {
     fn open(&mut self, folder: &Path, generation: u64, piece: &Piece) {
-        let tier = Files.open(folder).unwrap();
+        let tier = Files { full: self.full.clone() }.open(folder).unwrap();
         let known = piece.files.iter().filter(|(n, _)| *n != META).map(|(n, f)| (n.clone(), f.clone())).collect();
         let kept = Kept { spot: SPOT, generation, uploads: self.uploads.clone(), known: Arc::new(std::sync::Mutex::new(known)) };
         let writer = Writer::start(tier.clone(), folder, &self.shared, Some(kept)).unwrap();
         self.state.put_below(Below::new(tier, writer));
+    }
+
+    fn freeze(&mut self, attempt: u64) {
+        let piece = Piece { groups: (0, KEY_GROUPS), keys: self.state.len(), format: FORMAT.into(), ..Piece::default() };
+        let header = self.state.header(&states());
+        self.state.freeze(Save { attempt, idle: false, piece, states: vec![], header });
+    }
+
+    fn answer(&self) -> Ack {
+        self.acks.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("no answer: {:?}", self.shared.take_fault()))
     }
 
     /// Does something with a key as an operator does.
@@ -236,7 +249,7 @@ fn restore(log: &Arc<JobLog>, dir: &Path, piece: &Piece, model: &Model, keys: u1
             b.open(&folder, generation, &Piece::default());
             let header = fetch(log, &piece.files, &from).unwrap();
             b.state.take_header(&states(), &header, false).unwrap();
-            let cold = b.state.import(&*Files.open(&from).unwrap(), groups).unwrap();
+            let cold = b.state.import(&*Files::default().open(&from).unwrap(), groups).unwrap();
             b.state.adopt(&states(), cold).unwrap();
         }
         let mine = |key: &u16| (groups.0..groups.1).contains(&Key::group(&bytes_of(*key)));
@@ -296,18 +309,15 @@ fn wherever_keys_lie_a_state_is_plain_maps_and_so_are_its_checkpoints() {
                 }
                 90..93 => {
                     attempt += 1;
-                    let piece = Piece { groups: (0, KEY_GROUPS), keys: b.state.len(), format: FORMAT.into(), ..Piece::default() };
-                    let header = b.state.header(&states());
                     open.insert(attempt, (model.clone(), b.state.work.sequence));
-                    b.state.freeze(Save { attempt, idle: false, piece, states: vec![], header });
+                    b.freeze(attempt);
                 }
                 93..95 => b.check(&model, keys, "live"),
                 _ => {
                     while b.state.thaw(true) {}
                     let Some((newest, (then, sequence))) = open.pop_last() else { continue };
                     let piece = loop {
-                        let ack = b.acks.recv_timeout(Duration::from_secs(20));
-                        let ack = ack.unwrap_or_else(|_| panic!("no answer: {:?}", b.shared.take_fault()));
+                        let ack = b.answer();
                         let Body::State { piece, .. } = ack.body else { panic!("a checkpoint was not stored") };
                         // Uploads may overtake each other.
                         if ack.attempt == newest {
@@ -334,4 +344,40 @@ fn wherever_keys_lie_a_state_is_plain_maps_and_so_are_its_checkpoints() {
         b.state.spill();
         b.check(&model, keys, "from the tier");
     }
+}
+
+#[test]
+fn a_disk_without_room_fails_checkpoints_until_there_is_some() {
+    let (mut rng, keys) = (SmallRng::seed_from_u64(1), 60);
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(JobLog::open(Arc::new(Local::open(&dir.path().join("storage")).unwrap()), "job", true).unwrap());
+    let (mut model, mut b) = (Model::new(), bench(&log));
+    b.open(&dir.path().join("first"), 1, &Piece::default());
+    b.full.store(usize::MAX, SeqCst);
+    let mut attempt = 0;
+    let mut next = |b: &mut Bench, model: &mut Model| {
+        attempt += 1;
+        (0..100).for_each(|_| change(&mut rng, b, model, keys, 1000));
+        b.freeze(attempt);
+        while b.state.thaw(true) {}
+        let answer = b.answer();
+        assert_eq!(answer.attempt, attempt);
+        answer.body
+    };
+    for _ in 0..3 {
+        let Body::Failed { fault, .. } = next(&mut b, &mut model) else { panic!("a checkpoint that cannot be") };
+        assert!(fault.retry && fault.message == "no room", "{fault:?}");
+        b.state.refresh();
+        b.check(&model, keys, "without room");
+    }
+    b.full.store(0, SeqCst);
+    // It waits a moment before it tries again.
+    let piece = loop {
+        if let Body::State { piece, .. } = next(&mut b, &mut model) {
+            break piece;
+        }
+    };
+    restore(&log, dir.path(), &piece, &model, keys, 1, 2)[0].check(&model, keys, "restored");
+    b.state.spill();
+    b.check(&model, keys, "from the tier");
 }

@@ -455,8 +455,18 @@ impl KeyedRunner {
     fn answer_boundary(&mut self, b: Boundary) -> Result<(), Fault> {
         let Some(saves) = &self.saves else { return Ok(()) };
         let (groups, generation, uploads) = (saves.groups, saves.generation, saves.uploads.clone());
-        if self.state.below.is_none() && self.room.is_some() && self.state.bytes() > SMALL {
-            self.open_tier()?;
+        if self.state.below.is_none()
+            && self.room.is_some()
+            && self.state.bytes() > SMALL
+            && let Err(fault) = self.open_tier()
+        {
+            if !fault.retry {
+                return Err(fault);
+            }
+            // A full disk. The next boundary tries again.
+            let body = Body::Failed { fault: fault.into(), chunks: vec![] };
+            self.shared.bounds.ack(Ack { attempt: b.attempt, from: self.spot, body });
+            return Ok(());
         }
         let idle = self.state.is_idle();
         let states = self.states.iter().map(describe).collect();
@@ -525,8 +535,12 @@ impl KeyedRunner {
         if excess == 0 {
             return Ok(());
         }
-        if self.state.below.is_none() {
-            self.open_tier()?;
+        if self.state.below.is_none()
+            && let Err(fault) = self.open_tier()
+        {
+            // Until there is room on the disk, the next checkpoint fails, and memory holds what it must.
+            self.pressed = fault.retry && excess > mine / 8;
+            return if fault.retry { Ok(()) } else { Err(fault) };
         }
         let each = (mine / (self.state.keys.len() as u64).max(1)).max(1);
         let wanted = usize::try_from(excess / each + 1).unwrap_or(usize::MAX);

@@ -6,16 +6,17 @@ use crate::control::Shared;
 use millrace_durable::{FileRef, JobLog, Piece, StateInfo};
 use millrace_sdk::tier::{Tier, TierFile, Tiers};
 use millrace_sdk::{Fault, point};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::hint::black_box;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes on their way to the tiers of a process, beyond which no more is sent: at most so many, and this part of the budget.
 const IN_FLIGHT: (usize, u64) = (48 << 20, 24);
@@ -24,6 +25,11 @@ const CHUNKS: usize = 3;
 /// So many changes are read before they are needed.
 const AHEAD: usize = 16;
 const PAUSE: Duration = Duration::from_micros(200);
+/// A full disk is tried again after this; whether the run is over is looked for more often.
+const FULL: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(100);
+/// And told again after this.
+const TELL: Duration = Duration::from_secs(60);
 /// The format of a piece that lies in a tier, in manifests.
 pub const FORMAT: &str = "rocksdb";
 /// The file of a piece with all that is not shared with other checkpoints.
@@ -50,7 +56,9 @@ impl TierRoom {
         let mut made = self.made.lock().unwrap_or_else(|e| e.into_inner());
         if made.is_none() {
             *made = Some(self.make().map_err(|e| {
-                Fault::refused(format!("a folder for state cannot be made in `{}`", self.base.display())).detail(e.to_string())
+                let what = format!("a folder for state cannot be made in `{}`", self.base.display());
+                let full = matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+                Fault { retry: full, ..Fault::refused(what).detail(e.to_string()) }
             })?);
         }
         let folder = made.as_ref().map(|(folder, _)| folder.clone()).unwrap_or_default();
@@ -78,7 +86,7 @@ impl TierRoom {
                     std::fs::rename(unlocked, folder.join(LOCK))?;
                     return Ok((folder, lock));
                 }
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => number = number.wrapping_add(1),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => number = number.wrapping_add(1),
                 Err(e) => return Err(e),
             }
         }
@@ -286,15 +294,29 @@ struct Work {
 
 impl Work {
     fn run(self, todo: &Receiver<Task>) {
-        while let Ok(task) = todo.recv() {
+        let mut behind = VecDeque::new();
+        while let Some(task) = behind.pop_front().or_else(|| todo.recv().ok()) {
             if self.shared.failed() {
                 return;
             }
             match task {
                 Task::Write(mut chunk) => {
                     let (number, bytes) = (chunk.number, chunk.bytes.len());
-                    if let Err(fault) = chunk.write(&*self.tier) {
-                        return self.shared.fail(fault);
+                    let mut told: Option<Instant> = None;
+                    while let Err(fault) = chunk.write(&*self.tier) {
+                        if !fault.retry {
+                            return self.shared.fail(fault);
+                        }
+                        if told.is_none_or(|t| t.elapsed() > TELL) {
+                            tracing::warn!(target: "state", "{fault}");
+                            told = Some(Instant::now());
+                        }
+                        if !self.wait_for_disk(&fault, todo, &mut behind) {
+                            return;
+                        }
+                    }
+                    if told.is_some() {
+                        tracing::info!(target: "state", "state on disk is written again");
                     }
                     self.shared.memory.in_flight.fetch_sub(bytes, SeqCst);
                     self.landed.store(number, SeqCst);
@@ -304,6 +326,32 @@ impl Work {
                 Task::Save(save) => self.save(*save),
             }
         }
+    }
+
+    /// Until it is time to try again: the checkpoints that come meanwhile fail, and what else comes stays behind. Whether anybody needs it still.
+    fn wait_for_disk(&self, fault: &Fault, todo: &Receiver<Task>, behind: &mut VecDeque<Task>) -> bool {
+        let since = Instant::now();
+        behind.retain(|task| !self.give_up(task, fault));
+        while let Some(left) = FULL.checked_sub(since.elapsed()) {
+            if self.shared.failed() {
+                return false;
+            }
+            match todo.recv_timeout(left.min(LOOK)) {
+                Ok(task) if self.give_up(&task, fault) => (),
+                Ok(task) => behind.push_back(task),
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether it is a checkpoint, which then has failed.
+    fn give_up(&self, task: &Task, fault: &Fault) -> bool {
+        let (Task::Save(save), Some(kept)) = (task, &self.kept) else { return false };
+        let body = Body::Failed { fault: fault.clone().into(), chunks: vec![] };
+        self.shared.bounds.ack(Ack { attempt: save.attempt, from: kept.spot, body });
+        true
     }
 
     /// Links the tier's files, and has those that storage does not have put there.

@@ -27,7 +27,7 @@ pub enum State {
 impl State {
     pub fn set(self, o: RunOptions) -> RunOptions {
         let (roundtrip_state, evict_state) = (self == State::InBytes, self == State::Below);
-        RunOptions { roundtrip_state, evict_state, tiers: Some(Arc::new(super::tier::Files)), ..o }
+        RunOptions { roundtrip_state, evict_state, tiers: Some(Arc::new(super::tier::Files::default())), ..o }
     }
 }
 

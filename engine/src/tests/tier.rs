@@ -4,10 +4,14 @@ use millrace_sdk::Fault;
 use millrace_sdk::tier::{Tier, TierEntry, TierFile, Tiers};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-#[derive(Debug)]
-pub struct Files;
+#[derive(Debug, Default)]
+pub struct Files {
+    /// So many writes find no room.
+    pub full: Arc<AtomicUsize>,
+}
 
 type Map = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -21,6 +25,7 @@ struct Run {
 struct Sorted {
     folder: PathBuf,
     runs: Mutex<Vec<Run>>,
+    full: Arc<AtomicUsize>,
 }
 
 fn put(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
@@ -78,7 +83,7 @@ impl Tiers for Files {
         runs.sort_by_key(|r| r.number);
         let next = std::fs::read_to_string(folder.join("NEXT")).ok().and_then(|n| n.parse::<u64>().ok());
         assert_eq!(next.is_some(), !runs.is_empty(), "a checkpoint is whole");
-        Ok(Arc::new(Sorted { folder: folder.into(), runs: Mutex::new(runs) }))
+        Ok(Arc::new(Sorted { folder: folder.into(), runs: Mutex::new(runs), full: self.full.clone() }))
     }
 }
 
@@ -122,6 +127,9 @@ impl Tier for Sorted {
         let entries: Vec<(Vec<u8>, Option<Vec<u8>>)> = entries.map(|(k, v)| (k.to_vec(), v.map(<[u8]>::to_vec))).collect();
         assert!(entries.windows(2).all(|w| w[0].0 < w[1].0), "entries come in order, each key once");
         assert!(entries.iter().all(|(k, _)| !ranges.iter().any(|(from, to)| from <= k && k < to)), "none lies in a range");
+        if self.full.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(Fault::down("no room"));
+        }
         let mut runs = self.runs.lock().unwrap();
         let number = runs.last().map_or(1, |r| r.number + 1);
         let run = Run { number, map: entries.into_iter().collect(), ranges: ranges.to_vec() };

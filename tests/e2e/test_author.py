@@ -27,6 +27,7 @@ sink:
   - {{type: Null, name: cheap, input: by_price.rest}}
 """
 ROWS = 40
+START = 1_700_000_000_000
 
 
 def millrace(*args, cwd, timeout=60):
@@ -36,7 +37,7 @@ def millrace(*args, cwd, timeout=60):
 def job(kafka, prefix, tmp_path):
     orders, out, group = (prefix + n for n in ("orders", "out", "group"))
     topics.create(kafka, orders, out, partitions=2)
-    rows = [{"user": f"u{i % 3}", "at": 1000 + i, "cents": i * 100 % 1000} for i in range(ROWS)]
+    rows = [{"user": f"u{i % 3}", "at": START + i, "cents": i * 100 % 1000} for i in range(ROWS)]
     messages = [(r["user"], json.dumps(r), i % 2) for i, r in enumerate(rows)]
     messages.insert(5, ("u0", "no JSON", 0))
     topics.produce(kafka, orders, messages)
@@ -82,7 +83,7 @@ def test_tap_shows_what_passes(kafka, prefix, tmp_path):
     def feed():
         n = ROWS
         while not over.is_set():
-            topics.produce(kafka, orders, [(f"u{i % 3}", json.dumps({"user": f"u{i % 3}", "at": 1000 + i, "cents": i * 100 % 1000}), i % 2)
+            topics.produce(kafka, orders, [(f"u{i % 3}", json.dumps({"user": f"u{i % 3}", "at": START + i, "cents": i * 100 % 1000}), i % 2)
                                            for i in range(n, n + 20)])
             n += 20
 

@@ -179,17 +179,21 @@ def test_a_stopped_process_that_wakes_up_writes_nothing(kafka, prefix, millrace,
     def one(course):
         seed, point, which = course
 
+        name = f"{point or 'random'}{seed}-{which}"
+
         def stop(topology, args):
             where = hosts(2)
             env = {"MILLRACE_POINT": f"{point}:{2 + seed % 3}:stop"} if point else None
             all = [processes(topology, where, i, args, env if i == which else None) for i in range(2)]
             if not point:
-                time.sleep(random.Random(seed).uniform(0.5, 0.9))
+                # All are at work.
+                wait_for(lambda: any((tmp_path / f"state-{name}").glob("*/*/slots/*")))
+                time.sleep(random.Random(seed).uniform(0, 0.3))
                 all[which].process.send_signal(signal.SIGSTOP)
             wait_for(lambda: is_stopped(all[which]))
             return all
 
-        run = zombies(kafka, prefix, millrace, tmp_path, processes, f"{point or 'random'}{seed}-{which}", stop, names, want)
+        run = zombies(kafka, prefix, millrace, tmp_path, processes, name, stop, names, want)
         print(f"seed {seed}, process {which} stopped {point and 'at ' + point or 'at some time'}, woken: {run.err.splitlines()[0]}")
 
     points = (None, 0), (None, 1), ("slot-linked", 0), ("before-apply", 1), ("txn-sent", 1), ("txn-committed", 0)

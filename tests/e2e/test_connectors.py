@@ -236,9 +236,10 @@ transforms:
   - {type: CountWindowWithTimeOut, config: {count: 1000, timeout: 1h, aggregates: {n: "count(*)"}}}
 sink:
   - {type: File, config: {path: out.jsonl, on_exists: truncate}}
+  - {type: File, name: seen, input: in, config: {path: seen.jsonl, on_exists: truncate}}
 """ % topic)
     job = millrace(file, {"BROKERS": kafka.address}, wait=False)
-    time.sleep(4)
+    assert wait_for(lambda: len(rows(tmp_path, "seen.jsonl")) == 100), job.err_file.read_text()
     job.process.send_signal(signal.SIGTERM)
     run = job.wait()
     assert run.code == 0, run.err

@@ -53,10 +53,13 @@ def one(kafka, millrace, tmp, prefix, seed):
     name, out = f"s{seed}", prefix + "out"
     topics.create(kafka, prefix + "in", out)
     live = millrace(job(kafka, tmp, prefix, name, out, rng.randint(1, 3)), wait=False)
-    begun, i, broken_at = time.time(), 0, rng.uniform(2.0, 4.0)
+    begun, i, broken_at = time.time(), 0, None
     first_broken = None
-    while live.process.poll() is None and time.time() < begun + 60:
-        broken = time.time() - begun > broken_at
+    while live.process.poll() is None and time.time() < begun + 90:
+        # Some time after the first rows were published.
+        if broken_at is None and rows(kafka, out):
+            broken_at = time.time() + rng.uniform(0, 2.0)
+        broken = broken_at is not None and time.time() > broken_at
         if broken and first_broken is None:
             first_broken = i
         topics.produce(kafka, prefix + "in", [row(j, broken) for j in range(i, i + 40)])

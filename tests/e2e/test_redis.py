@@ -167,7 +167,8 @@ def test_fallback_of_a_join_outlives_a_kill(redis_server, client, prefix, millra
         # It needs the server to start, and loses it again while it asks.
         redis_server.start()
         run = millrace(job, wait=False)
-        time.sleep(0.3)
+        while run.process.poll() is None and not (tmp_path / "out" / "joined.jsonl").exists():
+            time.sleep(0.01)
         redis_server.kill()
         time.sleep(1)
     finally:

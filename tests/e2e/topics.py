@@ -49,13 +49,34 @@ def watermarks(consumer, partition):
             time.sleep(0.1)
 
 
+def ends(server, topic, partitions, isolation):
+    consumer = Consumer({"bootstrap.servers": server.address, "group.id": "reader", "isolation.level": isolation})
+    try:
+        return {p: watermarks(consumer, TopicPartition(topic, p)) for p in partitions}
+    finally:
+        consumer.close()
+
+
+def settled(server, topic, partitions):
+    """What may be read of each partition. A transaction is committed before its markers are in all partitions, by the broker's own account:
+    whoever reads at once finds nothing. A transaction that nobody ends is not waited for longer than this."""
+    end = time.time() + 5
+    while True:
+        # In this order: what is written in between is no gap.
+        written = ends(server, topic, partitions, "read_uncommitted")
+        committed = ends(server, topic, partitions, "read_committed")
+        if time.time() > end or all(committed[p][1] >= written[p][1] for p in partitions):
+            return committed
+        time.sleep(0.05)
+
+
 def read(server, topic):
     """All messages of a topic that are committed by now, partition by partition."""
     consumer = Consumer({"bootstrap.servers": server.address, "group.id": "reader", "enable.auto.commit": False,
                          "isolation.level": "read_committed", "enable.partition.eof": True})
     meta = consumer.list_topics(topic, 30).topics[topic]
     assert meta.error is None, meta.error
-    starts = {p: watermarks(consumer, TopicPartition(topic, p)) for p in meta.partitions}
+    starts = settled(server, topic, meta.partitions)
     open_ones = {p for p, (low, high) in starts.items() if low < high}
     messages = {p: [] for p in sorted(meta.partitions)}
     if open_ones:

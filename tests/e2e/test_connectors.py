@@ -6,6 +6,7 @@ import time
 
 import happybase
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 import servers
@@ -55,6 +56,29 @@ def test_starts(kafka, prefix, millrace, tmp_path):
         run = copy(millrace, tmp_path, kafka, f"topics: [{topic}], start: {start}, bounded: true")
         assert run.code == 0, run.err
         assert rows(tmp_path) == [str(i) for i in range(first, 10)], start
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_bounded_read_waits_for_transactions_that_are_under_way(kafka, prefix, millrace, tmp_path, ended):
+    topic = prefix + "transactions"
+    topics.create(kafka, topic, partitions=1)
+    topics.produce(kafka, topic, [("k", "before")])
+    producer = Producer({"bootstrap.servers": kafka.address, "transactional.id": prefix + "writer"})
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    producer.produce(topic, "within")
+    assert producer.flush(60) == 0
+    job = copy(millrace, tmp_path, kafka, f"topics: [{topic}], start: earliest, bounded: true", wait=False)
+    if ended:
+        # Usually before it has looked, sometimes after.
+        time.sleep(0.3)
+        producer.commit_transaction(60)
+    run = job.wait()
+    assert run.code == 0, run.err
+    assert rows(tmp_path) == ["before", "within"][:1 + ended]
+    assert ended or "a transaction that nobody has ended hides the messages from offset 1 on" in run.err, run.err
+    if not ended:
+        producer.abort_transaction(60)
 
 
 def test_committed_offsets_go_on(kafka, prefix, millrace, tmp_path):

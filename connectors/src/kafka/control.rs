@@ -21,6 +21,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How long the thread waits for events before it looks at its other duties.
 const TICK: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a bounded read waits for transactions that are under way at its start: a broker says that one is committed before all partitions
+/// know, usually for some milliseconds.
+const MARKERS: Duration = Duration::from_secs(5);
 /// Acknowledged offsets are told to the group this often.
 const COMMIT: Duration = Duration::from_secs(1);
 
@@ -274,7 +277,10 @@ impl Control {
         if new.is_empty() && !self.first {
             return Ok(());
         }
-        let found = self.resolve(&new)?;
+        let mut found = self.resolve(&new)?;
+        if self.spec.bounded {
+            self.await_markers(&mut found)?;
+        }
         self.known.extend(new);
         self.first = false;
         self.tell(News::Found(found));
@@ -310,6 +316,31 @@ impl Control {
             Some(code) => Err(KafkaError::MetadataFetch(code)),
             None => Ok(out),
         }
+    }
+
+    /// Rows of a transaction that was committed before the start belong to a bounded read, also where its marker is still to come.
+    fn await_markers(&self, found: &mut [Found]) -> KafkaResult<()> {
+        let mut all = self.spec.client.clone();
+        let all: BaseConsumer = all.set("isolation.level", "read_uncommitted").create()?;
+        let until = Instant::now() + MARKERS;
+        for f in found {
+            let (_, end) = all.fetch_watermarks(&f.at.0, f.at.1, ANSWER)?;
+            while f.high < end && Instant::now() < until && !self.stop.load(Ordering::Acquire) {
+                std::thread::sleep(TICK);
+                let (_, committed) = self.client.fetch_watermarks(&f.at.0, f.at.1, ANSWER)?;
+                // What was written meanwhile is not meant.
+                f.high = committed.min(end);
+            }
+            if f.high < end {
+                let at = format!("{}/{}", f.at.0, f.at.1);
+                tracing::warn!(
+                    target: "kafka",
+                    "{at}: a transaction that nobody has ended hides the messages from offset {} on: this read ends there",
+                    f.high
+                );
+            }
+        }
+        Ok(())
     }
 
     fn resolve(&self, partitions: &[TopicPartition]) -> KafkaResult<Vec<Found>> {

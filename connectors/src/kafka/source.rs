@@ -69,7 +69,7 @@ pub struct Kafka {
     /// What to do when the offset to go on from is no longer there. Default fail.
     #[serde(default)]
     on_offset_lost: OnOffsetLost,
-    /// End at the offsets that are the last at the start. Default false: read on for ever.
+    /// End at the offsets that are the last at the start; transactions under way are waited for, for 5s. Default false: read on for ever.
     #[serde(default)]
     bounded: bool,
     /// Hold each message back for so long after it was written. Default: not at all.

@@ -180,6 +180,13 @@ fn once(args: &RunArgs, member: &MemberArgs, mut plan: Plan) -> Exit {
         by_minute: args.metrics.or(plan.metrics).is_some(),
         ..RunOptions::default()
     };
+    match millrace_engine::unused(&plan, &options) {
+        Ok(said) => said.into_iter().for_each(|s| eprintln!("warning: {s}")),
+        Err(fault) => {
+            eprintln!("error: {fault}");
+            return Exit::of(&fault);
+        }
+    }
     if args.dry_run {
         return match dry_run(&plan, &options) {
             Ok(()) => {

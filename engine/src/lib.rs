@@ -33,7 +33,7 @@ mod tests;
 mod ts;
 mod wire;
 
-pub use checkpoint::{Fate, Foreseen, fates, foresee, storage};
+pub use checkpoint::{Fate, Foreseen, fates, foresee, storage, unused};
 pub use cluster::Member;
 pub use control::{Asked, Control, Event, Request, RunOptions};
 pub use guards::watched;

@@ -175,6 +175,32 @@ fn no_edit_forgets_output_that_waits() {
     }
 }
 
+/// So is taking the checkpoints out of the topology, where they lie in the usual folder.
+#[test]
+fn a_job_without_checkpoints_any_more_does_not_forget_output_that_waits() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let whole = TWICE.replace("rate: RATE", "rate: 1000000").replace(", dir: checkpoints", "");
+    let file = write(tmp.path(), "t.yaml", &whole);
+    let killed = millrace().args(["run", "-q", "t.yaml"]).env("MILLRACE_POINT", "before-apply:1:kill").current_dir(tmp.path()).output();
+    assert!(killed.expect("runs").status.code().is_none());
+    let without = whole.replace("run_env: {checkpoint: {interval: 10s}}\n", "");
+    assert_ne!(without, whole);
+    std::fs::write(&file, &without).expect("written");
+    for args in [&["-q"][..], &["-q", "--dry-run"]] {
+        let o = run(&file, tmp.path(), args);
+        assert!(o.status.code() == Some(1) && text_of(&o).contains("the topology has no `run_env.checkpoint` any more"), "{}", said(&o));
+        assert!(text_of(&o).contains("by sink: `one` 3000, `two` 3000"), "{}", said(&o));
+    }
+    assert!(rows_of(tmp.path(), "one.txt").is_empty());
+    std::fs::write(&file, &whole).expect("written");
+    assert!(run(&file, tmp.path(), &["-q"]).status.success());
+    // All is published, and nothing of the job is left: it is a new one.
+    std::fs::write(&file, without.replace(".txt", ".new")).expect("written");
+    let o = run(&file, tmp.path(), &["-q"]);
+    assert!(o.status.success() && !text_of(&o).contains("is not used"), "{}", said(&o));
+    assert_eq!([rows_of(tmp.path(), "one.txt").len(), rows_of(tmp.path(), "one.new").len()], [3000; 2]);
+}
+
 /// A sink can be taken out of a job whose rows never pause: who ends in order has published all.
 #[test]
 fn a_sink_may_go_once_the_job_was_stopped() {

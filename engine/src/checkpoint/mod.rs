@@ -16,7 +16,7 @@ mod upload;
 pub use ack::{Ack, Body, Spot};
 pub use bounds::{Boundary, Bounds};
 pub use fits::{Fate, fates, keeps_state};
-pub use older::{FINISHED, Foreseen, foresee};
+pub use older::{FINISHED, Foreseen, foresee, unused};
 pub use publish::Publishers;
 pub use refused::Refused;
 pub use start::{Restored, Saved, join, start, storage};

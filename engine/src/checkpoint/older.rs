@@ -4,7 +4,7 @@
 use super::fits;
 use super::start::storage;
 use crate::control::RunOptions;
-use millrace_durable::{JobLog, Kind, Later, Manifest, Named, StartFrom, Storage};
+use millrace_durable::{JobLog, Kind, Later, Manifest, Named, S3Options, StartFrom, Storage};
 use millrace_plan::plan::{CheckpointPlan, NodeKind, Plan};
 use millrace_sdk::{Fault, FaultKind};
 use std::sync::Arc;
@@ -143,6 +143,43 @@ pub struct Foreseen {
     pub said: Vec<String>,
     /// Why it would be refused.
     pub refused: Option<Fault>,
+}
+
+/// What a start without checkpoints says of those that the job has taken before, where they lie unless another folder is named.
+///
+/// # Errors
+/// Output of theirs is not published yet, and never would be; a start from scratch forgets it.
+pub fn unused(plan: &Plan, options: &RunOptions) -> Result<Option<String>, Fault> {
+    let (job, folder) = (&plan.env.job, &plan.env.state_dir);
+    if plan.checkpoint.is_some() || options.from != StartFrom::Latest || !folder.is_dir() {
+        return Ok(None);
+    }
+    let look = || -> Result<_, Fault> {
+        let storage =
+            millrace_durable::open(&std::path::absolute(folder).unwrap_or(folder.clone()).display().to_string(), &S3Options::default())?;
+        let Some(log) = JobLog::find(storage, job)? else { return Ok(None) };
+        let Some(m) = log.latest(&log.slots()?)? else { return Ok(None) };
+        let waiting = log.unpublished(&m)?;
+        Ok((m.kind != Kind::Finished || !waiting.is_empty()).then(|| (m.slot, log.path(m.slot), waiting)))
+    };
+    let (slot, path, waiting) = match look() {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        // Whoever takes none has no use for damaged ones.
+        Err(f) if f.kind == FaultKind::Data => return Ok(None),
+        Err(f) => return Err(f),
+    };
+    if waiting.is_empty() {
+        return Ok(Some(format!(
+            "checkpoint {slot} of job `{job}` is not used, as the topology has no `run_env.checkpoint`: state is empty, and sources begin as they say"
+        )));
+    }
+    let sinks: Vec<String> = waiting.iter().map(|(sink, rows)| format!("`{sink}` {rows}")).collect();
+    Err(Fault::config(format!(
+        "job `{job}` has output of an earlier run to publish, and the topology has no `run_env.checkpoint` any more"
+    ))
+    .detail(format!("rows that may not be published yet, by sink: {}; in {path}", sinks.join(", ")))
+    .hint("run the job once more with `checkpoint` as it was and stop it: then all is published; `--from scratch` forgets it"))
 }
 
 /// What a start with these options would do: what is published twice or given up, or why it is refused. Nothing is written.

@@ -158,6 +158,11 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
     }
     // Refused rows of the last chunks still want a run that takes them to the dead letter.
     let finished = manifest.is_some_and(|m| m.kind == Kind::Finished) && !shared.has_refused();
+    if let Some(m) = manifest.filter(|_| finished)
+        && let Err(fault) = log.all_published(m.slot)
+    {
+        tracing::warn!(target: "checkpoint", "that all output is published could not be written down: {fault}");
+    }
     let outboxes = outboxes.into_iter().map(|(node, (outbox, _))| (node, outbox)).collect();
     c.publishers = Publishers::start(outboxes, &c.writers, &log, begun.generation, shared)?;
     let restored = manifest.map(restore);

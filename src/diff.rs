@@ -40,7 +40,8 @@ struct Difference {
 
 pub fn diff(args: &DiffArgs) -> Exit {
     let options = Options { placeholders: true, ..lint::options(&args.set) };
-    let loaded = read(&args.old, &options).and_then(|old| Ok((old, read(&args.new, &options)?)));
+    let before = Options { placeholders: true, ..lint::old_options(&args.set) };
+    let loaded = read(&args.old, &before).and_then(|old| Ok((old, read(&args.new, &options)?)));
     let ((old, old_plan), (new, new_plan)) = match loaded {
         Ok(both) => both,
         Err(exit) => return exit,

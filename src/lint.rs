@@ -13,20 +13,29 @@ const ROUNDS: usize = 8;
 
 /// Variables of a job that does not see the environment: JSON, names and values.
 pub const VARIABLES: &str = "MILLRACE_VARIABLES";
+/// Those of the older topology of `millrace diff`, where it has others.
+const OLD_VARIABLES: &str = "MILLRACE_OLD_VARIABLES";
 /// What such a job may reach: JSON, see [`Confine`].
 pub const CONFINE: &str = "MILLRACE_CONFINE";
 
 /// What the command line says, and a console by the environment. What cannot be read of that allows nothing.
 pub fn options(set: &Set) -> Options {
-    fn of<T: Default + serde::de::DeserializeOwned>(name: &str) -> Option<T> {
-        std::env::var(name).ok().map(|text| serde_json::from_str(&text).unwrap_or_default())
-    }
     let include_from = set.include_from.clone();
     let confine = of::<Confine>(CONFINE);
     if let Some(confine) = &confine {
         millrace_connectors::reach::limit(&confine.folders);
     }
     Options { set: set.set.clone(), include_from, variables: of(VARIABLES), confine, ..Options::default() }
+}
+
+fn of<T: Default + serde::de::DeserializeOwned>(name: &str) -> Option<T> {
+    std::env::var(name).ok().map(|text| serde_json::from_str(&text).unwrap_or_default())
+}
+
+/// As [`options`], for what a topology was before.
+pub fn old_options(set: &Set) -> Options {
+    let now = options(set);
+    Options { variables: of(OLD_VARIABLES).or(now.variables.clone()), ..now }
 }
 
 /// A text to check.

@@ -168,6 +168,27 @@ pub fn first_admin(store: &Store, now: i64) -> Result<Option<String>, Refusal> {
     })
 }
 
+/// Counts a password as wrong before it is looked at, so that many at a time are no way round; who was right takes it back.
+///
+/// # Errors
+/// Too many were wrong.
+fn guess(db: &Connection, name: &str, address: &str, now: i64) -> Result<(), Refusal> {
+    // Those of a clock that was ahead would count for as long as it was.
+    db.execute("DELETE FROM login_failures WHERE time < ?1 OR time > ?2", [now - WINDOW, now])?;
+    for (which, most) in FAILURES {
+        let sql = format!("SELECT count(*), min(time) FROM login_failures WHERE {which}");
+        let (count, oldest): (i64, Option<i64>) = db.query_row(&sql, params![name, address], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        if count >= most {
+            let wait = (oldest.unwrap_or(now) + WINDOW - now).max(SECOND) / SECOND;
+            let message = "too many logins have failed; wait before the next one";
+            let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too-many-logins", message);
+            return Err(Refusal { retry_after: Some(wait as u64), ..refusal });
+        }
+    }
+    db.execute("INSERT INTO login_failures (name, address, time) VALUES (?1, ?2, ?3)", params![name, address, now])?;
+    Ok(())
+}
+
 /// A new session and its id, which only the cookie has. Takes a tenth of a second of processor time.
 ///
 /// # Errors
@@ -175,20 +196,7 @@ pub fn first_admin(store: &Store, now: i64) -> Result<Option<String>, Refusal> {
 pub fn login(store: &Store, name: &str, password: &str, address: &str, now: i64) -> Result<(String, Session), Refusal> {
     let name: String = name.trim().chars().take(NAME).collect();
     let found = store.run(|db| {
-        // Those of a clock that was ahead would count for as long as it was.
-        db.execute("DELETE FROM login_failures WHERE time < ?1 OR time > ?2", [now - WINDOW, now])?;
-        for (which, most) in FAILURES {
-            let sql = format!("SELECT count(*), min(time) FROM login_failures WHERE {which}");
-            let (count, oldest): (i64, Option<i64>) = db.query_row(&sql, params![name, address], |r| Ok((r.get(0)?, r.get(1)?)))?;
-            if count >= most {
-                let wait = (oldest.unwrap_or(now) + WINDOW - now).max(SECOND) / SECOND;
-                let message = "too many logins have failed; wait before the next one";
-                let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too-many-logins", message);
-                return Err(Refusal { retry_after: Some(wait as u64), ..refusal });
-            }
-        }
-        // Counted before it is checked, so that many at a time are no way round.
-        db.execute("INSERT INTO login_failures (name, address, time) VALUES (?1, ?2, ?3)", params![name, address, now])?;
+        guess(db, &name, address, now)?;
         let sql = format!("SELECT {USER}, users.password FROM users WHERE name = ?1 AND active = 1");
         first(db, &sql, [&name], |r| Ok((user(r)?, r.get::<_, String>(5)?)))
     })?;
@@ -234,15 +242,34 @@ pub fn logout(store: &Store, id: &str) -> Result<(), Refusal> {
     store.run(|db| Ok(db.execute("DELETE FROM sessions WHERE hash = ?1", [hashed(id)]).map(drop)?))
 }
 
+/// A change of one's own password.
+pub struct Change<'a> {
+    /// The session in which it is done, and where from.
+    pub session: &'a str,
+    pub address: &'a str,
+    pub old: &'a str,
+    pub new: &'a str,
+    pub keep_tokens: bool,
+}
+
 /// Sets one's own password; all other sessions end, and all API tokens unless they are to be kept.
 ///
 /// # Errors
-/// The old one is wrong, or the new one is not good enough.
-pub fn change_password(store: &Store, who: &User, session: &str, old: &str, new: &str, keep_tokens: bool) -> Result<(), Refusal> {
-    let hash: String = store.run(|db| Ok(db.query_row("SELECT password FROM users WHERE id = ?1", [who.id], |r| r.get(0))?))?;
+/// The old one is wrong, as it was too often, or the new one is not good enough.
+pub fn change_password(store: &Store, who: &User, change: &Change, now: i64) -> Result<(), Refusal> {
+    let Change { session, address, old, new, keep_tokens } = *change;
+    let hash: String = store.run(|db| {
+        // A session that was stolen is no place to try passwords.
+        guess(db, &who.name, address, now)?;
+        Ok(db.query_row("SELECT password FROM users WHERE id = ?1", [who.id], |r| r.get(0))?)
+    })?;
     if !verify(Some(&hash), old) {
         return Err(Refusal::bad("the present password is wrong"));
     }
+    store.run(|db| {
+        let sql = "DELETE FROM login_failures WHERE name = ?1 AND address = ?2";
+        Ok(db.execute(sql, params![who.name, address]).map(drop)?)
+    })?;
     if old == new {
         return Err(Refusal::bad("the new password is the old one"));
     }

@@ -4,7 +4,7 @@
 //! The states of alarms are in the database, so that a console that is started again neither forgets nor repeats.
 
 use crate::measure::{Measure, Said};
-use crate::notify::{Event, Message};
+use crate::notify::{Event, Message, channels};
 use crate::store::{all, first};
 use crate::tasks::Task;
 use crate::view::{State, View};
@@ -260,7 +260,7 @@ fn compare(app: &App, t: &Task, view: &View) -> Result<(), Refusal> {
     }
     let keys: Vec<String> = rules.0.iter().map(Rule::key).collect();
     for old in firing(app, t.id)?.into_iter().filter(|f| !keys.contains(&f.rule)) {
-        app.store.run(|db| Ok(db.execute("DELETE FROM alarms WHERE task = ?1 AND rule = ?2", params![t.id, old.rule])?))?;
+        change(app, t, &old.rule, None, true)?;
     }
     Ok(())
 }
@@ -271,16 +271,21 @@ fn change(app: &App, t: &Task, key: &str, why: Option<String>, known: bool) -> R
         .store
         .run(|db| first(db, "SELECT told FROM alarms WHERE task = ?1 AND rule = ?2", params![t.id, key], |r| r.get::<_, bool>(0)))?;
     let (text, resolved) = match (there, why) {
-        (None, Some(why)) => (format!("{key}: {why}"), false),
+        (None | Some(false), Some(why)) => (format!("{key}: {why}"), false),
         (Some(_), None) if known => (format!("{key}: it has ceased"), true),
         _ => return Ok(()),
     };
-    app.store.run(|db| {
+    let noted = app.store.run(|db| {
         let silent = first(db, "SELECT 1 FROM silences WHERE task = ?1 AND rule = ?2 AND until > ?3", params![t.id, key, now], |_| Ok(()))?;
+        if there.is_some() && !resolved && silent.is_some() {
+            // It has fired in silence: somebody is told when that is over.
+            return Ok(false);
+        }
         match resolved {
             true => db.execute("DELETE FROM alarms WHERE task = ?1 AND rule = ?2", params![t.id, key])?,
             false => {
-                let sql = "INSERT INTO alarms (task, rule, since, message, told) VALUES (?1, ?2, ?3, ?4, ?5)";
+                let sql = "INSERT INTO alarms (task, rule, since, message, told) VALUES (?1, ?2, ?3, ?4, ?5)
+                           ON CONFLICT DO UPDATE SET message = excluded.message, told = excluded.told";
                 db.execute(sql, params![t.id, key, now, text, silent.is_none()])?
             }
         };
@@ -289,8 +294,11 @@ fn change(app: &App, t: &Task, key: &str, why: Option<String>, known: bool) -> R
             let sql = "INSERT INTO notices (task, time, text, resolved) VALUES (?1, ?2, ?3, ?4)";
             db.execute(sql, params![t.id, now, text, resolved])?;
         }
-        Ok(())
+        Ok(true)
     })?;
+    if !noted {
+        return Ok(());
+    }
     audit::note(app, "console", "", Some(t.id), if resolved { "alarm-resolved" } else { "alarm" }, &text);
     Ok(())
 }
@@ -321,8 +329,8 @@ pub async fn test(app: Arc<App>, t: Task) -> Result<(), Refusal> {
     if receivers == Receivers::default() {
         return Err(Refusal::conflict("the task has no receivers of alarms"));
     }
-    let message = Message::of(&app, &t, receivers, &[Event { text: "this is a test".into(), resolved: false }]);
-    for channel in message.channels() {
+    let message = Message::of(&app, &t, receivers.clone(), &[Event { text: "this is a test".into(), ..Event::default() }]);
+    for channel in channels(&receivers) {
         message.send(&app, channel).await.map_err(Refusal::conflict)?;
     }
     Ok(())

@@ -143,6 +143,27 @@ mod tests {
         }
     }
 
+    /// A refusal that is written as one text has its Chinese: whoever adds one is told so here.
+    #[test]
+    fn every_refusal_has_its_translation() {
+        let mut text = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+        let (mut seen, mut missing) = (0, vec![]);
+        for call in ["bad(", "conflict(", "forbidden("].map(|c| ["Refusal::", c].concat()) {
+            for (at, _) in text.match_indices(&call) {
+                let rest = text[at + call.len()..].trim_start().trim_start_matches("format!(");
+                let Some(message) = rest.trim_start().strip_prefix('"').and_then(|r| r.split("\"").next()) else { continue };
+                // A gap may have a name.
+                let pieces: Vec<&str> = message.split(['{', '}']).enumerate().map(|(i, p)| if i % 2 == 0 { p } else { "7" }).collect();
+                seen += 1;
+                if Lang::Zh.words(&pieces.concat()) == pieces.concat() {
+                    missing.push(message);
+                }
+            }
+        }
+        assert!(seen > 50 && missing.is_empty(), "zh_words.txt lacks {missing:#?} of {seen}");
+    }
+
     #[test]
     fn the_cookie_goes_before_the_browser() {
         let cases = [

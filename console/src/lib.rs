@@ -72,6 +72,11 @@ impl App {
     /// The folder cannot be used, or another console uses it.
     pub fn open(options: Options, clock: Clock) -> Result<(Arc<App>, Option<String>), Fault> {
         let store = Store::open(&options.folder)?;
+        let own = |f: &&std::path::PathBuf| store.folder().starts_with(f) || f.starts_with(store.folder());
+        if let Some(f) = options.allow.folders.iter().find(own) {
+            return Err(Fault::config(format!("--allow-folder: `{}` and the console's own folder lie within each other", f.display()))
+                .hint("jobs would read and change what the console keeps: allow a folder beside it, or move it with --data"));
+        }
         let vault = vault::Vault::open(&store, options.key_file.as_deref())?;
         let failed = |r: Refusal| Fault::refused(r.message);
         let password = accounts::first_admin(&store, clock.now()).map_err(failed)?;

@@ -9,8 +9,9 @@ use axum::http::StatusCode;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,10 +76,15 @@ pub fn write(app: &App, t: &Task, settings: &Settings) -> Result<Written, Refusa
 pub async fn ask(app: &Arc<App>, t: &Task, settings: &Settings, args: &[&str], set: bool) -> Result<Said, Refusal> {
     let secrets = app.store.run(|db| tasks::secrets(app, db, t.id))?;
     let mut command = jobs::command(app, t.id, settings, &secrets);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args);
     for (key, value) in settings.set().into_iter().filter(|_| set) {
         command.arg("--set").arg(format!("{key}={value}"));
     }
+    call(app, command, args, &secrets).await
+}
+
+async fn call(app: &Arc<App>, mut command: Command, args: &[&str], secrets: &BTreeMap<String, String>) -> Result<Said, Refusal> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let failed = |e: &dyn std::fmt::Display| Refusal::failed(format!("`millrace {}` cannot be run: {e}", args.join(" ")));
     let busy = || Refusal {
         retry_after: Some(5),
@@ -156,7 +162,12 @@ pub async fn foresee(app: &Arc<App>, t: &Task, settings: &Settings, start: &jobs
 /// One of them has errors.
 pub async fn diff(app: &Arc<App>, t: &Task, old: &Settings, new: &Settings) -> Result<(String, bool), Refusal> {
     let (a, b) = (write(app, t, old)?, write(app, t, new)?);
-    let said = ask(app, t, new, &["diff", &a.path.to_string_lossy(), &b.path.to_string_lossy()], false).await?;
+    let args = ["diff", &a.path.to_string_lossy(), &b.path.to_string_lossy()];
+    let secrets = app.store.run(|db| tasks::secrets(app, db, t.id))?;
+    let mut command = jobs::command(app, t.id, new, &secrets);
+    // Each version has its own variables.
+    command.args(args).env("MILLRACE_OLD_VARIABLES", jobs::variables(old, &secrets));
+    let said = call(app, command, &args, &secrets).await?;
     match said.code {
         Some(code @ (0 | 8)) => Ok((starred(&said.out, &stars::values(app, t.id)?), code == 0)),
         _ => Err(said.refusal()),

@@ -1,5 +1,6 @@
 //! Telling people of alarms, by mail and by webhook: what fires within a moment goes into one message, and each receiver is tried by
-//! itself, so that one that is away costs the other nothing and none is told twice.
+//! itself, so that one that is away costs the other nothing. What a receiver has taken is noted before anything else is done; a console that
+//! dies between the two leaves the next one to tell it again, with the same numbers: at least once, and never twice unnoticed.
 
 use crate::alarms::{self, Receivers};
 use crate::store::all;
@@ -7,6 +8,7 @@ use crate::tasks::{self, Task};
 use crate::{App, Refusal, audit};
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::{SmtpTransport, Transport};
+use rusqlite::params;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -23,8 +25,12 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// An alarm has fired, or ceased.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Event {
+    /// The number of its notice, which stays the same when it is told again; 0: it has none.
+    pub id: i64,
+    /// Who has it already, by the names of channels.
+    pub told: String,
     pub text: String,
     pub resolved: bool,
 }
@@ -35,6 +41,15 @@ pub enum Channel {
     Mail,
 }
 
+impl Channel {
+    fn name(self) -> &'static str {
+        match self {
+            Channel::Webhook => "webhook",
+            Channel::Mail => "mail",
+        }
+    }
+}
+
 /// What the receivers of a task are told at once.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -43,6 +58,8 @@ pub struct Message {
     subject: String,
     text: String,
     body: Value,
+    /// The same when it is told again; of no use for a test.
+    mail_id: Option<String>,
 }
 
 /// Tells what fires, until the console ends. What is to be told lies in the database, so that another console tells what this one has not.
@@ -73,22 +90,28 @@ pub async fn teller(app: Arc<App>) {
 /// Tells all that is to be told of a task.
 async fn tell(app: &Arc<App>, task: i64) -> Result<(), Refusal> {
     let t = app.store.run(|db| tasks::by_id(db, task))?;
-    let mut last = 0;
     let events = app.store.run(|db| {
-        all(db, "SELECT id, text, resolved FROM notices WHERE task = ?1 ORDER BY id", [task], |r| {
-            last = r.get(0)?;
-            Ok(Event { text: r.get(1)?, resolved: r.get(2)? })
+        all(db, "SELECT id, text, resolved, told FROM notices WHERE task = ?1 ORDER BY id", [task], |r| {
+            Ok(Event { id: r.get(0)?, text: r.get(1)?, resolved: r.get(2)?, told: r.get(3)? })
         })
     })?;
-    let message = Message::of(app, &t, alarms::rules(app, &t)?.1.clone(), &events);
-    futures::future::join_all(message.channels().into_iter().map(|channel| deliver(app, &message, channel))).await;
+    let last = events.last().map_or(0, |e| e.id);
+    let receivers = alarms::rules(app, &t)?.1.clone();
+    let one = |channel: Channel| {
+        let new: Vec<Event> = events.iter().filter(|e| !e.told.contains(channel.name())).cloned().collect();
+        let message = Message::of(app, &t, receivers.clone(), &new);
+        async move { if new.is_empty() { Ok(()) } else { deliver(app, &message, channel, last).await } }
+    };
+    let done = futures::future::join_all(channels(&receivers).into_iter().map(one)).await;
+    done.into_iter().collect::<Result<(), Refusal>>()?;
     app.store.run(|db| Ok(db.execute("DELETE FROM notices WHERE task = ?1 AND id <= ?2", [task, last]).map(drop)?))
 }
 
-async fn deliver(app: &Arc<App>, message: &Message, channel: Channel) {
+/// Comes back when the receiver has it or was given up, and that is noted.
+async fn deliver(app: &Arc<App>, message: &Message, channel: Channel, last: i64) -> Result<(), Refusal> {
     for n in 1..=TRIES {
         match message.send(app, channel).await {
-            Ok(()) => return,
+            Ok(()) => break,
             Err(e) if n == TRIES => {
                 tracing::error!("an alarm reached nobody: {e}");
                 audit::note_failed(app, "console", "", Some(message.task), "tell-alarm", &e);
@@ -96,6 +119,13 @@ async fn deliver(app: &Arc<App>, message: &Message, channel: Channel) {
             Err(_) => tokio::time::sleep(PAUSE * n).await,
         }
     }
+    let sql = "UPDATE notices SET told = told || ' ' || ?1 WHERE task = ?2 AND id <= ?3";
+    app.store.run(|db| Ok(db.execute(sql, params![channel.name(), message.task, last]).map(drop)?))
+}
+
+pub fn channels(receivers: &Receivers) -> Vec<Channel> {
+    let webhook = (!receivers.webhook.is_empty()).then_some(Channel::Webhook);
+    webhook.into_iter().chain((!receivers.mails.is_empty()).then_some(Channel::Mail)).collect()
 }
 
 impl Message {
@@ -113,15 +143,14 @@ impl Message {
             subject: format!("millrace {}: {first}{more}", t.name),
             body: json!({
                 "task": t.name, "link": link, "text": text,
-                "events": events.iter().map(|e| json!({"resolved": e.resolved, "text": e.text})).collect::<Vec<_>>(),
+                "events": events.iter().map(|e| json!({"id": e.id, "resolved": e.resolved, "text": e.text})).collect::<Vec<_>>(),
             }),
             text,
+            mail_id: events.first().zip(events.last()).filter(|(first, _)| first.id > 0).map(|(first, last)| {
+                let own = app.options.mail_from.rsplit('@').next().unwrap_or_default().trim_end_matches('>');
+                format!("<alarm-{}-{}-{}@{own}>", t.id, first.id, last.id)
+            }),
         }
-    }
-
-    pub fn channels(&self) -> Vec<Channel> {
-        let webhook = (!self.receivers.webhook.is_empty()).then_some(Channel::Webhook);
-        webhook.into_iter().chain((!self.receivers.mails.is_empty()).then_some(Channel::Mail)).collect()
     }
 
     /// # Errors
@@ -141,6 +170,7 @@ impl Message {
         let mailbox = |a: &str| a.parse::<Mailbox>().map_err(|e| e.to_string());
         let mut message =
             lettre::Message::builder().from(mailbox(&app.options.mail_from)?).subject(&self.subject).header(ContentType::TEXT_PLAIN);
+        message = message.message_id(self.mail_id.clone());
         for to in &self.receivers.mails {
             message = message.to(mailbox(to)?);
         }

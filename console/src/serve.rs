@@ -2,7 +2,7 @@
 
 use crate::App;
 use crate::tls::acceptor;
-use crate::web::{Peer, router};
+use crate::web::{Known, Peer, router};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::Request as HttpRequest;
@@ -10,19 +10,20 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use millrace_sdk::config::Secret;
 use millrace_sdk::{Clock, Fault};
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use tower_service::Service;
 
-/// Connections at a time; more wait.
+/// Connections at a time.
 const CONNECTIONS: usize = 512;
-/// Of one address, so that none takes all; more are closed.
+/// Of one address, so that none takes all.
 const OF_ADDRESS: usize = 256;
 /// How long a client may take for a handshake, and for the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
@@ -122,35 +123,55 @@ async fn asked_to_end() {
     }
 }
 
-/// Connections by address; of IPv6 by network, as one host has many addresses of it.
-type Places = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-struct Place {
-    places: Places,
+/// A connection that is open.
+struct Guest {
+    number: u64,
     address: IpAddr,
+    /// Somebody with a session or a token has asked something by it.
+    known: Arc<AtomicBool>,
+    /// Told to close.
+    close: Arc<Notify>,
+}
+
+/// Open connections, the oldest first. Where there are too many, that of a stranger which is open longest gives way to a new one: whoever
+/// opens many and says nothing keeps nobody out, also of those who come from the same address, by the same proxy for instance.
+#[derive(Default)]
+struct Guests {
+    next: u64,
+    all: VecDeque<Guest>,
+}
+
+/// A connection's place, which goes with this value.
+struct Place {
+    guests: Arc<Mutex<Guests>>,
+    number: u64,
+    known: Arc<AtomicBool>,
+    close: Arc<Notify>,
 }
 
 impl Place {
-    fn take(places: &Places, address: IpAddr) -> Option<Place> {
+    /// None: all who are there are known.
+    fn take(guests: &Arc<Mutex<Guests>>, address: IpAddr) -> Option<Place> {
         let address = network(address);
-        let mut all = places.lock().unwrap_or_else(|e| e.into_inner());
-        let own = all.entry(address).or_default();
-        if *own >= OF_ADDRESS {
-            return None;
+        let mut g = guests.lock().unwrap_or_else(|e| e.into_inner());
+        let own = g.all.iter().filter(|x| x.address == address).count();
+        if own >= OF_ADDRESS || g.all.len() >= CONNECTIONS {
+            let stranger = |x: &Guest| !x.known.load(Relaxed) && (own < OF_ADDRESS || x.address == address);
+            let at = g.all.iter().position(stranger)?;
+            g.all.remove(at)?.close.notify_one();
         }
-        *own += 1;
-        Some(Place { places: places.clone(), address })
+        let (number, known, close) = (g.next, Arc::default(), Arc::default());
+        g.next += 1;
+        g.all.push_back(Guest { number, address, known: Arc::clone(&known), close: Arc::clone(&close) });
+        Some(Place { guests: guests.clone(), number, known, close })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut all = self.places.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(own) = all.get_mut(&self.address) {
-            *own -= 1;
-            if *own == 0 {
-                all.remove(&self.address);
-            }
+        let mut g = self.guests.lock().unwrap_or_else(|e| e.into_inner());
+        if let Ok(at) = g.all.binary_search_by_key(&self.number, |x| x.number) {
+            g.all.remove(at);
         }
     }
 }
@@ -165,41 +186,58 @@ fn network(address: IpAddr) -> IpAddr {
 
 async fn accept(listener: TcpListener, acceptor: Option<tokio_native_tls::TlsAcceptor>, app: Arc<App>) {
     let router = router(app);
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    let places: Places = Arc::default();
+    let guests: Arc<Mutex<Guests>> = Arc::default();
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let Ok((stream, address)) = listener.accept().await else {
             // Out of files, mostly: others will be closed.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Some(place) = Place::take(&places, address.ip()) else { continue };
+        let Some(place) = Place::take(&guests, address.ip()) else { continue };
         let (router, acceptor) = (router.clone(), acceptor.clone());
         tokio::spawn(async move {
-            let (_permit, _place) = (permit, place);
-            connection(stream, address, router, acceptor).await;
+            tokio::select! {
+                () = connection(stream, address, router, acceptor, place.known.clone()) => {}
+                () = place.close.notified() => {}
+            }
         });
     }
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, router: axum::Router, acceptor: Option<tokio_native_tls::TlsAcceptor>) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    router: axum::Router,
+    acceptor: Option<tokio_native_tls::TlsAcceptor>,
+    known: Arc<AtomicBool>,
+) {
     match acceptor {
-        None => answer(stream, address, router).await,
+        None => answer(stream, address, router, known).await,
         Some(acceptor) => {
             if let Ok(Ok(stream)) = tokio::time::timeout(HEAD, acceptor.accept(stream)).await {
-                answer(stream, address, router).await;
+                answer(stream, address, router, known).await;
             }
         }
     }
 }
 
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, address: SocketAddr, router: axum::Router) {
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    router: axum::Router,
+    known: Arc<AtomicBool>,
+) {
     let service = hyper::service::service_fn(move |request: HttpRequest<Incoming>| {
         let mut router = router.clone();
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(Peer(network(address.ip())));
-        router.call(request)
+        let (answer, known) = (router.call(request), known.clone());
+        async move {
+            let answer = answer.await;
+            // By the last request: who has logged out is a stranger again.
+            known.store(answer.as_ref().is_ok_and(|a| a.extensions().get::<Known>().is_some()), Relaxed);
+            answer
+        }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
@@ -211,15 +249,32 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ad
 mod tests {
     use super::*;
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
     #[test]
-    fn one_address_takes_not_all_connections_and_a_network_is_one_address() {
-        let places: Places = Arc::default();
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let held: Vec<_> = (0..600).filter_map(|n| Place::take(&places, ip(&format!("2001:db8::{n:x}")))).collect();
-        assert_eq!(held.len(), OF_ADDRESS);
-        assert!(Place::take(&places, ip("2001:db8:0:1::1")).is_some() && Place::take(&places, ip("192.0.2.1")).is_some());
-        drop(held);
-        assert!(places.lock().unwrap().is_empty());
+    fn strangers_give_way_and_those_who_are_known_do_not() {
+        let guests: Arc<Mutex<Guests>> = Arc::default();
+        let take = |address: &str| Place::take(&guests, ip(address));
+        let open = || guests.lock().unwrap().all.len();
+        // A network is one address; the first of it is known.
+        let known = take("2001:db8::1").unwrap();
+        known.known.store(true, Relaxed);
+        let strangers: Vec<_> = (0..600).map(|n| take(&format!("2001:db8::{n:x}")).unwrap()).collect();
+        assert_eq!(open(), OF_ADDRESS);
+        let there = |p: &Place| guests.lock().unwrap().all.iter().any(|g| g.number == p.number);
+        assert!(there(&known) && !there(&strangers[0]) && there(&strangers[599]));
+        // Another address loses none by that.
+        let other = take("192.0.2.1").unwrap();
+        assert!(there(&other) && open() == OF_ADDRESS + 1);
+        strangers.iter().for_each(|s| s.known.store(true, Relaxed));
+        assert!(take("2001:db8::1").is_none(), "all are known");
+        // All places are taken: the oldest stranger of any address goes.
+        let more: Vec<_> = (0..CONNECTIONS).map(|n| take(&format!("198.51.{}.{}", n / 200, n % 200)).unwrap()).collect();
+        assert!(open() == CONNECTIONS && !there(&other) && there(&strangers[599]) && there(&more[CONNECTIONS - 1]));
+        drop((known, strangers, other, more));
+        assert_eq!(open(), 0);
         assert_eq!(network(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
     }
 }

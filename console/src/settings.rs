@@ -16,6 +16,8 @@ use std::path::Path;
 pub const MAX_CONFIG: usize = 1 << 20;
 /// All variables and secrets together, bytes: they reach the job through one variable of its environment (Linux takes 128 KiB).
 pub const MAX_VARIABLES: usize = 64 << 10;
+/// Rules of one task: each is looked at every second.
+const MAX_ALARMS: usize = 100;
 /// A process has some 40 MiB before it has read a row, and needs at least 64 MiB for what it reads.
 const LEAST_MEMORY: u64 = 128 << 20;
 /// What messages call the configuration, and its file in the task's folder.
@@ -132,6 +134,9 @@ impl Settings {
         self.check_limits()?;
         if self.description.chars().count() > 2000 || self.tags.len() > 20 || self.tags.iter().any(|t| t.chars().count() > 40) {
             return Err(Refusal::bad("a description has at most 2,000 characters, a task at most 20 tags of 40"));
+        }
+        if self.alarms.len() > MAX_ALARMS {
+            return Err(Refusal::bad(format!("a task has at most {MAX_ALARMS} alarms")));
         }
         self.variables.keys().try_for_each(|n| check_variable(n))?;
         self.alarms.iter().try_for_each(Rule::check)

@@ -18,7 +18,8 @@ pub fn starred(text: &str, secrets: &[String]) -> String {
 /// # Errors
 /// The database.
 pub fn values(app: &App, task: i64) -> Result<Vec<String>, Refusal> {
-    Ok(forms(app.store.run(|db| tasks::secrets(app, db, task))?.values()))
+    let (now, before) = app.store.run(|db| Ok((tasks::secrets(app, db, task)?, tasks::former_secrets(app, db, task)?)))?;
+    Ok(forms(now.values().chain(&before)))
 }
 
 /// A job's words without the values of its task's secrets.

@@ -12,6 +12,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Values of secrets before the present ones that are remembered of a task.
+const FORMER: i64 = 100;
 /// Longest name of a task, in characters.
 const NAME: usize = 80;
 
@@ -65,10 +67,10 @@ impl App {
         self.store.folder().join("tasks").join(id.to_string())
     }
 
-    /// What the task's job may reach.
+    /// What the task's job may reach: beside what is allowed to all, the folder of its own, and not what the console keeps of its runs.
     pub(crate) fn confine(&self, id: i64) -> Confine {
         let mut confine = self.options.allow.clone();
-        confine.folders.push(self.task_folder(id));
+        confine.folders.push(self.job_folder(id));
         confine
     }
 }
@@ -185,7 +187,7 @@ pub fn create(app: &App, v: &Visitor, team: i64, name: &str, draft: &Settings) -
         db.execute(sql, params![team, name, now, written(draft)]).map_err(|e| name_taken(e, name))?;
         Ok(db.last_insert_rowid())
     })?;
-    let folder = app.task_folder(id);
+    let folder = app.job_folder(id);
     std::fs::create_dir_all(&folder).map_err(|e| Refusal::failed(format!("the task's folder cannot be made: {e}")))?;
     Ok(id)
 }
@@ -260,6 +262,17 @@ pub fn secrets(app: &App, db: &Connection, task: i64) -> Result<BTreeMap<String,
     rows.into_iter().map(open).collect()
 }
 
+/// The values that secrets had before: for starring alone.
+///
+/// # Errors
+/// The database, or one of them was tampered with.
+pub fn former_secrets(app: &App, db: &Connection, task: i64) -> Result<Vec<String>, Refusal> {
+    let sql = "SELECT name, sealed FROM former_secrets WHERE task = ?1";
+    let rows = all(db, sql, [task], |r| Ok((r.get::<_, String>(0)?, r.get::<_, Vec<u8>>(1)?)))?;
+    let tampered = || Refusal::conflict("an older secret cannot be opened");
+    rows.into_iter().map(|(name, sealed)| app.vault.open_value(task, &name, &sealed).ok_or_else(tampered)).collect()
+}
+
 /// Sets or, with None, deletes a secret.
 ///
 /// # Errors
@@ -267,6 +280,13 @@ pub fn secrets(app: &App, db: &Connection, task: i64) -> Result<BTreeMap<String,
 pub fn set_secret(app: &App, t: &Task, name: &str, value: Option<&str>) -> Result<(), Refusal> {
     check_variable(name)?;
     app.store.run(|db| {
+        // What a job has said stays on its disk, with the value that it had then.
+        let sql = "INSERT INTO former_secrets (task, name, sealed) SELECT task, name, sealed FROM secrets
+                   WHERE task = ?1 AND name = ?2 AND sealed IS NOT NULL";
+        db.execute(sql, params![t.id, name])?;
+        let sql = "DELETE FROM former_secrets WHERE task = ?1 AND id NOT IN
+                   (SELECT id FROM former_secrets WHERE task = ?1 ORDER BY id DESC LIMIT ?2)";
+        db.execute(sql, params![t.id, FORMER])?;
         match value {
             None => db.execute("DELETE FROM secrets WHERE task = ?1 AND name = ?2", params![t.id, name])?,
             Some(value) => {

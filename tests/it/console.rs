@@ -83,6 +83,8 @@ impl Http {
     pub fn with(change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> Http {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        // The console closes what nobody uses for some seconds: on a slow machine between two calls.
+        let builder = builder.pool_max_idle_per_host(0);
         Http(runtime, change(builder).build().expect("a client"))
     }
 

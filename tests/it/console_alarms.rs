@@ -8,11 +8,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-/// What a server has heard, and how it is to answer: with 200 once nothing is left here.
+/// What a server has heard, and how it is to answer: with 200 once nothing is left here, and with 0 never.
 #[derive(Clone, Default)]
 struct Hook {
     heard: Arc<Mutex<Vec<(u16, Value)>>>,
     answers: Arc<Mutex<VecDeque<u16>>>,
+    /// Those that wait for an answer.
+    held: Arc<Mutex<Vec<std::net::TcpStream>>>,
 }
 
 impl Hook {
@@ -36,6 +38,10 @@ impl Hook {
         reader.read_exact(&mut body)?;
         let status = self.answers.lock().expect("whole").pop_front().unwrap_or(200);
         self.heard.lock().expect("whole").push((status, serde_json::from_slice(&body).unwrap_or_default()));
+        if status == 0 {
+            self.held.lock().expect("whole").push(stream);
+            return Ok(());
+        }
         write!(stream, "HTTP/1.1 {status} X\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
     }
 
@@ -102,18 +108,19 @@ fn a_webhook_is_told_once_of_an_alarm_and_of_its_end() {
     assert_eq!(api.stop("job", false)["result"], "done");
     api.reaches("job", "stopped");
     assert_eq!(texts(&hook.calls(4)[3].1), [(true, one.clone()), (true, two.clone())], "the end of what was told");
-    // It begins again: of the silenced rule nobody hears, neither its beginning nor its end.
+    // It begins again: of the silenced rule nobody hears its beginning.
     api.start("job");
     assert_eq!(texts(&hook.calls(5)[4].1), [(false, one.clone())]);
-    assert_eq!(api.stop("job", false)["result"], "done");
-    assert_eq!(texts(&hook.calls(6)[5].1), [(true, one.clone())]);
-    // And when the silence ends it is heard again.
+    // When the silence ends while it still holds, they do.
     silence(&two, "0");
+    assert_eq!(texts(&hook.calls(6)[5].1), [(false, two.clone())]);
+    assert_eq!(api.stop("job", false)["result"], "done");
+    assert_eq!(texts(&hook.calls(7)[6].1), [(true, one.clone()), (true, two.clone())]);
     // A receiver that stays ill is given up, and the log of operations says so.
     hook.answers.lock().expect("whole").extend([500; 3]);
     api.start("job");
-    let calls = hook.calls(9);
-    assert_eq!(texts(&calls[8].1), [(false, one), (false, two)]);
+    let calls = hook.calls(10);
+    assert_eq!(texts(&calls[9].1), [(false, one), (false, two)]);
     let page = until("what is told of it", || {
         let request = http.1.get(format!("{}/operations", console.url)).header("cookie", &api.session.0);
         Some(http.send(request).2).filter(|page| page.contains("tell-alarm"))
@@ -125,7 +132,39 @@ fn a_webhook_is_told_once_of_an_alarm_and_of_its_end() {
     let api = api.at(&console);
     until("the job's figures", || api.task("job")["figures"]["records_in"].as_f64().filter(|r| *r > 0.0));
     assert_eq!(api.stop("job", false)["result"], "done");
-    let calls = hook.calls(10);
-    assert!(calls.len() == 10 && texts(&calls[9].1).iter().all(|t| t.0), "{calls:?}");
+    let calls = hook.calls(11);
+    assert!(calls.len() == 11 && texts(&calls[10].1).iter().all(|t| t.0), "{calls:?}");
+    // No two events of what was taken have the same number, and each has one.
+    let ids = |c: &(u16, Value)| c.1["events"].as_array().expect("events").iter().filter_map(|e| e["id"].as_i64()).collect::<Vec<_>>();
+    let mut all: Vec<i64> = calls.iter().filter(|c| c.0 == 200).flat_map(ids).collect();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert!(all.len() == count && all.iter().all(|id| *id > 0), "{calls:?}");
+    console.kill();
+}
+
+/// Whether the receiver has it is known to nobody then: it is told again, and by the numbers the receiver knows.
+#[test]
+fn what_a_console_was_telling_when_it_was_killed_is_told_by_the_next_with_the_same_number() {
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let hook = Hook::default();
+    let url = hook.start();
+    let address = url.trim_start_matches("http://").trim_end_matches("/hook").to_string();
+    let data = tmp.path().join("data");
+    let mut console = Console::with(&data, &["--allow-address", &address]);
+    let api = enter(&console);
+    submit(&api, JOB, &json!([{"what": "restarts", "bound": -1.0}]), &url);
+    hook.answers.lock().expect("whole").push_back(0);
+    api.start("job");
+    let first = hook.calls(1)[0].1["events"].clone();
+    console.kill();
+    console = Console::with(&data, &["--allow-address", &address]);
+    let api = api.at(&console);
+    assert_eq!(hook.calls(2)[1].1["events"], first);
+    // A rule that is taken away has ceased for those who were told.
+    submit(&api, JOB, &json!([]), &url);
+    assert_eq!(texts(&hook.calls(3)[2].1), [(true, "restarts > -1".into())]);
+    assert_eq!(api.stop("job", false)["result"], "done");
     console.kill();
 }

@@ -105,6 +105,7 @@ fn a_restart_that_was_asked_for_outlives_the_console_and_a_stop_is_over_when_it_
 #[test]
 fn what_a_console_could_not_use_is_refused_at_its_start() {
     let tmp = tempfile::tempdir().expect("tempdir");
+    let around = tmp.path().display().to_string();
     let cases: &[(&[&str], &str)] = &[
         (&["--public-url", "millrace.example.com"], "--public-url"),
         (&["--public-url", "https://"], "--public-url"),
@@ -115,6 +116,8 @@ fn what_a_console_could_not_use_is_refused_at_its_start() {
         (&["--allow-address", "http://kafka:9092"], "--allow-address"),
         (&["--allow-address", "kafka:9092,redis:6379"], "--allow-address"),
         (&["--allow-address", ""], "--allow-address"),
+        (&["--allow-folder", &around], "--allow-folder"),
+        (&["--allow-folder", "/"], "--allow-folder"),
     ];
     for (args, want) in cases {
         let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };

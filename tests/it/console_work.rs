@@ -307,6 +307,44 @@ fn what_a_restore_and_a_rollback_do_is_said_in_the_words_of_the_command_line() {
     assert_eq!(o.status.code(), Some(8));
     let sentence = text(&o.stdout).lines().find(|l| l.contains("does not survive")).expect("a sentence").to_string();
     assert!(shown.contains(&sentence.replace('\'', "&#39;")) && shown.contains("id=\"lost\""), "{shown} {sentence}");
+    // Each version is read with its own variables.
+    for name in ["one", "two"] {
+        let settings = json!({"config": keyed("${N}"), "variables": {"N": name}});
+        assert_eq!(site.api.ask("PUT", "/tasks/job", &json!({"settings": settings})).0, 200);
+    }
+    let shown = page(&site.api, "/tasks/1/versions/4/rollback");
+    assert!(shown.contains(&sentence.replace('\'', "&#39;")) && shown.contains("id=\"lost\""), "{shown} {sentence}");
+}
+
+/// The newest checkpoint is not the newest any more once the job has stopped for it.
+#[test]
+fn a_running_job_goes_back_only_if_what_it_publishes_until_then_may_come_twice() {
+    let site = Site::new();
+    site.submit("job", 1, &JOB.replace("interval: 100ms", "interval: 1h"), &[]);
+    site.api.start("job");
+    site.api.reaches("job", "running");
+    let (_, asked) = site.api.ask("POST", "/tasks/job/savepoint", &json!({}));
+    let path = format!("/operations/{}", asked["operation"]);
+    until("a savepoint", || Some(site.get(&path).1).filter(|o| o["result"] == "done"));
+    let before = until("its rows", || Some(rows(&site.data, 1)).filter(|r| !r.is_empty()));
+    let (_, list) = site.get("/tasks/job/checkpoints");
+    let slot = list[0]["slot"].to_string();
+    assert!(page(&site.api, &format!("/tasks/1/restore?from={slot}")).contains("id=\"goes-on\""));
+    let http = crate::console::Http::new();
+    let restore = |more: &str| {
+        let body = format!("_csrf={}&from={slot}{more}", site.api.session.1);
+        let request = http.1.post(format!("{}/tasks/1/restore", site.api.url)).header("origin", &site.api.url);
+        let request = request.header("cookie", &site.api.session.0).header("content-type", "application/x-www-form-urlencoded");
+        http.send(request.body(body))
+    };
+    let (status, _, text) = restore("");
+    assert!(status == 409 && text.contains("name=\"accept_duplicates\""), "{status} {text}");
+    assert_eq!((&site.api.task("job")["run"], &site.api.task("job")["state"]), (&json!(1), &json!("running")), "nothing was stopped");
+    assert_eq!(restore("&accept_duplicates=1").0, 303);
+    until("the second run", || Some(site.api.task("job")).filter(|t| t["run"] == 2 && t["state"] == "running"));
+    site.api.stop("job", false);
+    site.api.reaches("job", "stopped");
+    assert!(rows(&site.data, 1).starts_with(&before));
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod start;
 mod stop;
 mod watch;
 
-pub(crate) use start::command;
+pub(crate) use start::{command, variables};
 pub use start::{check_from, counts, start};
 pub use stop::{Stop, kill, restart, savepoint, stop};
 pub use watch::{recall, watch};

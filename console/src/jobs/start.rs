@@ -114,12 +114,17 @@ fn private(folder: &Path) -> std::io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o700))
 }
 
+/// Names and values, JSON: how a process gets them.
+pub(crate) fn variables(settings: &Settings, secrets: &BTreeMap<String, String>) -> String {
+    let all: HashMap<&String, &String> = settings.variables.iter().chain(secrets).collect();
+    serde_json::to_string(&all).unwrap_or_default()
+}
+
 /// The job's process knows nothing of the console's environment.
 pub(crate) fn command(app: &App, task: i64, settings: &Settings, secrets: &BTreeMap<String, String>) -> Command {
     let mut command = Command::new(&app.options.executable);
-    let variables: HashMap<&String, &String> = settings.variables.iter().chain(secrets).collect();
     command.current_dir(app.job_folder(task)).env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8");
-    command.env("MILLRACE_VARIABLES", serde_json::to_string(&variables).unwrap_or_default());
+    command.env("MILLRACE_VARIABLES", variables(settings, secrets));
     command.env("MILLRACE_CONFINE", serde_json::to_string(&app.confine(task)).unwrap_or_default());
     for name in ["LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
         command.envs(std::env::var_os(name).map(|v| (name, v)));

@@ -3,7 +3,7 @@
 use super::form::Form;
 use super::gate::{self, Visitor};
 use super::layout::{Look, button, csrf, page as shell, time};
-use crate::accounts::{self, Role, User};
+use crate::accounts::{self, Change, Role, User};
 use crate::{App, Refusal, audit};
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -95,13 +95,25 @@ fn secret(l: &Look, what: &str, text: &str) -> Markup {
     html! { div class="told" role="status" { p { (what) } p { code id="secret" { (text) } } p { (l.t("Write it down: it is not shown again.")) } } }
 }
 
+/// # Errors
+/// A program asks: an account is its person's business.
+fn own_session(v: &Visitor) -> Done<()> {
+    match v.session.is_empty() {
+        true => Err(Refusal::forbidden("a token changes no password and makes or ends no tokens: log in for that")),
+        false => Ok(()),
+    }
+}
+
 pub async fn password(State(app): State<Arc<App>>, v: Visitor, form: Form) -> Done<Redirect> {
+    own_session(&v)?;
     let worker = (app.clone(), v.clone());
-    let (old, new, keep) = (form.get("old").to_string(), form.get("new").to_string(), form.has("keep_tokens"));
+    let (old, new, keep_tokens) = (form.get("old").to_string(), form.get("new").to_string(), form.has("keep_tokens"));
     let permit = app.logins.clone().acquire_owned().await.map_err(|_| Refusal::failed("the console is ending"))?;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        accounts::change_password(&worker.0.store, &worker.1.user, &worker.1.session, &old, &new, keep)
+        let (app, v) = worker;
+        let change = Change { session: &v.session, address: &v.address, old: &old, new: &new, keep_tokens };
+        accounts::change_password(&app.store, &v.user, &change, app.clock.now())
     });
     done.await.map_err(|e| Refusal::failed(e.to_string()))??;
     audit::note(&app, &v.user.name, &v.address, None, "change-password", "");
@@ -121,9 +133,7 @@ pub async fn look(State(app): State<Arc<App>>, form: Form) -> Response {
 }
 
 pub async fn add_token(State(app): State<Arc<App>>, l: Look, v: Visitor, form: Form) -> Done<Markup> {
-    if v.session.is_empty() {
-        return Err(Refusal::forbidden("a token makes no tokens: log in for that"));
-    }
+    own_session(&v)?;
     let role = Role::parse(form.get("role"))?;
     let days = form.trimmed("days").parse().map_err(|_| Refusal::bad("`days` must be a number"))?;
     let token = accounts::add_token(&app.store, &v.user, form.trimmed("name"), role, days, app.clock.now())?;
@@ -132,6 +142,7 @@ pub async fn add_token(State(app): State<Arc<App>>, l: Look, v: Visitor, form: F
 }
 
 pub async fn revoke_token(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i64>) -> Done<Redirect> {
+    own_session(&v)?;
     accounts::revoke_token(&app.store, &v.user, id)?;
     audit::note(&app, &v.user.name, &v.address, None, "delete-token", &id.to_string());
     Ok(Redirect::to("/account"))

@@ -33,6 +33,10 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
+/// Of an answer: it was for somebody who is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Known;
+
 /// Who asks.
 #[derive(Clone, Debug)]
 pub struct Visitor {
@@ -114,6 +118,9 @@ pub async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next)
         response = told(&refusal, program, &look, visitor.as_ref());
     }
     harden(response.headers_mut(), app.options.secure());
+    if visitor.is_some() {
+        response.extensions_mut().insert(Known);
+    }
     response
 }
 
@@ -177,12 +184,12 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refusal> {
     };
     let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     if changes {
-        if bearer.is_none() {
-            own_origin(app, &parts.headers, &host)?;
-        }
         if visitor.is_none() && !open {
             // Nothing of a stranger's is read in vain.
             return Err(must_login());
+        }
+        if bearer.is_none() {
+            own_origin(app, &parts.headers, &host)?;
         }
         let most = if visitor.is_some() { MAX_BODY } else { STRANGERS_BODY };
         let bytes = tokio::time::timeout(PATIENCE, to_bytes(body, most)).await.map_err(|_| {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub(crate) use tap::TAPS;
 
+pub(crate) use gate::Known;
 pub use gate::{Peer, Visitor};
 
 /// All routes behind the gate.

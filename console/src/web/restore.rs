@@ -31,8 +31,14 @@ pub async fn page(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id): Pa
     shown(&app, &l, &v, &t, &start, &seen)
 }
 
+/// The job runs, and publishes more than the checkpoint knows before it is stopped for this start.
+fn goes_on(app: &App, t: &Task, start: &Start) -> bool {
+    !matches!(start.from.as_str(), "latest" | "scratch") && process::alive(&app.control(t.id))
+}
+
 fn shown(app: &App, l: &Look, v: &Visitor, t: &Task, start: &Start, seen: &Foreseen) -> Done<Markup> {
-    let twice = seen.wants("--accept-duplicates") || start.accept_duplicates;
+    let goes_on = goes_on(app, t, start);
+    let twice = seen.wants("--accept-duplicates") || start.accept_duplicates || goes_on;
     let dropped = seen.wants("--allow-dropped-state") || start.allow_dropped_state;
     // What no flag helps against is refused for good.
     let never = seen.refused.is_some() && !twice && !dropped;
@@ -45,6 +51,7 @@ fn shown(app: &App, l: &Look, v: &Visitor, t: &Task, start: &Start, seen: &Fores
             h2 { (l.t("What a start from there does")) ": " code { (start.from) } }
             (foreseen(seen))
             @if process::alive(&app.control(t.id)) { p class="note" { (l.t("The job runs: it is stopped first, with a last checkpoint.")) } }
+            @if goes_on { p class="note" id="goes-on" { (l.t("What it publishes until then is published once more.")) } }
             @if !never {
                 form method="post" action=(format!("/tasks/{}/restore", t.id)) {
                     (csrf(v))
@@ -81,7 +88,7 @@ pub async fn restore(State(app): State<Arc<App>>, l: Look, v: Visitor, Path(id):
     };
     let settings = app.store.run(|db| tasks::settings(db, id, t.version))?;
     let seen = look::foresee(&app, &t, &settings, &start).await?;
-    if seen.refused.is_some() {
+    if seen.refused.is_some() || (goes_on(&app, &t, &start) && !start.accept_duplicates) {
         return Ok((StatusCode::CONFLICT, shown(&app, &l, &v, &t, &start, &seen)?).into_response());
     }
     match process::alive(&app.control(id)) {

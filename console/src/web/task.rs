@@ -252,14 +252,19 @@ pub fn remove(app: &App, v: &Visitor, id: i64) -> Done<()> {
     if crate::process::alive(&app.control(id)) {
         return Err(Refusal::conflict("the task's job runs: stop it first"));
     }
-    audit::note(app, &v.user.name, &v.address, Some(id), "delete", &t.name);
-    tasks::delete(app, &t)?;
+    let operation = audit::begin(app, &v.user.name, &v.address, Some(id), "delete", &t.name);
+    let done = tasks::delete(app, &t);
+    audit::end(app, operation, done.is_ok(), done.as_ref().err().map_or("", |e| &e.message));
+    done?;
     app.jobs.forget(id);
     Ok(())
 }
 
 pub async fn silence(State(app): State<Arc<App>>, v: Visitor, Path(id): Path<i64>, form: Form) -> Done<Redirect> {
-    tasks::find(&app, &v, id, Role::Operator)?;
+    let t = tasks::find(&app, &v, id, Role::Operator)?;
+    if t.version == 0 || !alarms::rules(&app, &t)?.0.iter().any(|r| r.key() == form.get("rule")) {
+        return Err(Refusal::bad("the task has no such alarm"));
+    }
     let hours: i64 = form.trimmed("hours").parse().map_err(|_| Refusal::bad("`hours` must be a number"))?;
     alarms::silence(&app, id, form.get("rule"), hours.saturating_mul(3600))?;
     audit::note(&app, &v.user.name, &v.address, Some(id), "silence", &format!("{} for {hours} h", form.get("rule")));

@@ -38,6 +38,28 @@ async fn guessing_is_slowed_down_and_says_nothing() {
     assert_eq!(site.login("admin", &site.first).await.status, StatusCode::SEE_OTHER);
 }
 
+/// Somebody who has come by a session or a token does not come by the password, nor by more than the token may.
+#[tokio::test]
+async fn a_password_is_not_guessed_where_it_is_changed_and_a_token_changes_no_account() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    let token = admin.new_token("viewer").await;
+    for path in ["/account/password", "/account/tokens", "/account/tokens/1/delete"] {
+        let request = Request::post(path).header("host", HOST).header("authorization", format!("Bearer {token}"));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let fields = encoded(&[("old", PASSWORD), ("new", "one of a thief"), ("name", "t"), ("role", "viewer"), ("days", "1")]);
+        assert_eq!(site.send(request.body(Body::from(fields)).unwrap()).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    assert_eq!(site.api(&token, "GET", "/api/v1/tasks", "").await.status, StatusCode::OK, "it is there still");
+    let guess = async |old: &str| admin.post("/account/password", &[("old", old), ("new", "another long one")]).await.status.as_u16();
+    for _ in 0..5 {
+        assert_eq!(guess("no").await, 422);
+    }
+    assert_eq!(guess(PASSWORD).await, 429);
+    site.clock.set(site.clock.now() + 901 * SECOND);
+    assert_eq!(guess(PASSWORD).await, 303);
+}
+
 #[tokio::test]
 async fn sessions_end_with_logout_time_and_the_password() {
     let site = Site::new();

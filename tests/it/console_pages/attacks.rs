@@ -275,6 +275,11 @@ async fn secrets_are_set_and_never_told() {
     let broken = config.replace("Inline", "Inlin").replace("name: fine", "name: ${PW}\nx: ${PW}");
     assert!(!admin.post("/lint", &[("id", "1"), ("config", &broken)]).await.text.contains(value));
     assert!(admin.get("/tasks/1/log/file").await.text.contains("connecting with ***"));
+    // The log of yesterday has the secret of yesterday.
+    admin.post("/tasks/1/edit", &[("name", "job"), ("config", &config), ("secret_name", "PW"), ("secret_value", "another"), ("do", "save")]).await;
+    assert!(admin.get("/tasks/1/log/file").await.text.contains("connecting with ***"));
+    admin.post("/tasks/1/edit", &[("name", "job"), ("config", &config), ("secret_delete", "PW"), ("do", "draft")]).await;
+    assert!(admin.get("/tasks/1/log/file").await.text.contains("connecting with ***"));
     assert!(admin.get("/tasks/1/edit").await.text.contains("PW"));
 }
 
@@ -287,11 +292,17 @@ async fn a_configuration_reaches_only_what_is_allowed() {
     let source = |s: &str| FINE.replace("{type: Inline, config: {rows: [{id: 1}]}}", s);
     let sink = |s: &str| FINE.replace("{type: Stdout}", s);
     let own = site.folder.path().join("data/console.db").display().to_string();
+    let control = site.folder.path().join("data/tasks/1/control").display().to_string();
     for config in [
         source("{type: File, config: {path: /etc/passwd}}"),
         source("{type: File, config: {path: ../../../console.db}}"),
         source("{type: File, config: {path: ../control/log}}"),
         source(&format!("{{type: File, config: {{path: {own}}}}}")),
+        // What the console keeps of its runs lies beside the job's folder.
+        source(&format!("{{type: File, config: {{path: {control}/run.json}}}}")),
+        sink(&format!("{{type: File, config: {{path: {control}/run.json}}}}")),
+        sink(&format!("{{type: File, config: {{path: {control}/lock, on_exists: append}}}}")),
+        format!("{FINE}run_env: {{state_dir: {control}}}\n"),
         source("{type: File, config: {path: '${P}'}}"),
         source("{type: Kafka, config: {brokers: '169.254.169.254:80', topics: [a]}}"),
         source("{type: Kafka, config: {brokers: 'redis.internal:6379,localhost:22', topics: [a]}}"),
@@ -572,6 +583,25 @@ async fn an_open_log_ends_with_the_right_to_read_it() {
             std::io::Write::write_all(&mut log, b"another\n").unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// A rule is silenced if the task has it: what is sent is not kept.
+#[tokio::test]
+async fn only_a_rule_of_the_task_is_silenced_and_a_task_has_not_more_than_can_be_looked_at() {
+    let site = Site::new();
+    let admin = site.admin().await;
+    admin.makes("job", "1").await;
+    let token = admin.new_token("admin").await;
+    let submit = async |rules: usize| {
+        let rules: Vec<_> = (0..rules).map(|n| serde_json::json!({"what": "lag", "bound": n})).collect();
+        let body = serde_json::json!({"settings": {"config": FINE, "alarms": rules}}).to_string();
+        site.api(&token, "PUT", "/api/v1/tasks/job", &body).await.status.as_u16()
+    };
+    assert_eq!((submit(101).await, submit(2).await), (422, 200));
+    for (rule, want) in [("lag > 1", 303), ("lag > 2", 422), ("", 422), ("<script>", 422)] {
+        let answer = admin.post("/tasks/1/alarms/silence", &[("rule", rule), ("hours", "1")]).await;
+        assert_eq!(answer.status.as_u16(), want, "{rule}");
     }
 }
 

@@ -309,7 +309,7 @@ fn what_a_restore_and_a_rollback_do_is_said_in_the_words_of_the_command_line() {
     assert!(shown.contains(&sentence.replace('\'', "&#39;")) && shown.contains("id=\"lost\""), "{shown} {sentence}");
     // Each version is read with its own variables.
     for name in ["one", "two"] {
-        let settings = json!({"config": keyed("${N}"), "variables": {"N": name}});
+        let settings = json!({"config": keyed("'${N}'"), "variables": {"N": name}});
         assert_eq!(site.api.ask("PUT", "/tasks/job", &json!({"settings": settings})).0, 200);
     }
     let shown = page(&site.api, "/tasks/1/versions/4/rollback");

@@ -189,6 +189,8 @@ fn shown(value: f64) -> f64 {
 /// What is known of rules between two looks.
 #[derive(Default)]
 pub struct Alarms {
+    /// Held while the rules of a job are looked at: what fires together is told together.
+    pub looks: Mutex<()>,
     since: Mutex<HashMap<(i64, String), i64>>,
     rules: Mutex<HashMap<i64, (i64, Arc<(Vec<Rule>, Receivers)>)>>,
 }
@@ -235,6 +237,7 @@ fn compare(app: &App, t: &Task, view: &View) -> Result<(), Refusal> {
     }
     let rules = rules(app, t)?;
     let now = app.clock.now();
+    let _looks = app.alarms.looks.lock().unwrap_or_else(|e| e.into_inner());
     for rule in &rules.0 {
         let key = rule.key();
         let why = rule.holds(view);

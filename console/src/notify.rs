@@ -90,11 +90,15 @@ pub async fn teller(app: Arc<App>) {
 /// Tells all that is to be told of a task.
 async fn tell(app: &Arc<App>, task: i64) -> Result<(), Refusal> {
     let t = app.store.run(|db| tasks::by_id(db, task))?;
+    // Not in the middle of what one look at a job has found.
+    let looks = app.alarms.looks.lock().unwrap_or_else(|e| e.into_inner());
     let events = app.store.run(|db| {
         all(db, "SELECT id, text, resolved, told FROM notices WHERE task = ?1 ORDER BY id", [task], |r| {
             Ok(Event { id: r.get(0)?, text: r.get(1)?, resolved: r.get(2)?, told: r.get(3)? })
         })
-    })?;
+    });
+    drop(looks);
+    let events = events?;
     let last = events.last().map_or(0, |e| e.id);
     let receivers = alarms::rules(app, &t)?.1.clone();
     let one = |channel: Channel| {
@@ -109,18 +113,21 @@ async fn tell(app: &Arc<App>, task: i64) -> Result<(), Refusal> {
 
 /// Comes back when the receiver has it or was given up, and that is noted.
 async fn deliver(app: &Arc<App>, message: &Message, channel: Channel, last: i64) -> Result<(), Refusal> {
+    let mut given_up = None;
     for n in 1..=TRIES {
         match message.send(app, channel).await {
             Ok(()) => break,
-            Err(e) if n == TRIES => {
-                tracing::error!("an alarm reached nobody: {e}");
-                audit::note_failed(app, "console", "", Some(message.task), "tell-alarm", &e);
-            }
+            Err(e) if n == TRIES => given_up = Some(e),
             Err(_) => tokio::time::sleep(PAUSE * n).await,
         }
     }
     let sql = "UPDATE notices SET told = told || ' ' || ?1 WHERE task = ?2 AND id <= ?3";
-    app.store.run(|db| Ok(db.execute(sql, params![channel.name(), message.task, last]).map(drop)?))
+    app.store.run(|db| Ok(db.execute(sql, params![channel.name(), message.task, last]).map(drop)?))?;
+    if let Some(e) = given_up {
+        tracing::error!("an alarm reached nobody: {e}");
+        audit::note_failed(app, "console", "", Some(message.task), "tell-alarm", &e);
+    }
+    Ok(())
 }
 
 pub fn channels(receivers: &Receivers) -> Vec<Channel> {

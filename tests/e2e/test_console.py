@@ -99,6 +99,8 @@ def browser():
     options.binary_location = "/usr/bin/chromium"
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    # Until something is a mistake, however slow the machine.
+    driver.set_script_timeout(180)
     yield driver
     driver.quit()
 

@@ -8,8 +8,8 @@ mod start;
 mod stop;
 mod watch;
 
-pub(crate) use start::{command, variables};
 pub use start::{check_from, counts, start};
+pub(crate) use start::{command, variables};
 pub use stop::{Stop, kill, restart, savepoint, stop};
 pub use watch::{recall, watch};
 

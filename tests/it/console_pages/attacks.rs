@@ -276,7 +276,9 @@ async fn secrets_are_set_and_never_told() {
     assert!(!admin.post("/lint", &[("id", "1"), ("config", &broken)]).await.text.contains(value));
     assert!(admin.get("/tasks/1/log/file").await.text.contains("connecting with ***"));
     // The log of yesterday has the secret of yesterday.
-    admin.post("/tasks/1/edit", &[("name", "job"), ("config", &config), ("secret_name", "PW"), ("secret_value", "another"), ("do", "save")]).await;
+    admin
+        .post("/tasks/1/edit", &[("name", "job"), ("config", &config), ("secret_name", "PW"), ("secret_value", "another"), ("do", "save")])
+        .await;
     assert!(admin.get("/tasks/1/log/file").await.text.contains("connecting with ***"));
     admin.post("/tasks/1/edit", &[("name", "job"), ("config", &config), ("secret_delete", "PW"), ("do", "draft")]).await;
     assert!(admin.get("/tasks/1/log/file").await.text.contains("connecting with ***"));

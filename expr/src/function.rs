@@ -14,6 +14,7 @@ mod digest;
 mod lazy;
 mod math;
 mod regexp;
+pub use regexp::missing_group;
 mod text;
 mod time;
 

@@ -4,7 +4,7 @@ use crate::build::Built;
 use crate::diagnostic::{Found, Report};
 use crate::scalar;
 use crate::source::Span;
-use crate::topology::{Topology, typed};
+use crate::topology::{Stream, Topology, typed};
 use crate::wiring::{Graph, What, output_name};
 use crate::yaml::{Content, Entry, Node};
 use millrace_sdk::config::Duration;
@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::ops::Range;
 use std::path::Path;
 
+mod letters;
 mod shape;
 
 pub(crate) use shape::TestCase;
@@ -333,6 +334,9 @@ impl Reading<'_> {
                 for (key, how) in [("exact", How::Exact), ("unordered", How::Unordered), ("subset", How::Subset)] {
                     want.extend(e.value.get(key).map(|n| self.rows(how, n)));
                 }
+                if let (Some(_), Some(n)) = (e.value.get("exact"), e.value.entry("unordered")) {
+                    self.bad(n.key_span, "`exact` says all that `unordered` says", "keep one of them");
+                }
                 if let Some(n) = e.value.get("count") {
                     let count = n.text().and_then(|t| t.parse().ok()).unwrap_or(0);
                     want.push(Want { how: How::Count(count), rows: vec![], file: None, place: self.place(n.span) });
@@ -414,6 +418,9 @@ pub(crate) fn check(report: &mut Report, t: &Topology, graph: &Graph, built: &Bu
             for e in holder.get("input").map(Node::entries).unwrap_or_default() {
                 let files = e.value.items().iter().filter_map(|n| n.get("file")).chain([&e.value]);
                 files.for_each(|n| input_file(report, n, base_dir));
+                if let Some(stream) = t.streams.iter().find(|s| s.name == e.key) {
+                    input_rows(report, &e.value, stream);
+                }
             }
             // Rows for a port that nobody knows, or that is told as unknown elsewhere.
             let unknown_ports = |name: &str| {
@@ -423,6 +430,9 @@ pub(crate) fn check(report: &mut Report, t: &Topology, graph: &Graph, built: &Bu
             named(report, holder.get("expect"), "output", &outputs, unknown_ports);
             for e in holder.get("expect").map(Node::entries).unwrap_or_default() {
                 expected_file(report, &e.value, base_dir);
+                if e.key == DEAD_LETTER {
+                    letters::check(report, &e.value, graph);
+                }
                 if let Some(schema) = schema_of_sink(t, graph, built, &e.key) {
                     expected_fields(report, &e.value, &schema);
                 }
@@ -440,6 +450,24 @@ fn input_file(report: &mut Report, node: &Node, base_dir: &Path) {
         report.push(
             found.hint("a text here is the path of a file of records, from the topology's folder; records themselves stand in a list"),
         );
+    }
+}
+
+/// Rows for a parser that declares its fields: a name that looks like one of them misspelt.
+fn input_rows(report: &mut Report, records: &Node, stream: &Stream) {
+    let Some((_, parser)) = stream.operates.first().filter(|(_, u)| u.part_name() == "StringToMap" && !u.tainted) else { return };
+    let json = parser.json.get("format").and_then(Value::as_str) == Some("json");
+    let Some(Value::Object(declared)) = parser.json.get("fields").filter(|_| json) else { return };
+    // `client.os` is read of the row's `client`.
+    let names: Vec<&str> = declared.keys().map(|k| k.split('.').next().unwrap_or(k)).collect();
+    for row in records.items().iter().filter_map(|n| n.get("row")) {
+        let missing: Vec<&str> = names.iter().copied().filter(|n| row.get(n).is_none()).collect();
+        for e in row.entries().iter().filter(|e| !names.contains(&e.key.as_str())) {
+            if let Some(near) = did_you_mean(&e.key, missing.iter().copied()) {
+                let found = Found::warning("unknown-field", e.key_span, format!("the stream reads no field `{}` of its records", e.key));
+                report.push(found.suggest(Some(near)).hint(format!("it reads {}", names.join(", "))));
+            }
+        }
     }
 }
 

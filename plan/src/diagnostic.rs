@@ -193,7 +193,7 @@ impl Report {
                     column,
                     end_line,
                     end_column,
-                    message: f.message.clone(),
+                    message: visible(&f.message),
                     hint: f.hint.clone(),
                     suggestion: f.suggestion.clone(),
                     snippet: sources.line(f.span.src, line),
@@ -319,15 +319,15 @@ pub fn full(diagnostics: &[Diagnostic], color: bool) -> String {
         // A file that cannot be read, or is empty, has nothing to show.
         if !d.snippet.is_empty() {
             let _ = writeln!(out, "{:gutter$} {bar}", "");
-            let _ = writeln!(out, "{} {bar} {}", paint("1;34", &format!("{:>gutter$}", d.line)), tabs_as_spaces(&d.snippet));
             let length = if d.end_line == d.line { d.end_column.saturating_sub(d.column) } else { usize::MAX };
-            let (indent, marks) = underline(&d.snippet, d.column, length);
+            let (line, indent, marks) = underlined(&d.snippet, d.column, length);
+            let _ = writeln!(out, "{} {bar} {line}", paint("1;34", &format!("{:>gutter$}", d.line)));
             let _ = writeln!(out, "{:gutter$} {bar} {indent}{}", "", paint(code, &marks));
         }
         if let Some(s) = &d.second {
             let _ = writeln!(out, "{:gutter$}{} {}:{}:{}", "", paint("1;34", ":::"), s.file, s.line, s.column);
-            let _ = writeln!(out, "{} {bar} {}", paint("1;34", &format!("{:>gutter$}", s.line)), tabs_as_spaces(&s.snippet));
-            let (indent, _) = underline(&s.snippet, s.column, 1);
+            let (line, indent, _) = underlined(&s.snippet, s.column, 1);
+            let _ = writeln!(out, "{} {bar} {line}", paint("1;34", &format!("{:>gutter$}", s.line)));
             let _ = writeln!(out, "{:gutter$} {bar} {indent}{} {}", "", paint("1;34", "-"), s.message);
         }
         if let Some(s) = &d.suggestion {
@@ -341,16 +341,52 @@ pub fn full(diagnostics: &[Diagnostic], color: bool) -> String {
     out
 }
 
-fn tabs_as_spaces(line: &str) -> String {
-    line.replace('\t', "    ")
+/// Control characters as the signs that stand for them, so that no terminal obeys them.
+fn visible(text: &str) -> String {
+    text.chars().map(picture).collect()
 }
 
-/// The blanks before the marks and the marks, as wide as a terminal shows the text above them.
-fn underline(line: &str, column: usize, length: usize) -> (String, String) {
-    let width = |c: char| if c == '\t' { 4 } else { unicode_width::UnicodeWidthChar::width(c).unwrap_or(0) };
-    let before: usize = line.chars().take(column - 1).map(width).sum();
-    let under: usize = line.trim_end().chars().skip(column - 1).take(length).map(width).sum();
-    (" ".repeat(before), "^".repeat(under.max(1)))
+fn picture(c: char) -> char {
+    match c {
+        '\0'..='\u{1f}' => char::from_u32(0x2400 + c as u32).unwrap_or(c),
+        '\u{7f}' => '\u{2421}',
+        '\u{80}'..='\u{9f}' => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// Characters of a line that are shown, and how many of them before the place: more is cut off.
+const SHOWN: usize = 180;
+const SHOWN_BEFORE: usize = 80;
+
+/// A line as it is shown, the blanks before the marks, and the marks, as wide as a terminal shows the text above them.
+fn underlined(line: &str, column: usize, length: usize) -> (String, String, String) {
+    let line = line.trim_end_matches('\r');
+    let all = line.chars().count();
+    let from = if all > SHOWN { (column - 1).saturating_sub(SHOWN_BEFORE).min(all - SHOWN) } else { 0 };
+    let (mut shown, mut before, mut under) = (String::new(), 0, 0);
+    if from > 0 {
+        shown.push('…');
+        before += 1;
+    }
+    let marked = line.trim_end().chars().count().min((column - 1).saturating_add(length));
+    for (i, c) in line.chars().enumerate().skip(from).take(SHOWN) {
+        let c = if c == '\t' { c } else { picture(c) };
+        let width = if c == '\t' { 4 } else { unicode_width::UnicodeWidthChar::width(c).unwrap_or(0) };
+        match c {
+            '\t' => shown.push_str("    "),
+            c => shown.push(c),
+        }
+        if i + 1 < column {
+            before += width;
+        } else if i < marked {
+            under += width;
+        }
+    }
+    if from + SHOWN < all {
+        shown.push('…');
+    }
+    (shown, " ".repeat(before), "^".repeat(under.max(1)))
 }
 
 /// `2 errors, 1 warning`; empty when there is nothing.

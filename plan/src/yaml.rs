@@ -63,6 +63,8 @@ pub(crate) struct Composer<'a> {
     bytes: Option<Vec<usize>>,
     pub found: Vec<Found>,
     stack: Vec<Frame>,
+    /// How deep those stand that a tag makes something else of.
+    unread: Vec<usize>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
     root: Option<Node>,
@@ -81,6 +83,7 @@ impl<'a> Composer<'a> {
             bytes,
             found: vec![],
             stack: vec![],
+            unread: vec![],
             anchors: HashMap::new(),
             nodes: 0,
             root: None,
@@ -138,8 +141,12 @@ impl<'a> Composer<'a> {
                     }
                     self.add(node, anchor);
                 }
-                Event::SequenceStart(anchor, _) => self.open(Frame::Seq { start, end, items: vec![], anchor }, start)?,
-                Event::MappingStart(anchor, _) => {
+                Event::SequenceStart(anchor, tag) => {
+                    self.tagged(tag.as_ref().is_some_and(|t| t.handle == "!"), start);
+                    self.open(Frame::Seq { start, end, items: vec![], anchor }, start)?
+                }
+                Event::MappingStart(anchor, tag) => {
+                    self.tagged(tag.as_ref().is_some_and(|t| t.handle == "!"), start);
                     self.open(Frame::Map { start, end, entries: vec![], places: HashMap::new(), key: None, anchor }, start)?
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close(start, end),
@@ -180,6 +187,14 @@ impl<'a> Composer<'a> {
         let name = &line[at..];
         let found = Found::error("syntax", self.span(at, at + name.len()), format!("the tag `{name}` has no meaning here"));
         Some(found.hint("quote the value if it begins with `!`"))
+    }
+
+    /// Tells of a tag before the list or map that comes next, of which nothing is read then.
+    fn tagged(&mut self, tagged: bool, start: usize) {
+        if let Some(found) = tagged.then(|| self.tag(start)).flatten() {
+            self.found.push(found.hint("write what it means as keys: `type: …`"));
+            self.unread.push(self.stack.len());
+        }
     }
 
     fn scalar(&self, start: usize, mut end: usize, text: String, style: ScalarStyle, tagged: bool) -> Node {
@@ -268,10 +283,11 @@ impl<'a> Composer<'a> {
                 let start = self.copy.original(start);
                 let flow_end = flow_end.map(|e| self.copy.original(e));
                 let span = Span::new(self.src, start..flow_end.unwrap_or(last).max(start));
-                (Node { span, content: Content::Map(merge(entries)) }, anchor)
+                (Node { span, content: Content::Map(merge(entries, &mut self.found)) }, anchor)
             }
         };
-        self.add(node, anchor);
+        let unread = self.unread.pop_if(|depth| *depth == self.stack.len()).is_some();
+        self.add(if unread { Node::bad(node.span) } else { node }, anchor);
     }
 
     /// Puts a finished node where it belongs: a key, a value, an item, or the root.
@@ -413,7 +429,7 @@ pub(crate) fn glued(text: &str) -> Option<(&str, &str)> {
 }
 
 /// `<<: *defaults`: what the map itself says goes first.
-fn merge(entries: Vec<Entry>) -> Vec<Entry> {
+fn merge(entries: Vec<Entry>, found: &mut Vec<Found>) -> Vec<Entry> {
     if !entries.iter().any(|e| e.key == "<<") {
         return entries;
     }
@@ -428,6 +444,12 @@ fn merge(entries: Vec<Entry>) -> Vec<Entry> {
                         merged.extend(m);
                     }
                 }
+            }
+            ("<<", Content::Bad) => {}
+            ("<<", content) => {
+                let node = Node { span: e.value.span, content };
+                let message = format!("`<<` puts the keys of another map in here, found {}", node.kind());
+                found.push(Found::error("wrong-type", node.span, message).hint("write `<<: *anchor`, or a list of such aliases"));
             }
             (_, content) => out.push(Entry { value: Node { span: e.value.span, content }, key: e.key, key_span: e.key_span }),
         }

@@ -158,6 +158,8 @@ impl Common<'_> {
             } else {
                 config.set(key, &text);
                 if let Err(KafkaError::ClientConfig(_, why, ..)) = ClientConfig::new().set(key, &text).create_native_config() {
+                    // Whether the key or its value is wrong, only the client's words tell.
+                    let place = if why.contains("No such configuration property") { place.key() } else { place };
                     problems.push(Problem::error("invalid-property", place, format!("the client does not take `{key}: {text}`: {why}")));
                 }
             }

@@ -219,7 +219,13 @@ impl Kafka {
             if topic.starts_with('^') {
                 match Regex::new(topic) {
                     Ok(regex) => patterns.push(regex),
-                    Err(e) => problems.push(Problem::error("invalid-regex", place, format!("the pattern `{topic}` cannot be read: {e}"))),
+                    Err(e) => {
+                        let (at, why) = match millrace_sdk::pattern::regex_fault(topic) {
+                            Some((range, why)) => (place.range(range), why),
+                            None => (place, e.to_string()),
+                        };
+                        problems.push(Problem::error("invalid-regex", at, format!("`{topic}` is no regular expression: {why}")));
+                    }
                 }
             } else if let Err(why) = legal_topic(topic) {
                 problems.push(Problem::error("invalid-topic", place, why));

@@ -32,6 +32,32 @@ submit! { FunctionDef::new("regexp_extract", &[Text, Text, Int], Type::String, "
 submit! { FunctionDef::new("regexp_count", &[Text, Text], Type::Bigint, "regexp_count(text, pattern) -> bigint", "number of matches that don't overlap", "regexp_count('a1b22c', '[0-9]+') => 2",
 |a, _, p| { let t = a[0].text()?; with(a[1], p, |r| Ok(V::Int(r.find_iter(t).count() as i64))) }).prepare(1, regex) }
 
+/// The first group that a replacement names and the pattern does not have: as it is written, and as it is read.
+pub fn missing_group<'t>(regex: &Regex, to: &'t str) -> Option<(&'t str, &'t str)> {
+    let known = |name: &str| match name.parse::<usize>() {
+        Ok(n) => n < regex.captures_len(),
+        Err(_) => regex.capture_names().flatten().any(|n| n == name),
+    };
+    let mut at = 0;
+    while let Some(start) = to[at..].find('$').map(|i| at + i) {
+        let rest = &to[start + 1..];
+        let (name, end) = if rest.starts_with('$') {
+            ("", start + 2)
+        } else if let Some(braced) = rest.strip_prefix('{') {
+            let Some(len) = braced.find('}') else { return None };
+            (&braced[..len], start + len + 3)
+        } else {
+            let len = rest.bytes().take_while(|c| c.is_ascii_alphanumeric() || *c == b'_').count();
+            (&rest[..len], start + 1 + len)
+        };
+        if !name.is_empty() && !known(name) {
+            return Some((&to[start..end], name));
+        }
+        at = end;
+    }
+    None
+}
+
 fn compile(pattern: &str) -> Result<Regex, String> {
     Regex::new(pattern).map_err(|e| {
         let text = e.to_string();

@@ -131,16 +131,21 @@ impl Compiler<'_> {
                 let _ = self.exprs(args.iter().copied().chain(filter));
                 return self.typed(Node::null(), Type::Any, range);
             }
-            self.issue("aggregate-not-allowed", name_range, format!("`{name}` is an aggregate: there is one row here")).hint =
-                Some("aggregates belong in the `aggregates` of a window".into());
+            let (message, hint) = match self.nested {
+                true => (format!("`{name}` is an aggregate inside of another"), "a second window takes the aggregates of the first"),
+                false => (format!("`{name}` is an aggregate: there is one row here"), "aggregates belong in the `aggregates` of a window"),
+            };
+            self.issue("aggregate-not-allowed", name_range, message).hint = Some(hint.into());
             return None;
         };
         // Inside, fields are those of a row, and aggregates are not allowed.
+        self.nested = true;
         let inner = self.exprs(args.iter().copied());
         let filter = match filter {
             None => Some(None),
             Some(f) => self.expr(f).map(Some),
         };
+        self.nested = false;
         let made = match (inner, filter) {
             (Some(inner), Some(filter)) => {
                 if let Some(f) = &filter
@@ -207,7 +212,7 @@ impl Compiler<'_> {
             }
         }
         let prepared = self.prepare(def, &args)?;
-        if !fits {
+        if !fits || !self.groups(def.name, &prepared, &args) {
             return None;
         }
         let types: Vec<Type> = args.iter().map(|t| t.ty).collect();
@@ -265,6 +270,35 @@ impl Compiler<'_> {
                 self.issue(id, range, message).suggestion = suggestion;
                 None
             }
+        }
+    }
+
+    /// Whether a constant pattern has the groups that the other arguments name.
+    fn groups(&mut self, name: &str, prepared: &Prepared, args: &[Typed]) -> bool {
+        let Prepared::Regex(regex) = prepared else { return true };
+        let count = regex.captures_len() - 1;
+        let has = match count {
+            0 => "the pattern has no group".to_string(),
+            1 => "the pattern has 1 group".to_string(),
+            n => format!("the pattern has {n} groups"),
+        };
+        match (name, args.get(2).map(|t| (&t.node, t.range.clone()))) {
+            ("regexp_extract", Some((Node::Const(Const::Int(n)), range))) if !(0..=count as i64).contains(n) => {
+                self.issue("invalid-argument", range, format!("{has}, not {n}")).hint = Some("0 is the whole match".into());
+                false
+            }
+            ("regexp_replace", Some((Node::Const(Const::Str(to)), range))) => {
+                let Some((written, read)) = function::missing_group(regex, to) else { return true };
+                let number = read.chars().take_while(char::is_ascii_digit).count();
+                let message = format!("`{written}` means the group `{read}`, which the pattern does not have");
+                let i = self.issue("invalid-argument", range, message);
+                i.hint = Some(match number {
+                    n if n > 0 && n < read.len() => format!("write `${{{}}}{}` for a group with text behind it", &read[..n], &read[n..]),
+                    _ => "a `$` itself is written `$$`".into(),
+                });
+                false
+            }
+            _ => true,
         }
     }
 

@@ -6,7 +6,7 @@ use super::parse::Text;
 use super::pool::Pool;
 use super::time::Interval;
 use super::value::{Op, common, decimal_type};
-use crate::Issue;
+use crate::{EvalError, Issue};
 use crate::aggregate::AggregateCall;
 use millrace_sdk::record::Meta;
 use millrace_sdk::{Batch, BatchBuilder, Decimal, Schema, Type, Way};
@@ -41,6 +41,8 @@ pub struct Compiler<'s> {
     pub seen: Vec<String>,
     /// Aggregates found, where they are allowed.
     pub aggregates: Option<Vec<AggregateCall>>,
+    /// Within the arguments of an aggregate.
+    pub nested: bool,
 }
 
 /// A row without fields, for constants.
@@ -67,7 +69,7 @@ pub fn describe(ty: Type) -> String {
 
 impl<'s> Compiler<'s> {
     pub fn new(text: &'s str, schema: Option<&'s Schema>, settings: &'s Settings) -> Compiler<'s> {
-        Compiler { text: Text::new(text), schema, settings, issues: vec![], seen: vec![], aggregates: None }
+        Compiler { text: Text::new(text), schema, settings, issues: vec![], seen: vec![], aggregates: None, nested: false }
     }
 
     /// The program of the whole text; None where there are issues.
@@ -103,16 +105,24 @@ impl<'s> Compiler<'s> {
 
     /// Computes what is made of constants alone; what fails there is left to fail at run time.
     pub fn fold(&self, node: Node, constant: bool) -> Node {
+        self.computed(node, constant).0
+    }
+
+    /// The same, and why it fails, if it does.
+    fn computed(&self, node: Node, constant: bool) -> (Node, Option<EvalError>) {
         if !constant {
-            return node;
+            return (node, None);
         }
         let pool = Pool::default();
         let settings = Settings { zone: self.settings.zone.clone(), null_on_error: false, reached: None };
         let folded = {
             let cx = Cx { row: NO_ROW.row(0), pool: &pool, accs: &[], settings: &settings };
-            node.val(&cx).ok().and_then(Const::of)
+            node.val(&cx).map(Const::of)
         };
-        folded.map_or(node, Node::Const)
+        match folded {
+            Ok(c) => (c.map_or(node, Node::Const), None),
+            Err(e) => (node, Some(*e)),
+        }
     }
 
     pub fn expr(&mut self, e: &Ast) -> Option<Typed> {
@@ -689,8 +699,15 @@ impl<'s> Compiler<'s> {
     fn cast(&mut self, t: Typed, to: &ast::DataType, tried: bool, range: Range<usize>, literal: bool) -> Option<Typed> {
         let Some(ty) = sql_type(to) else {
             let name = to.to_string();
-            let suggestion = Type::meant(&name);
             let range = self.type_place(&name, range);
+            if let Some((word, _)) = name.split_once('(')
+                && matches!(word.to_ascii_lowercase().as_str(), "decimal" | "numeric" | "dec" | "number")
+            {
+                let issue = self.issue("unknown-type", range, format!("there is no `{name}`"));
+                issue.hint = Some("decimal(p,s) has 1 to 38 digits (p), of which at most p stand behind the point (s)".into());
+                return None;
+            }
+            let suggestion = Type::meant(&name);
             let issue = self.issue("unknown-type", range, format!("unknown type `{name}`"));
             issue.suggestion = suggestion;
             issue.hint = Some(format!("types are {}", Type::NAMES.join(", ")));
@@ -715,9 +732,13 @@ impl<'s> Compiler<'s> {
         }
         let constant = t.node.is_const();
         let node = if tried { Node::TryCast(Box::new(t.node), ty) } else { Node::Cast(Box::new(t.node), ty) };
-        let node = self.fold(node, constant);
-        if literal && !node.is_const() {
-            self.issue("invalid-literal", range, format!("the text is no {ty}"));
+        let (node, failure) = self.computed(node, constant && self.schema.is_some());
+        if let Some(e) = failure {
+            if literal {
+                self.issue("invalid-literal", range, format!("the text is no {ty}"));
+            } else {
+                self.issue("invalid-cast", range, e.message).hint = Some("it would fail for every row; TRY_CAST gives NULL".into());
+            }
             return None;
         }
         self.typed(node, ty, range)

@@ -137,8 +137,10 @@ fn unclosed(text: &str) -> Option<Issue> {
         let inner = text[start + 2..end - 2].trim_matches(['~', ' ', '{', '}']);
         if let Some(block) = inner.strip_prefix('#') {
             open.push((block.split_whitespace().next().unwrap_or(""), start));
-        } else if inner.starts_with('/') {
-            open.pop();
+        } else if inner.starts_with('/') && open.pop().is_none() {
+            return Some(syntax(start..end, format!("`{{{{{inner}}}}}` closes no block")).with_hint("take it out, or open the block before it"));
+        } else if inner.split_whitespace().next() == Some("else") && open.is_empty() {
+            return Some(syntax(start..end, "`{{else}}` stands in no block").with_hint("it belongs between `{{#if …}}` and `{{/if}}`"));
         }
         at = end;
     }
@@ -399,6 +401,14 @@ impl<'a> Walk<'a> {
                     None => range,
                 };
                 self.issues.push(Issue { id, range, message, hint: None, suggestion: None });
+            } else if let Some(def) = def.filter(|d| d.counts(i) && s.trim().parse::<f64>().is_err()) {
+                self.issues.push(Issue {
+                    id: "wrong-argument",
+                    range,
+                    message: format!("`{}` takes a number here, found `{s}`", def.name),
+                    hint: Some(format!("usage: `{}`", def.signature)),
+                    suggestion: None,
+                });
             }
         }
         self.param(p)

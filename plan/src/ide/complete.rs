@@ -215,6 +215,14 @@ fn values(doc: &Document, root: &Node, way: &Way, plain: &Range<usize>, dotted: 
         }
         _ => {}
     }
+    if doc.text[..plain.start].ends_with("%{")
+        && let Some(config) = way.nodes.iter().rev().find(|n| n.get("format").and_then(Node::text) == Some("grok"))
+    {
+        let own = config.get("patterns").map(Node::entries).unwrap_or_default().iter();
+        let own = own.map(|e| item(e.key.clone(), Kind::Name, "pattern", e.value.text().unwrap_or_default().into(), plain));
+        let known = grok::patterns().iter().map(|(name, about)| item(name.to_string(), Kind::Name, "pattern", format!("`{about}`"), plain));
+        return own.chain(known).collect();
+    }
     let mut out: Vec<Completion> =
         schema::words(&schemas).into_iter().map(|(w, d)| item(w, Kind::Value, "", d.to_string(), dotted)).collect();
     let fields = || fields(doc, root, way).into_iter().map(|(n, t)| item(n, Kind::Field, &t, String::new(), plain)).collect::<Vec<_>>();

@@ -56,6 +56,17 @@ pub(super) fn marks(text: &str, line: Line<'_>, at: usize, info: &str) -> Vec<At
         let value = text[v..line.end].trim_end();
         all.push(unquoted_template(text, v..v + value.len()));
     }
+    // `{where: a = {{b}}}`: the braces stand within a text.
+    if info.contains("flow") && text[at..].starts_with("{{") {
+        let before = &text[line.start..at];
+        let start = [": ", ", ", "[", "{"].iter().filter_map(|s| before.rfind(s).map(|i| i + s.len())).max().unwrap_or(0);
+        let rest = &text[at..line.end];
+        let close = rest.find("}}").map_or(rest.len(), |i| i + 2);
+        let end = at + close + rest[close..].find([',', '}', ']']).unwrap_or(rest.len() - close);
+        let start = line.start + start + before[start..].len() - before[start..].trim_start().len();
+        let end = start + text[start..end].trim_end().len();
+        all.push(unquoted_template(text, start..end).damage(start..end));
+    }
     if let Some(dollar) = line.text.find("${").filter(|_| info.contains("flow")) {
         let start = line.start + dollar;
         let end = text[start..line.end].find('}').map_or(line.end, |i| start + i + 1);
@@ -110,6 +121,35 @@ pub(super) fn quote(text: &str, range: Range<usize>, found: impl FnOnce(String) 
 
 pub(super) fn shown(c: char) -> String {
     if c == '`' { "a backtick".into() } else { format!("`{c}`") }
+}
+
+/// What YAML lets follow a backslash in double quotes.
+const ESCAPES: &str = "0abtnvfre \"/\\N_LPxuU\n\r\t";
+
+/// `"\d+"`: a backslash in double quotes that begins no escape.
+pub(super) fn escapes(text: &str, at: usize, info: &str) -> Option<Attempt> {
+    if !info.contains("unknown escape") {
+        return None;
+    }
+    let mut rest = text[at..].char_indices().skip(1);
+    while let Some((i, c)) = rest.next() {
+        if c == '"' {
+            return None;
+        }
+        let Some((_, next)) = (c == '\\').then(|| rest.next()).flatten() else { continue };
+        if ESCAPES.contains(next) {
+            continue;
+        }
+        let slash = at + i;
+        let escape = slash..slash + 1 + next.len_utf8();
+        let found = Attempt::new(
+            escape,
+            format!("`\\{next}` is no escape of a text in double quotes"),
+            format!("write `\\\\{next}`, or put the text in single quotes"),
+        );
+        return Some(found.patch(slash..slash, "\\").safe());
+    }
+    None
 }
 
 /// Quotes that are not closed, and text behind closed ones.

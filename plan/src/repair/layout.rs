@@ -15,6 +15,13 @@ pub(super) fn brackets(text: &str, line: Line<'_>, at: usize, info: &str, open: 
         let found = Attempt::new(at..at + 1, format!("`{c}` closes nothing"), "take it out, or open what it closes");
         all.push(found.patch(at..at + 1, " "));
     }
+    // `{type: Map, config:{set: …}}`
+    if info.contains("flow mapping") && [":{", ":[", ":\"", ":'"].iter().any(|s| text[at..].starts_with(s)) {
+        let key = text[line.start..at].rsplit(['{', ',', ' ']).next().unwrap_or_default();
+        let message = format!("a space is missing behind the colon of `{key}:`");
+        let found = Attempt::new(at - key.len()..at + 1, message, format!("write `{key}: {}…`", &text[at + 1..at + 2]));
+        all.push(found.patch(at + 1..at + 1, " ").safe());
+    }
     let above = line.before(text).and_then(|l| open_in(l.text).0.first().map(|(i, _)| l.start + i));
     if let Some(start) = open.or(above) {
         let opened = Line::at(text, start);

@@ -14,7 +14,7 @@ mod line;
 mod stray;
 
 pub(crate) use guess::unquoted_template;
-use guess::{marks, quotes, tabs};
+use guess::{escapes, marks, quotes, tabs};
 use holes::holes;
 use layout::{brackets, indents, keys};
 pub(crate) use line::comment_in;
@@ -212,6 +212,7 @@ fn attempts(text: &str, at: usize, info: &str, open: Option<usize>) -> Vec<Attem
     }
     let mut all = vec![];
     all.extend(tabs(text, line, info));
+    all.extend(escapes(text, at, info));
     all.extend(stray::comments(text, line));
     all.extend(stray::dash(text, line));
     all.extend(marks(text, line, at, info));

@@ -102,7 +102,8 @@ fn typed(report: &mut Report, name: &str, span: Span, entries: Vec<Entry>, kinds
             .flat_map(|p| std::iter::once(p.name).chain(p.aliases.iter().copied()))
             .chain(KINDS.iter().map(|(k, _)| *k).filter(|_| kinds.len() > 1))
             .collect();
-        let found = Found::error("unknown-part", span, format!("no part is called `{name}`"))
+        let what = KINDS.iter().find(|(_, k)| *kinds == [*k]).map_or("part".to_string(), |(_, k)| format!("{k:?}").to_lowercase());
+        let found = Found::error("unknown-part", span, format!("no {what} is called `{name}`"))
             .sure(name, names.iter().copied())
             .suggest(did_you_mean(name, names.iter().copied()));
         let meant = found.suggestion.clone().filter(|n| found.sure && kinds.iter().any(|k| Part::find(*k, n).is_some()));

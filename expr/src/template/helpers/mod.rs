@@ -101,6 +101,12 @@ impl HelperDef {
         BY_NAME.get(name).copied()
     }
 
+    /// Whether the argument is a number by its name in the signature.
+    pub(super) fn counts(&self, index: usize) -> bool {
+        let name = self.signature.split(' ').nth(index + 1).map(|n| n.trim_matches(['[', ']']));
+        matches!(name, Some("N" | "BITS" | "WIDTH" | "START" | "END"))
+    }
+
     /// Whether helpers that fail inside of its arguments give null.
     pub(super) fn catches(&self) -> bool {
         matches!(self.name, "default" | "coalesce")

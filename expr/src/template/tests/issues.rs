@@ -48,6 +48,10 @@ fn issues_have_ids_places_and_suggestions() {
         ("{{#if os}}y{{/unless}}", "template-syntax", "{{/unless}}", None),
         ("{{regex_match os \"\\d\"}}", "template-syntax", "\\d", None),
         ("{{/if}}", "template-syntax", "{{/if}}", None),
+        ("{{os}} {{else}} x", "template-syntax", "{{else}}", None),
+        ("{{#if os}}y{{/if}}{{/if}}", "template-syntax", "{{/if}}", None),
+        ("{{md5_prefix os 'x'}}", "wrong-argument", "x", None),
+        ("{{pad_left os \"ten\" '0'}}", "wrong-argument", "ten", None),
         ("{{}}", "template-syntax", "", None),
     ] {
         let found = issues(text, &schema);

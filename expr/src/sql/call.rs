@@ -289,11 +289,12 @@ impl Compiler<'_> {
             }
             ("regexp_replace", Some((Node::Const(Const::Str(to)), range))) => {
                 let Some((written, read)) = function::missing_group(regex, to) else { return true };
+                // In a topology `${` begins a variable, and `$${` is the text itself.
                 let number = read.chars().take_while(char::is_ascii_digit).count();
                 let message = format!("`{written}` means the group `{read}`, which the pattern does not have");
                 let i = self.issue("invalid-argument", range, message);
                 i.hint = Some(match number {
-                    n if n > 0 && n < read.len() => format!("write `${{{}}}{}` for a group with text behind it", &read[..n], &read[n..]),
+                    n if n > 0 && n < read.len() => format!("write `$${{{}}}{}` for a group with text behind it", &read[..n], &read[n..]),
                     _ => "a `$` itself is written `$$`".into(),
                 });
                 false

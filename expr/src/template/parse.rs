@@ -138,7 +138,9 @@ fn unclosed(text: &str) -> Option<Issue> {
         if let Some(block) = inner.strip_prefix('#') {
             open.push((block.split_whitespace().next().unwrap_or(""), start));
         } else if inner.starts_with('/') && open.pop().is_none() {
-            return Some(syntax(start..end, format!("`{{{{{inner}}}}}` closes no block")).with_hint("take it out, or open the block before it"));
+            return Some(
+                syntax(start..end, format!("`{{{{{inner}}}}}` closes no block")).with_hint("take it out, or open the block before it"),
+            );
         } else if inner.split_whitespace().next() == Some("else") && open.is_empty() {
             return Some(syntax(start..end, "`{{else}}` stands in no block").with_hint("it belongs between `{{#if …}}` and `{{/if}}`"));
         }

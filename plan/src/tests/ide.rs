@@ -44,7 +44,8 @@ fn completes() {
 
 #[test]
 fn completes_patterns_of_grok() {
-    let parser = |pattern: &str| format!("transforms:\n  - {{type: Filter, config: {{patterns: {{MINE: x}}, format: grok, pattern: {pattern}");
+    let parser =
+        |pattern: &str| format!("transforms:\n  - {{type: Filter, config: {{patterns: {{MINE: x}}, format: grok, pattern: {pattern}");
     for pattern in ["\"%{¦", "\"%{IP¦:ip}\"}}\n", "'%{WORD:a} %{¦}'}}\n"] {
         let got = labels(&parser(pattern));
         assert!(got.contains(&"MINE".to_string()) && got.contains(&"IPORHOST".to_string()), "{pattern}: {got:?}");

@@ -198,10 +198,10 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refusal> {
         })?;
         let bytes = bytes
             .map_err(|_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("a request has at most {} KiB", most >> 10)))?;
-        if bearer.is_none() {
-            if let Some(v) = &visitor {
-                own_form(&parts.headers, &bytes, &v.csrf)?;
-            }
+        if bearer.is_none()
+            && let Some(v) = &visitor
+        {
+            own_form(&parts.headers, &bytes, &v.csrf)?;
         }
         body = Body::from(bytes);
     }

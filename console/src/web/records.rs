@@ -10,6 +10,7 @@ use crate::store::{all, first};
 use crate::tasks::{self, Task};
 use crate::{App, Refusal, audit, look};
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Redirect;
 use maud::{Markup, html};
 use rusqlite::params;
@@ -29,12 +30,13 @@ pub async fn row(app: &Arc<App>, v: &Visitor, store: &str, key: &str) -> Done<(T
     let allowed = app.store.run(|db| {
         first(db, "SELECT task, store FROM records WHERE name = ?1", [store], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?)))
     })?;
-    let (id, name) = allowed.ok_or_else(|| {
-        Refusal::forbidden(format!("rows of the store `{store}` are shown to nobody: an administrator must allow it first (Stores)"))
-    })?;
-    let t = tasks::find(app, v, id, Role::Viewer)?;
-    if key.len() > MAX_KEY || name.starts_with('-') {
-        return Err(Refusal::bad(format!("a key has at most {MAX_KEY} bytes")));
+    let refused =
+        || Refusal::forbidden(format!("rows of the store `{store}` are not shown to you: an administrator must allow it first (Stores)"));
+    let (id, name) = allowed.ok_or_else(refused)?;
+    // Who is of another team does not learn that there is one of that name.
+    let t = tasks::find(app, v, id, Role::Viewer).map_err(|e| if e.status == StatusCode::NOT_FOUND { refused() } else { e })?;
+    if key.len() > MAX_KEY || key.contains('\0') || name.starts_with('-') {
+        return Err(Refusal::bad(format!("a key has at most {MAX_KEY} bytes, and no NUL")));
     }
     let settings = app.store.run(|db| tasks::settings(db, id, t.version))?;
     let file = look::write(app, &t, &settings)?;

@@ -175,7 +175,7 @@ pub fn picture(app: &App, t: &Task) -> Done<Arc<millrace_plan::graph::Picture>> 
     }
     let (settings, secrets) = app.store.run(|db| {
         let settings = if version == 0 { tasks::draft(db, t)? } else { tasks::settings(db, t.id, version)? };
-        Ok((settings, tasks::secrets(&app, db, t.id)?))
+        Ok((settings, tasks::secrets(app, db, t.id)?))
     })?;
     // A draft has no number: it is known by its text.
     let version = if version > 0 { version } else { settings.mark() };

@@ -186,9 +186,12 @@ async fn stores_are_an_administrators_business_and_records_their_teams() {
     let refused = editor.get("/records/users/1").await;
     assert!(refused.status == StatusCode::FORBIDDEN && refused.text.contains("an administrator must allow it first"), "{}", refused.text);
     assert_eq!(admin.post("/stores", &[("task", "1"), ("store", "users"), ("name", "users")]).await.status, StatusCode::SEE_OTHER);
-    // Who is not of the team learns no more than of a task; who is gets as far as the executable, which is not here.
+    // Who is not of the team does not learn that it is there; who is gets as far as the executable, which is not here.
     let stranger = admin.hires("sam", "viewer", &["2"]).await;
-    assert_eq!(stranger.get("/records/users/1").await.status, StatusCode::NOT_FOUND);
+    let (there, not_there) = (stranger.get("/records/users/1").await, stranger.get("/records/nobody/1").await);
+    assert_eq!((there.status, not_there.status), (StatusCode::FORBIDDEN, StatusCode::FORBIDDEN));
+    assert_eq!(there.text.replace("users", "nobody"), not_there.text);
+    assert_eq!(editor.get("/records/users/a%00b").await.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(editor.get("/records/users/1").await.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(editor.get(&format!("/records/users/{}", "x".repeat(5000))).await.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(admin.post("/stores/users/delete", &[]).await.status, StatusCode::SEE_OTHER);

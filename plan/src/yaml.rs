@@ -268,7 +268,8 @@ impl<'a> Composer<'a> {
     }
 
     fn close(&mut self, start: usize, end: usize) {
-        let flow_end = (end > start && self.text[start..end].starts_with([']', '}'])).then_some(end);
+        // The parser's own end lies behind the blanks and the comment that follow.
+        let flow_end = (end > start && self.text[start..end].starts_with([']', '}'])).then_some(start + 1);
         let Some(frame) = self.stack.pop() else { return };
         let (node, anchor) = match frame {
             Frame::Seq { start, end, items, anchor } => {

@@ -1,6 +1,7 @@
 """Faults at named places: whatever happens, a run that goes on publishes what one undisturbed run does, or says clearly why it does not."""
 import json
 import os
+import re
 import signal
 import time
 
@@ -30,7 +31,10 @@ def test_killed_at_every_point(kafka, prefix, millrace, tmp_path, data, chaos, r
         wrong = complaints(data[1], chain.run(first + rest))
         assert not wrong, f"{sink.__name__}, seed {seed}, killed at {first + rest}: (missing, twice or wrong) {wrong}"
         kept = [s for s in (tmp_path / f"state-{chain.name}" / chain.name).glob("*/slots/*") if b'"manifest"' in s.read_bytes()[:20]]
-        assert 0 < len(kept) <= 4, "old checkpoints are pruned"
+        # Beside the newest three there are such whose output the newest calls pending: on a slow machine some.
+        chunks = lambda slot: set(re.findall(rb'"(g\d+-n\d+-w\d+-out-\d+)"', slot.read_bytes()))
+        kept.sort()
+        assert kept and all(chunks(s) & chunks(kept[-1]) for s in kept[:-3]), "old checkpoints are pruned"
         print(f"{sink.__name__}, seed {seed}: killed at {len(rest) + 1} points: missing 0, twice 0")
 
 

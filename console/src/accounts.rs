@@ -189,6 +189,11 @@ fn guess(db: &Connection, name: &str, address: &str, now: i64) -> Result<(), Ref
     Ok(())
 }
 
+/// Who was right has guessed nothing.
+fn forgive(db: &Connection, name: &str, address: &str) -> Result<(), Refusal> {
+    Ok(db.execute("DELETE FROM login_failures WHERE name = ?1 AND address = ?2", params![name, address]).map(drop)?)
+}
+
 /// A new session and its id, which only the cookie has. Takes a tenth of a second of processor time.
 ///
 /// # Errors
@@ -205,7 +210,7 @@ pub fn login(store: &Store, name: &str, password: &str, address: &str, now: i64)
     }
     let user = found.map(|f| f.0).ok_or_else(Refusal::not_found)?;
     store.run(|db| {
-        db.execute("DELETE FROM login_failures WHERE name = ?1 AND address = ?2", params![name, address])?;
+        forgive(db, &name, address)?;
         db.execute("DELETE FROM sessions WHERE seen < ?1 OR created < ?2", [now - IDLE, now - LONGEST])?;
         let (id, csrf) = (random(), random());
         db.execute(
@@ -266,10 +271,7 @@ pub fn change_password(store: &Store, who: &User, change: &Change, now: i64) -> 
     if !verify(Some(&hash), old) {
         return Err(Refusal::bad("the present password is wrong"));
     }
-    store.run(|db| {
-        let sql = "DELETE FROM login_failures WHERE name = ?1 AND address = ?2";
-        Ok(db.execute(sql, params![who.name, address]).map(drop)?)
-    })?;
+    store.run(|db| forgive(db, &who.name, address))?;
     if old == new {
         return Err(Refusal::bad("the new password is the old one"));
     }

@@ -49,23 +49,16 @@ def watermarks(consumer, partition):
             time.sleep(0.1)
 
 
-def ends(server, topic, partitions, isolation):
-    consumer = Consumer({"bootstrap.servers": server.address, "group.id": "reader", "isolation.level": isolation})
-    try:
-        return {p: watermarks(consumer, TopicPartition(topic, p)) for p in partitions}
-    finally:
-        consumer.close()
-
-
-def settled(server, topic, partitions):
-    """What may be read of each partition. A transaction is committed before its markers are in all partitions, by the broker's own account:
+def settled(server, reader, topic, partitions):
+    """What a reader of committed messages may read of each partition. A transaction is committed before its markers are in all partitions, by the broker's own account:
     whoever reads at once finds nothing. A transaction that nobody ends is not waited for longer than this."""
+    everything = Consumer({"bootstrap.servers": server.address, "group.id": "reader", "isolation.level": "read_uncommitted"})
     end = time.time() + 5
     while True:
         # In this order: what is written in between is no gap.
-        written = ends(server, topic, partitions, "read_uncommitted")
-        committed = ends(server, topic, partitions, "read_committed")
+        written, committed = ({p: watermarks(c, TopicPartition(topic, p)) for p in partitions} for c in (everything, reader))
         if time.time() > end or all(committed[p][1] >= written[p][1] for p in partitions):
+            everything.close()
             return committed
         time.sleep(0.05)
 
@@ -76,7 +69,7 @@ def read(server, topic):
                          "isolation.level": "read_committed", "enable.partition.eof": True})
     meta = consumer.list_topics(topic, 30).topics[topic]
     assert meta.error is None, meta.error
-    starts = settled(server, topic, meta.partitions)
+    starts = settled(server, consumer, topic, meta.partitions)
     open_ones = {p for p, (low, high) in starts.items() if low < high}
     messages = {p: [] for p in sorted(meta.partitions)}
     if open_ones:

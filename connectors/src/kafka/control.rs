@@ -278,7 +278,7 @@ impl Control {
             return Ok(());
         }
         let mut found = self.resolve(&new)?;
-        if self.spec.bounded {
+        if self.spec.bounded && !found.is_empty() {
             self.await_markers(&mut found)?;
         }
         self.known.extend(new);

@@ -5,7 +5,7 @@
 use super::ack::{Ack, Body, Spot};
 use super::outgoing::Named;
 use super::publish::Publishers;
-use super::start::Writers;
+use super::start::{Writers, all_published};
 use crate::control::{Asked, Request, Shared};
 use crate::guards::{Finding, Guards};
 use millrace_durable::{
@@ -207,11 +207,8 @@ impl Coordinator {
                         held.slot
                     );
                 }
-                // So a sink can be taken out of the topology now.
-                if live.outgoing.is_done()
-                    && let Err(fault) = self.log.all_published(live.manifest)
-                {
-                    tracing::warn!(target: "checkpoint", "that all output is published could not be written down: {fault}");
+                if live.outgoing.is_done() {
+                    all_published(&self.log, live.manifest);
                 }
                 self.shared.finish();
             } else if live.outgoing.waiting() == 0 {

@@ -4,7 +4,7 @@
 use super::fits;
 use super::start::storage;
 use crate::control::RunOptions;
-use millrace_durable::{JobLog, Kind, Later, Manifest, Named, S3Options, StartFrom, Storage};
+use millrace_durable::{JobLog, Kind, Later, Local, Manifest, Named, StartFrom, Storage};
 use millrace_plan::plan::{CheckpointPlan, NodeKind, Plan};
 use millrace_sdk::{Fault, FaultKind};
 use std::sync::Arc;
@@ -155,9 +155,8 @@ pub fn unused(plan: &Plan, options: &RunOptions) -> Result<Option<String>, Fault
         return Ok(None);
     }
     let look = || -> Result<_, Fault> {
-        let storage =
-            millrace_durable::open(&std::path::absolute(folder).unwrap_or(folder.clone()).display().to_string(), &S3Options::default())?;
-        let Some(log) = JobLog::find(storage, job)? else { return Ok(None) };
+        let storage = Local::open(&std::path::absolute(folder).unwrap_or(folder.clone()))?;
+        let Some(log) = JobLog::find(Arc::new(storage), job)? else { return Ok(None) };
         let Some(m) = log.latest(&log.slots()?)? else { return Ok(None) };
         let waiting = log.unpublished(&m)?;
         Ok((m.kind != Kind::Finished || !waiting.is_empty()).then(|| (m.slot, log.path(m.slot), waiting)))

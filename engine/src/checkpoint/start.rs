@@ -158,15 +158,20 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, workers: usize, acks: Receiver<A
     }
     // Refused rows of the last chunks still want a run that takes them to the dead letter.
     let finished = manifest.is_some_and(|m| m.kind == Kind::Finished) && !shared.has_refused();
-    if let Some(m) = manifest.filter(|_| finished)
-        && let Err(fault) = log.all_published(m.slot)
-    {
-        tracing::warn!(target: "checkpoint", "that all output is published could not be written down: {fault}");
+    if let Some(m) = manifest.filter(|_| finished) {
+        all_published(&log, m.slot);
     }
     let outboxes = outboxes.into_iter().map(|(node, (outbox, _))| (node, outbox)).collect();
     c.publishers = Publishers::start(outboxes, &c.writers, &log, begun.generation, shared)?;
     let restored = manifest.map(restore);
     Ok(Some(Started { coordinator: c, uploads, restored, finished }))
+}
+
+/// Writes down that nothing of a run is left to publish: a sink can be taken out of the topology from then on.
+pub fn all_published(log: &JobLog, slot: u64) {
+    if let Err(fault) = log.all_published(slot) {
+        tracing::warn!(target: "checkpoint", "that all output is published could not be written down: {fault}");
+    }
 }
 
 fn sink_hosts(node: &Node, s: &SinkNode, workers: usize) -> usize {
